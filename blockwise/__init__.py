@@ -1,0 +1,1 @@
+"""How blocks get done: grid, volumes, identity, markers, plan, worker, backends."""

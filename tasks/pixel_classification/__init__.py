@@ -1,0 +1,1 @@
+"""ilastik pixel classification without ilastik: project file, features, forest."""
