@@ -40,8 +40,7 @@ def box_size(box: Box) -> int:
 def grow(box: Box, halo: tuple[int, ...], domain: Box) -> Box:
     """Enlarge a box by a halo on both sides of each axis, cut to the domain."""
     return tuple(
-        slice(max(s.start - h, d.start), min(s.stop + h, d.stop))
-        for s, h, d in zip(box, halo, domain, strict=True)
+        slice(max(s.start - h, d.start), min(s.stop + h, d.stop)) for s, h, d in zip(box, halo, domain, strict=True)
     )
 
 
@@ -83,9 +82,7 @@ class Grid:
 
     def __post_init__(self) -> None:
         if not len(self.axes) == len(self.shape) == len(self.block_shape):
-            raise ValueError(
-                f"axes {self.axes!r}, shape {self.shape}, blocks {self.block_shape} differ in length"
-            )
+            raise ValueError(f"axes {self.axes!r}, shape {self.shape}, blocks {self.block_shape} differ in length")
         if min(self.block_shape, default=0) < 1 or min(self.shape, default=0) < 1:
             raise ValueError(f"empty shape {self.shape} or block {self.block_shape}")
 
@@ -171,6 +168,5 @@ class Grid:
     def largest_read_shape(self, halo: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the largest read box, in voxels."""
         return tuple(
-            min(b + 2 * h, d.stop - d.start)
-            for b, h, d in zip(self.block_shape, halo, self.domain, strict=True)
+            min(b + 2 * h, d.stop - d.start) for b, h, d in zip(self.block_shape, halo, self.domain, strict=True)
         )

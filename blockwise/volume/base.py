@@ -20,7 +20,7 @@ ABSENT = -1
 """Size of a file that does not exist (N5 and Zarr leave out chunks of zeros)."""
 
 
-class DamagedData(Exception):
+class DamagedDataError(Exception):
     """A dataset whose stored bytes cannot be decoded.
 
     Attributes:
@@ -59,7 +59,7 @@ class Volume(ABC):
         """Read a box, in voxels; the result has the box's shape and the volume's dtype.
 
         Raises:
-            DamagedData: a chunk cannot be decoded.
+            DamagedDataError: a chunk cannot be decoded.
         """
         try:
             return self._read(box)
@@ -67,7 +67,7 @@ class Volume(ABC):
             damaged = self._first_damaged(box)
             if damaged is None:  # gone at the second look: somebody was writing, or the file system hiccuped
                 return self._read(box)
-            raise DamagedData(f"{self.address}: cannot read {damaged.file}: {error}", damaged.box) from error
+            raise DamagedDataError(f"{self.address}: cannot read {damaged.file}: {error}", damaged.box) from error
 
     @abstractmethod
     def _read(self, box: Box) -> NDArray[Any]:
@@ -125,9 +125,7 @@ class Volume(ABC):
     def check_aligned(self, box: Box, data: NDArray[Any]) -> None:
         """Refuse writes that would share a chunk with another block: they lose data when blocks run at once."""
         if data.shape != box_shape(box):
-            raise ValueError(
-                f"{self.address}: data of shape {data.shape} for a box of shape {box_shape(box)}"
-            )
+            raise ValueError(f"{self.address}: data of shape {data.shape} for a box of shape {box_shape(box)}")
         for s, c, n in zip(box, self.chunks, self.shape, strict=True):
             if s.start % c or (s.stop % c and s.stop != n):
                 raise ValueError(f"{self.address}: box {box} does not consist of whole chunks {self.chunks}")

@@ -41,9 +41,7 @@ def open_volume(address: Address | str, mode: str = "r") -> Volume:
         return Z5Volume(address, mode)
     if address.suffix in HDF5_SUFFIXES:
         if not h5py.is_hdf5(address.path):
-            raise UserError(
-                f"{address.path}: ends in {address.suffix} but is not an HDF5 file; is it damaged?"
-            )
+            raise UserError(f"{address.path}: ends in {address.suffix} but is not an HDF5 file; is it damaged?")
         if not _is_hdf5_dataset(address):
             raise _no_dataset(address, _hdf5_datasets(address.path))
         return Hdf5Volume(address)
@@ -126,7 +124,5 @@ def _z5_datasets(path: str) -> list[str]:
 def _hdf5_datasets(path: str) -> list[str]:
     names: list[str] = []
     with h5py.File(path, "r", locking=False) as container:
-        container.visititems(
-            lambda name, node: names.append(name) if isinstance(node, h5py.Dataset) else None
-        )
+        container.visititems(lambda name, node: names.append(name) if isinstance(node, h5py.Dataset) else None)
     return names
