@@ -24,11 +24,13 @@ class DamagedDataError(Exception):
     """A dataset whose stored bytes cannot be decoded.
 
     Attributes:
+        address: of the dataset.
         box: the box, in voxels of the dataset, in which the damage lies.
     """
 
-    def __init__(self, message: str, box: Box) -> None:
+    def __init__(self, message: str, address: str, box: Box) -> None:
         super().__init__(message)
+        self.address = address
         self.box = box
 
 
@@ -67,7 +69,8 @@ class Volume(ABC):
             damaged = self._first_damaged(box)
             if damaged is None:  # gone at the second look: somebody was writing, or the file system hiccuped
                 return self._read(box)
-            raise DamagedDataError(f"{self.address}: cannot read {damaged.file}: {error}", damaged.box) from error
+            message = f"{self.address}: cannot read {damaged.file}: {error}"
+            raise DamagedDataError(message, str(self.address), damaged.box) from error
 
     @abstractmethod
     def _read(self, box: Box) -> NDArray[Any]:
