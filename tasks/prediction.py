@@ -135,7 +135,7 @@ class PredictionStep(BlockStep):
 
     def prepare(self) -> Any:
         """Load the project and open the raw volume, once per worker."""
-        project = load_project(self.project, seed=self.seed)
+        project = load_project(self.project)
         if project.content_hash != self.project_hash:
             raise UserError(f"project {self.project} was changed while the run was going on; start the run again")
         engine = make_engine(self.engine, project, structure_tensor=self.structure_tensor)
