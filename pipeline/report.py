@@ -18,6 +18,9 @@ from blockwise.volume import open_volume
 from pipeline.config import Settings
 from tasks.progress import rate
 
+Panel = tuple[str, NDArray[Any], dict[str, Any]]
+"""Title, image, and options of ``imshow``."""
+
 LARGEST_PICTURE = 1024
 """Longest side of a slice in the picture, in voxels; of larger slices the middle is shown."""
 
@@ -119,11 +122,11 @@ def draw_overview(steps: tuple[BlockStep, ...], path: Path) -> None:
         canvas.print_figure(str(temporary), format="png")
 
 
-def _panels(steps: tuple[BlockStep, ...]) -> list[tuple[str, NDArray[Any], dict[str, Any]]]:
+def _panels(steps: tuple[BlockStep, ...]) -> list[Panel]:
     by_name = {step.name: step for step in steps}
     prediction: Any = by_name["prediction"]
     threshold: Any = by_name.get("threshold")
-    panels = [("raw", _middle_of_raw(prediction), {"cmap": "gray"})]
+    panels: list[Panel] = [("raw", _middle_of_raw(prediction), {"cmap": "gray"})]
     shown = threshold.class_index if threshold else prediction.classes[-1]
     channel = prediction.classes.index(shown)
     probability = _middle(prediction.address, prediction, channel).astype(np.float32)

@@ -126,8 +126,9 @@ def touching_pairs(
     """
     axis = offset.index(1)
     others = offset[:axis] + offset[axis + 1 :]
-    here = block[f"upper{axis}"][tuple({0: slice(None), 1: -1, -1: 0}[o] for o in others)]
-    there = neighbour[f"lower{axis}"][tuple({0: slice(None), 1: 0, -1: -1}[o] for o in others)]
+    last, first, all_of_it = -1, 0, slice(None)
+    here = block[f"upper{axis}"][tuple(all_of_it if o == 0 else last if o > 0 else first for o in others)]
+    there = neighbour[f"lower{axis}"][tuple(all_of_it if o == 0 else first if o > 0 else last for o in others)]
     spare = reach - sum(o != 0 for o in offset)
     found = [
         _pairs(here[a], there[b])

@@ -18,6 +18,7 @@ from blockwise.step import BlockStep
 from blockwise.volume import open_volume
 from tasks.base import BASE_MEMORY, BlockTask
 from tasks.pixel_classification.engine import make_engine
+from tasks.pixel_classification.features import StructureTensor
 from tasks.pixel_classification.project import load_project
 
 
@@ -25,7 +26,8 @@ def quantize(probabilities: NDArray[np.float32], dtype: str) -> NDArray[Any]:
     """Probabilities as they are stored: float32 as they are, or uint8 as 255 p, rounded half to even."""
     if dtype == "float32":
         return probabilities
-    return np.rint(probabilities * np.float32(255)).astype(np.uint8)
+    rounded: NDArray[np.uint8] = np.rint(probabilities * np.float32(255)).astype(np.uint8)
+    return rounded
 
 
 def to_zyxc(data: NDArray[Any], axes: str) -> NDArray[Any]:
@@ -71,7 +73,7 @@ class PredictionStep(BlockStep):
     class_names: tuple[str, ...]
     dtype: str
     engine: str
-    structure_tensor: str
+    structure_tensor: StructureTensor
     seed: int
     feature_halo: tuple[int, int, int]
     engine_memory: int

@@ -7,6 +7,7 @@ hand-written vector code do not promise that: they round differently in the vect
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -194,6 +195,6 @@ def eigenvalues(upper_triangle: list[Volume]) -> Volume:
     """
     n = {3: 2, 6: 3}[len(upper_triangle)]
     out = np.empty((n, *upper_triangle[0].shape), np.float32)
-    solve = _eigenvalues_2d if n == 2 else _eigenvalues_3d
+    solve: Callable[..., None] = _eigenvalues_2d if n == 2 else _eigenvalues_3d
     solve(*(component.reshape(-1) for component in upper_triangle), out.reshape(n, -1))
     return out

@@ -135,7 +135,9 @@ def read_forest(group: h5py.Group) -> Forest:
     """
     names = sorted(name for name in group if name.startswith("Forest"))
     trees: list[Tree] = []
-    sizes, columns, labels = [], set(), []
+    sizes: list[int] = []
+    columns: set[int] = set()
+    labels: list[int] = []
     for name in names:
         forest = group[name]
         parameters = forest["_ext_param"]
