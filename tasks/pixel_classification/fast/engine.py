@@ -26,7 +26,7 @@ COLUMN = {
     "StructureTensorEigenvalues": columns.TENSOR,
     "HessianOfGaussianEigenvalues": columns.HESSIAN,
 }
-TILE_3D = (8, 16, 32)
+TILE_3D = (8, 16, 64)
 TILE_2D = (1, 32, 64)
 
 

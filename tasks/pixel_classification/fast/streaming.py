@@ -67,23 +67,22 @@ def vote(
     The float32 operations and their order are those of `tasks.pixel_classification.forest.predict`.
     """
     nodes, thresholds, roots = forest
-    queue, members, leaves, arrivals, counts, sums = scratch
+    queue, members, counts, sums = scratch
     out[:] = 0
     first = 0
     for end in ends:
         trees = np.float32(end - first)
         if pure:
-            found = reach(values, 0, bits, nodes, thresholds, roots[first:end], queue, members, leaves, arrivals)
-            count_votes(counts, leaves, arrivals, found)
+            found = reach(values, bits, nodes, thresholds, roots[first:end], queue, members)
+            count_votes(counts, queue, members, found)
             for column in range(out.shape[0]):
                 for i in range(LANES):
                     out[column, i] += np.float32(counts[column * LANES + i]) / trees * trees
         else:
             sums[:] = 0
             for tree in range(first, end):
-                one = roots[tree : tree + 1]
-                found = reach(values, 0, bits, nodes, thresholds, one, queue, members, leaves, arrivals)
-                add_probabilities(sums, outcomes, leaves, arrivals, found)
+                found = reach(values, bits, nodes, thresholds, roots[tree : tree + 1], queue, members)
+                add_probabilities(sums, outcomes, queue, members, found)
             for column in range(out.shape[0]):
                 for i in range(LANES):
                     out[column, i] += sums[column, i] / trees * trees
@@ -138,12 +137,10 @@ def predict_tiles(
     features = np.zeros((n_features, cells), np.float32)
     values = np.zeros(n_features * LANES, np.float32)
     result = np.zeros((classes.size, LANES), np.float32)
-    n_nodes, n_trees = forest[0].shape[0], forest[2].size
+    queue_size = forest[0].size // 2 + forest[2].size + 2
     scratch = (
-        np.zeros(n_nodes + n_trees + 1, np.int32),
-        np.zeros(n_nodes + n_trees + 1, np.uint64),
-        np.zeros(n_nodes + n_trees + 1, np.int32),
-        np.zeros(n_nodes + n_trees + 1, np.uint64),
+        np.zeros(queue_size, np.int32),
+        np.zeros(queue_size, np.uint64),
         np.zeros(outcomes.shape[0] * LANES, np.uint16),
         np.zeros((classes.size, LANES), np.float32),
     )

@@ -21,7 +21,7 @@ from tasks.pixel_classification.compiled import compiled
 from tasks.pixel_classification.fast.lanes import LANES, count, less
 from tasks.pixel_classification.forest import Forest
 
-FEATURE, THRESHOLD, LEFT, RIGHT = range(4)
+VALUE, THRESHOLD, LEFT, RIGHT = range(4)
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,9 @@ class PackedForest:
     """A forest with the four numbers of an inner node side by side.
 
     Attributes:
-        nodes: int32 (inner nodes, 4): feature, bit pattern of the float32 threshold, left, right. A child, like a
-            root, is the row of an inner node or, below 0, -1 - outcome of a leaf.
+        nodes: int32 (4 * inner nodes,): where the feature's values start in a group (64 * feature), bit pattern of the
+            float32 threshold, left child, right child. A child, like a root, is the index of its first number or, for
+            a leaf, -1 - outcome.
         roots: int32 (trees,).
         outcomes: float32 (outcomes, columns): the different leaves there are.
         pure: each leaf gives 1 to one column and 0 to the others; outcome k is then column k.
@@ -40,6 +41,11 @@ class PackedForest:
     roots: NDArray[np.int32]
     outcomes: NDArray[np.float32]
     pure: bool
+
+    @property
+    def queue_size(self) -> int:
+        """Entries that the queue of `reach` needs."""
+        return self.nodes.size // 2 + self.roots.size + 2
 
 
 def pack(forest: Forest) -> PackedForest:
@@ -55,82 +61,81 @@ def pack(forest: Forest) -> PackedForest:
         outcomes, which = np.unique(leaves, axis=0, return_inverse=True)
     code = np.empty(is_leaf.size, np.int32)
     code[is_leaf] = -1 - which.reshape(-1)
-    code[~is_leaf] = np.arange(np.count_nonzero(~is_leaf))
+    code[~is_leaf] = 4 * np.arange(np.count_nonzero(~is_leaf))
     nodes = np.empty((np.count_nonzero(~is_leaf), 4), np.int32)
-    nodes[:, FEATURE] = forest.feature[~is_leaf]
+    nodes[:, VALUE] = LANES * forest.feature[~is_leaf]
     nodes[:, THRESHOLD] = forest.threshold[~is_leaf].view(np.int32)
     nodes[:, LEFT] = code[forest.left[~is_leaf]]
     nodes[:, RIGHT] = code[forest.right[~is_leaf]]
-    return PackedForest(nodes, code[forest.roots], outcomes, pure)
+    return PackedForest(nodes.reshape(-1), code[forest.roots], outcomes, pure)
 
 
 @compiled
 def reach(
-    values: Any,
-    start: int,
-    everyone: int,
-    nodes: Any,
-    thresholds: Any,
-    roots: Any,
-    queue: Any,
-    members: Any,
-    leaves: Any,
-    arrivals: Any,
+    values: Any, everyone: int, nodes: Any, thresholds: Any, roots: Any, queue: Any, members: Any
 ) -> int:
     """Leaves that the voxels of a group arrive at.
 
     Args:
-        values: flat float32; feature k of the group stands at start + 64 k.
-        start: see values.
+        values: flat float32; feature k of voxel i stands at 64 k + i.
         everyone: bits of the voxels that take part.
-        nodes: int32 (nodes, 4), see PackedForest.
+        nodes: see PackedForest.
         thresholds: the same memory as float32.
         roots: of the trees to walk.
-        queue: int32 (nodes + trees + 1,), working memory.
-        members: uint64, the same size, working memory.
-        leaves: int32 (leaves + 1,), receives the codes of the leaves reached.
-        arrivals: uint64, the same size, receives the bits of the voxels that arrived there.
+        queue: int32 (queue_size,). The nodes to visit wait in it from the front; the leaves reached stay in it, the
+            first one at the very end.
+        members: uint64 (queue_size,), the bits of the voxels that are at each of them.
 
     Returns:
         Number of leaves reached.
     """
-    head, tail, found, one = uint64(0), uint64(0), uint64(0), uint64(1)
+    head, tail, one = uint64(0), uint64(0), uint64(1)
+    last = uint64(queue.size - 1)
+    leaf = last
     for tree in range(roots.size):
         code = roots[tree]
-        queue[tail], members[tail], leaves[found], arrivals[found] = code, everyone, code, everyone
-        tail += uint64(code >= 0)
-        found += uint64(code < 0)
+        at = tail if code >= 0 else leaf
+        queue[at], members[at] = code, everyone
+        inner = uint64(code >= 0)
+        tail += inner
+        leaf -= one - inner
     while head < tail:
         node, here = uint64(queue[head]), members[head]
         head += one
-        passed = less(values, start + LANES * nodes[node, FEATURE], thresholds[node, THRESHOLD])
-        # written at both ends, kept at one: cheaper than a branch that is guessed wrong
-        code, some = nodes[node, LEFT], here & passed
-        queue[tail], members[tail], leaves[found], arrivals[found] = code, some, code, some
-        tail += uint64((some != 0) & (code >= 0))
-        found += uint64((some != 0) & (code < 0))
-        code, some = nodes[node, RIGHT], here & ~passed
-        queue[tail], members[tail], leaves[found], arrivals[found] = code, some, code, some
-        tail += uint64((some != 0) & (code >= 0))
-        found += uint64((some != 0) & (code < 0))
-    return found
+        passed = less(values, np.int64(nodes[node]), thresholds[node + uint64(THRESHOLD)])
+        # a side that nobody takes is written too, and overwritten: cheaper than a branch that is guessed wrong
+        code, some = nodes[node + uint64(LEFT)], here & passed
+        at = tail if code >= 0 else leaf
+        queue[at], members[at] = code, some
+        taken = uint64(some != 0)
+        inner = uint64(code >= 0) & taken
+        tail += inner
+        leaf -= taken - inner
+        code, some = nodes[node + uint64(RIGHT)], here & ~passed
+        at = tail if code >= 0 else leaf
+        queue[at], members[at] = code, some
+        taken = uint64(some != 0)
+        inner = uint64(code >= 0) & taken
+        tail += inner
+        leaf -= taken - inner
+    return last - leaf
 
 
 @compiled
-def count_votes(counts: Any, leaves: Any, arrivals: Any, found: int) -> None:
+def count_votes(counts: Any, queue: Any, members: Any, found: int) -> None:
     """Votes of trees with pure leaves: uint16 counts, outcome k of voxel i at 64 k + i."""
     counts[:] = 0
-    for i in range(found):
-        count(counts, LANES * (-1 - np.int64(leaves[i])), arrivals[i])
+    for i in range(queue.size - found, queue.size):
+        count(counts, LANES * (-1 - np.int64(queue[i])), members[i])
 
 
 @compiled
-def add_probabilities(sums: Any, outcomes: Any, leaves: Any, arrivals: Any, found: int) -> None:
-    """Add the leaves of one tree to float32 sums (columns, 64)."""
-    for i in range(found):
-        outcome = outcomes[-1 - leaves[i]]
+def add_probabilities(sums: Any, outcomes: Any, queue: Any, members: Any, found: int) -> None:
+    """Add the leaves that one tree gave to float32 sums (columns, 64)."""
+    for i in range(queue.size - found, queue.size):
+        outcome = outcomes[-1 - queue[i]]
         for column in range(outcome.size):
             value = outcome[column]
             for lane in range(LANES):
-                if (arrivals[i] >> uint64(lane)) & uint64(1):
+                if (members[i] >> uint64(lane)) & uint64(1):
                     sums[column, lane] += value
