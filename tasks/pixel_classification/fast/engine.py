@@ -97,12 +97,13 @@ def _smoothed(
     shape, n_channels = image.shape[:3], image.shape[3]
     inside = [(max(a, 0), min(b, n)) for (a, b), n in zip(wide, shape, strict=True)]
     out = np.empty((len(scales) * n_channels, *(b - a for a, b in wide)), np.float32)
-    part = tuple(slice(i - a, j - a) for (a, _), (i, j) in zip(wide, inside, strict=True))
+    box_inside = (inside[0], inside[1], inside[2])
+    corner = (inside[0][0] - wide[0][0], inside[1][0] - wide[1][0], inside[2][0] - wide[2][0])
     for channel in range(n_channels):
-        raw = np.ascontiguousarray(image[..., channel], dtype=np.float32)
+        raw = np.require(image[..., channel], np.float32, ["C", "W"])
         for k, scale in enumerate(scales):
             volume = out[k * n_channels + channel]
-            presmooth(raw, scale.smoothing, (inside[0], inside[1], inside[2]), scale.in_2d, volume[part])
+            presmooth(raw, scale.smoothing, box_inside, scale.in_2d, corner, volume)
     for axis, ((a, b), n) in enumerate(zip(wide, shape, strict=True)):
         by_axis = np.moveaxis(out, 1 + axis, 0)
         for position, source in zip(range(a, b), mirrored(a, b, n), strict=True):

@@ -61,40 +61,47 @@ def _weigh(
 
 
 @compiled
-def _smooth(
-    raw: Any, taps: Any, zs: Any, ys: Any, xs: Any, y_rows: Any, lines: Any, out: Any, in_2d: bool
-) -> None:
-    """See `presmooth`; `y_rows` = (first, last + 1) of the rows that the pass along z has to fill, xs likewise."""
-    r = taps.size - 1
-    n_z, n_y, n_x = out.shape
+def _smooth(raw: Any, taps: Any, zs: Any, ys: Any, xs: Any, needed: Any, in_2d: bool, corner: Any, out: Any) -> None:
+    """See `presmooth`.
+
+    Args:
+        raw: float32 (z, y, x).
+        taps: of the kernel, 0..r.
+        zs: indices in `raw` of the result's slices and of r more on each side; `ys` and `xs` likewise.
+        ys: see zs.
+        xs: see zs.
+        needed: the first and the last + 1 of `ys`, then of `xs`.
+        in_2d: smooth each z slice by itself.
+        corner: place of the result in `out`.
+        out: float32 (z, y, x).
+    """
+    r, zero, one = taps.size - 1, np.int64(0), np.int64(1)
+    n_z, n_y, n_x = zs.size - 2 * r, ys.size - 2 * r, xs.size - 2 * r
     size_y, size_x = raw.shape[1], raw.shape[2]
-    flat = raw.reshape(-1)
-    left, right = y_rows[2], y_rows[3]
-    between = np.empty(1 if in_2d else n_z * size_y * size_x, np.float32)
+    plane, left, width = size_y * size_x, needed[2], needed[3] - needed[2]
+    flat, result = raw.reshape(-1), out.reshape(-1)
+    between = np.empty(1 if in_2d else n_z * plane, np.float32)
     if not in_2d:
-        for y in range(y_rows[0], y_rows[1]):
+        for y in range(needed[0], needed[1]):
             for z in range(n_z):
-                at = (z * size_y + y) * size_x + left
-                _weigh(between, at, right - left, flat, taps, zs, r + z, size_y * size_x, y * size_x + left)
-    line = np.empty(size_x + 2 * r, np.float32)
+                at = z * plane + y * size_x + left
+                _weigh(between, at, width, flat, taps, zs, r + z, plane, y * size_x + left)
+    line = np.empty(n_x + 2 * r, np.float32)
+    gathered = np.empty(size_x, np.float32)
     positions = np.arange(n_x + 2 * r)
     for z in range(n_z):
+        source, start = (flat, zs[r + z] * plane) if in_2d else (between, z * plane)
         for y in range(n_y):
-            if in_2d:
-                plane = zs[r + z] * size_y * size_x
-                _weigh(line, r + left, right - left, flat, taps, ys, r + y, size_x, plane + left)
-            else:
-                plane = z * size_y * size_x
-                _weigh(line, r + left, right - left, between, taps, ys, r + y, size_x, plane + left)
-            start = lines[0]
-            for x in range(start - r, 0):
-                line[r + x] = line[r + xs[x - start + r]]
-            for x in range(size_x, start + n_x + r):
-                line[r + x] = line[r + xs[x - start + r]]
-            _weigh(out[z, y], 0, n_x, line, taps, positions, r, 1, start)
+            _weigh(gathered, left, width, source, taps, ys, r + y, size_x, start + left)
+            for x in range(n_x + 2 * r):
+                line[x] = gathered[xs[x]]
+            at = ((corner[0] + z) * out.shape[1] + corner[1] + y) * out.shape[2] + corner[2]
+            _weigh(result, at, n_x, line, taps, positions, r, one, zero)
 
 
-def presmooth(raw: Volume, taps: Volume, box: Box, in_2d: bool, out: Volume) -> None:
+def presmooth(
+    raw: Volume, taps: Volume, box: Box, in_2d: bool, corner: tuple[int, int, int], out: Volume
+) -> None:
     """Smooth a part of a volume, mirrored at its borders.
 
     Args:
@@ -102,9 +109,10 @@ def presmooth(raw: Volume, taps: Volume, box: Box, in_2d: bool, out: Volume) -> 
         taps: even kernel, taps 0..r.
         box: (start, stop) per axis of the part, within the volume.
         in_2d: smooth each z slice by itself.
-        out: float32, the part's shape; rows contiguous.
+        corner: where in `out` the part's first voxel goes.
+        out: C-contiguous float32 (z, y, x).
     """
     r = taps.size - 1
     zs, ys, xs = (mirrored(a - r, b + r, n) for (a, b), n in zip(box, raw.shape, strict=True))
     needed = np.array([ys.min(), ys.max() + 1, xs.min(), xs.max() + 1], np.int64)
-    _smooth(raw, taps, zs, ys, xs, needed, np.array([box[2][0]], np.int64), out, in_2d)
+    _smooth(raw, taps, zs, ys, xs, needed, in_2d, np.array(corner, np.int64), out)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import uint64
 
 from tasks.pixel_classification.compiled import compiled
 from tasks.pixel_classification.fast.passes import (
@@ -35,11 +36,13 @@ N_KERNELS = 7
 @compiled
 def load(volume: Any, z0: int, y0: int, x0: int, n_z: int, n_y: int, n_x: int, out: Any, at: int) -> None:
     """Copy a box of a volume into a flat buffer, from index `at` on."""
-    i = at
+    first = uint64(at)
     for z in range(n_z):
         for y in range(n_y):
-            out[i : i + n_x] = volume[z0 + z, y0 + y, x0 : x0 + n_x]
-            i += n_x
+            row = volume[z0 + z, y0 + y]
+            for x in range(uint64(n_x)):
+                out[first + x] = row[uint64(x0) + x]
+            first += uint64(n_x)
 
 
 @compiled
@@ -48,7 +51,8 @@ def derivatives(work: Any, taps: Any, plan: Any, shape: Any) -> None:
 
     Reads the pre-smoothed tile in work[0]; uses work[1:7]. Only what the plan needs is computed.
     """
-    m, n_z, n_y, row = MARGIN, shape[0], shape[1], shape[2] + 2 * MARGIN
+    m, zero, one = np.int64(MARGIN), np.int64(0), np.int64(1)
+    n_z, n_y, row = shape[0], shape[1], shape[2] + 2 * m
     plane = (n_y + 2 * m) * row
     a, b = m, m + n_z
     rows, stop_rows, cells, stop_cells = m * row, (m + n_y) * row, m * row + m, (m + n_y) * row - m
@@ -61,35 +65,46 @@ def derivatives(work: Any, taps: Any, plan: Any, shape: Any) -> None:
     if plan[IN_2D]:
         z_0 = p
     elif second:
-        smooth_slope_and_curve(z_0, z_1, z_2, p, taps, a, b, plane, 0, plane, plane)
+        smooth_slope_and_curve(z_0, z_1, z_2, p, taps, a, b, plane, zero, plane, plane)
     elif first:
-        smooth_and_slope(z_0, z_1, p, order0, order1, a, b, plane, 0, plane, plane)
+        smooth_and_slope(z_0, z_1, p, order0, order1, a, b, plane, zero, plane, plane)
     else:
-        smooth(z_0, p, order0, a, b, plane, 0, plane, plane)
+        smooth(z_0, p, order0, a, b, plane, zero, plane, plane)
     if not plan[IN_2D]:
         if second:
             smooth(y_0, z_2, order0, a, b, plane, rows, stop_rows, row)
-            smooth(zz, y_0, order0, a, b, plane, cells, stop_cells, 1)
+            smooth(zz, y_0, order0, a, b, plane, cells, stop_cells, one)
         if mixed:
             smooth_and_slope(y_0, y_1, z_1, order0, order1, a, b, plane, rows, stop_rows, row)
-            smooth_and_slope(gz, zx, y_0, order0, order1, a, b, plane, cells, stop_cells, 1)
-            smooth(zy, y_1, order0, a, b, plane, cells, stop_cells, 1)
+            smooth_and_slope(gz, zx, y_0, order0, order1, a, b, plane, cells, stop_cells, one)
+            smooth(zy, y_1, order0, a, b, plane, cells, stop_cells, one)
         elif first:
             smooth(y_0, z_1, order0, a, b, plane, rows, stop_rows, row)
-            smooth(gz, y_0, order0, a, b, plane, cells, stop_cells, 1)
+            smooth(gz, y_0, order0, a, b, plane, cells, stop_cells, one)
     smoothed = work[2]
     if second:
         smooth_slope_and_curve(y_0, y_1, y_2, z_0, taps, a, b, plane, rows, stop_rows, row)
-        smooth_slope_and_curve(smoothed, gx, xx, y_0, taps, a, b, plane, cells, stop_cells, 1)
-        smooth_and_slope(gy, yx, y_1, order0, order1, a, b, plane, cells, stop_cells, 1)
-        smooth(yy, y_2, order0, a, b, plane, cells, stop_cells, 1)
+        smooth_slope_and_curve(smoothed, gx, xx, y_0, taps, a, b, plane, cells, stop_cells, one)
+        smooth_and_slope(gy, yx, y_1, order0, order1, a, b, plane, cells, stop_cells, one)
+        smooth(yy, y_2, order0, a, b, plane, cells, stop_cells, one)
     elif first:
         smooth_and_slope(y_0, y_1, z_0, order0, order1, a, b, plane, rows, stop_rows, row)
-        smooth_and_slope(smoothed, gx, y_0, order0, order1, a, b, plane, cells, stop_cells, 1)
-        smooth(gy, y_1, order0, a, b, plane, cells, stop_cells, 1)
+        smooth_and_slope(smoothed, gx, y_0, order0, order1, a, b, plane, cells, stop_cells, one)
+        smooth(gy, y_1, order0, a, b, plane, cells, stop_cells, one)
     else:
         smooth(y_0, z_0, order0, a, b, plane, rows, stop_rows, row)
-        smooth(smoothed, y_0, order0, a, b, plane, cells, stop_cells, 1)
+        smooth(smoothed, y_0, order0, a, b, plane, cells, stop_cells, one)
+
+
+@compiled
+def _copy_layer(buffer: Any, axis: int, step: int, to: int, source: int, shape: Any) -> None:
+    """Copy one layer of the tile with its margin, perpendicular to an axis, to another place along it."""
+    n_y, n_x = shape[1] + 2 * MARGIN, shape[2] + 2 * MARGIN
+    for z in range(1 if axis == 0 else shape[0] + 2 * MARGIN):
+        for y in range(1 if axis == 1 else n_y):
+            for x in range(1 if axis == 2 else n_x):
+                i = (z * n_y + y) * n_x + x
+                buffer[i + to * step] = buffer[i + source * step]
 
 
 @compiled
@@ -98,26 +113,22 @@ def _reflect(buffer: Any, m: int, m_z: int, shape: Any, ends: Any) -> None:
 
     `ends` = (first, last + 1) of the volume along z, y and x, counted from the tile's first voxel.
     """
-    n_z, n_y, n_x = shape[0] + 2 * MARGIN, shape[1] + 2 * MARGIN, shape[2] + 2 * MARGIN
-    box = buffer[: n_z * n_y * n_x].reshape((n_z, n_y, n_x))
-    for i in range(-m_z, ends[0, 0]):
-        box[MARGIN + i] = box[MARGIN + 2 * ends[0, 0] - i]
-    for i in range(ends[0, 1], shape[0] + m_z):
-        box[MARGIN + i] = box[MARGIN + 2 * (ends[0, 1] - 1) - i]
-    for i in range(-m, ends[1, 0]):
-        box[:, MARGIN + i] = box[:, MARGIN + 2 * ends[1, 0] - i]
-    for i in range(ends[1, 1], shape[1] + m):
-        box[:, MARGIN + i] = box[:, MARGIN + 2 * (ends[1, 1] - 1) - i]
-    for i in range(-m, ends[2, 0]):
-        box[:, :, MARGIN + i] = box[:, :, MARGIN + 2 * ends[2, 0] - i]
-    for i in range(ends[2, 1], shape[2] + m):
-        box[:, :, MARGIN + i] = box[:, :, MARGIN + 2 * (ends[2, 1] - 1) - i]
+    n_y, n_x = shape[1] + 2 * MARGIN, shape[2] + 2 * MARGIN
+    for axis in range(3):
+        step = (n_y * n_x, n_x, 1)[axis]
+        deep = m_z if axis == 0 else m
+        first, last = ends[axis, 0], ends[axis, 1] - 1
+        for i in range(-deep, first):
+            _copy_layer(buffer, axis, step, MARGIN + i, MARGIN + 2 * first - i, shape)
+        for i in range(last + 1, shape[axis] + deep):
+            _copy_layer(buffer, axis, step, MARGIN + i, MARGIN + 2 * last - i, shape)
 
 
 @compiled
 def structure_tensor(work: Any, taps: Any, plan: Any, shape: Any, ends: Any) -> None:
     """Smoothed products of the slopes into work[7:13]; reads the pre-smoothed tile in work[0], uses work[1:7]."""
-    m, n_z, n_y, row = MARGIN, shape[0], shape[1], shape[2] + 2 * MARGIN
+    m, zero, one = np.int64(MARGIN), np.int64(0), np.int64(1)
+    n_z, n_y, row = shape[0], shape[1], shape[2] + 2 * m
     reach = plan[TENSOR_MARGIN]
     plane = (n_y + 2 * m) * row
     in_2d = plan[IN_2D]
@@ -130,12 +141,12 @@ def structure_tensor(work: Any, taps: Any, plan: Any, shape: Any, ends: Any) -> 
     if in_2d:
         z_0 = p
     else:
-        smooth_and_slope(z_0, z_1, p, even, odd, a, b, plane, 0, plane, plane)
+        smooth_and_slope(z_0, z_1, p, even, odd, a, b, plane, zero, plane, plane)
         smooth(y_2, z_1, even, a, b, plane, wide, stop_wide, row)
-        smooth(gz, y_2, even, a, b, plane, wide + 1, stop_wide - 1, 1)
+        smooth(gz, y_2, even, a, b, plane, wide + 1, stop_wide - 1, one)
     smooth_and_slope(y_0, y_1, z_0, even, odd, a, b, plane, wide, stop_wide, row)
-    smooth(gy, y_1, even, a, b, plane, wide + 1, stop_wide - 1, 1)
-    smooth_and_slope(y_1, gx, y_0, even, odd, a, b, plane, wide + 1, stop_wide - 1, 1)
+    smooth(gy, y_1, even, a, b, plane, wide + 1, stop_wide - 1, one)
+    smooth_and_slope(y_1, gx, y_0, even, odd, a, b, plane, wide + 1, stop_wide - 1, one)
     at_border = False
     for axis in range(1 if in_2d else 0, 3):
         at_border |= ends[axis, 0] > -reach or ends[axis, 1] < shape[axis] + reach
@@ -149,7 +160,7 @@ def structure_tensor(work: Any, taps: Any, plan: Any, shape: Any, ends: Any) -> 
         else:
             smooth(y_1, y_0, outer, m, m + n_z, plane, wide, stop_wide, plane)
             smooth(y_2, y_1, outer, m, m + n_z, plane, rows, stop_rows, row)
-        smooth(work[7 + k], y_2, outer, m, m + n_z, plane, cells, stop_cells, 1)
+        smooth(work[7 + k], y_2, outer, m, m + n_z, plane, cells, stop_cells, one)
 
 
 @compiled
@@ -167,7 +178,8 @@ def scale_features(
         ends: int64 (3, 2), the volume's first voxel and end relative to the tile.
         features: float32 (features, cells); the rows of this scale and channel are written.
     """
-    m, n_z, n_y, row = MARGIN, shape[0], shape[1], shape[2] + 2 * MARGIN
+    m, zero, one = np.int64(MARGIN), np.int64(0), np.int64(1)
+    n_z, n_y, row = shape[0], shape[1], shape[2] + 2 * m
     plane = (n_y + 2 * m) * row
     lo, hi = m * row + m, (m + n_y) * row - m
     in_2d = plan[IN_2D] != 0
@@ -177,7 +189,8 @@ def scale_features(
     if plan[GAUSSIAN] >= 0:
         out = features[plan[GAUSSIAN] + channel]
         for z in range(m, m + n_z):
-            out[z * plane + lo : z * plane + hi] = smoothed[z * plane + lo : z * plane + hi]
+            for i in range(uint64(z * plane + lo), uint64(z * plane + hi)):
+                out[i] = smoothed[i]
     if plan[LAPLACIAN] >= 0:
         trace(features[plan[LAPLACIAN] + channel], work[7:13], in_2d, m, m + n_z, plane, lo, hi)
     if plan[MAGNITUDE] >= 0:
@@ -188,10 +201,10 @@ def scale_features(
     if plan[DIFFERENCE] >= 0:
         source, narrow = work[0], taps[NARROW]
         if not in_2d:
-            smooth(work[1], source, narrow, m, m + n_z, plane, 0, plane, plane)
+            smooth(work[1], source, narrow, m, m + n_z, plane, zero, plane, plane)
             source = work[1]
         smooth(work[3], source, narrow, m, m + n_z, plane, m * row, (m + n_y) * row, row)
-        smooth(work[4], work[3], narrow, m, m + n_z, plane, lo, hi, 1)
+        smooth(work[4], work[3], narrow, m, m + n_z, plane, lo, hi, one)
         difference(features[plan[DIFFERENCE] + channel], smoothed, work[4], m, m + n_z, plane, lo, hi)
     if plan[TENSOR] >= 0:
         structure_tensor(work, taps, plan, shape, ends)
