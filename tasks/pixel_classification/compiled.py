@@ -10,15 +10,17 @@ from typing import Any, TypeVar, cast
 
 import llvmlite.binding
 import numba
+import numpy as np
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Integer = int | np.integer[Any]
 
 
 def _cache_folder() -> Path:
     """Folder of the compiled code, one for each kind of processor.
 
-    Cluster nodes of different kinds often share a home folder. numba tells their code apart within one index file, but
-    numbers the code files of the index without a lock, so two kinds that compile at once could swap theirs.
+    Cluster nodes of different kinds often share a home folder. numba tells their code apart within one index file,
+    but numbers the code files of the index without a lock, so two kinds that compile at once could swap theirs.
     """
     features = llvmlite.binding.get_host_cpu_features().flatten()
     kind = f"{llvmlite.binding.get_host_cpu_name()}-{hashlib.sha256(features.encode()).hexdigest()[:8]}"

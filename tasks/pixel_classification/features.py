@@ -146,9 +146,9 @@ def check_size(features: Sequence[Feature], shape: tuple[int, int, int]) -> None
         for axis, size in zip("zyx", shape, strict=True):
             if axis in axes and size < needed:
                 raise UserError(
-                    f"The volume of shape {shape} (z, y, x) has {size} voxels along {axis}, but the project's feature "
-                    f"{feature.id} at scale {feature.scale} needs at least {needed}. Use a larger volume, or a "
-                    f"project without this scale{' or with this scale in 2D' if axis == 'z' else ''}."
+                    f"The volume of shape {shape} (z, y, x) has {size} voxels along {axis}, but the "
+                    f"feature {feature.id} at scale {feature.scale} needs at least {needed}. Use a larger volume, or "
+                    f"a project without this scale{' or with this scale in 2D' if axis == 'z' else ''}."
                 )
 
 

@@ -7,7 +7,9 @@ hand-written vector code do not promise that: they round differently in the vect
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,15 +149,13 @@ def derivative(volume: Volume, orders: tuple[int, ...], sigma: float, window: fl
 
 
 @compiled
-def _eigenvalues_2d(a00: Volume, a01: Volume, a11: Volume, out: Volume) -> None:
+def _eigenvalues_2d(a00: Any, a01: Any, a11: Any, out: Any) -> None:
     for i in range(a00.size):
         out[0, i], out[1, i] = solve_2x2(a00[i], a01[i], a11[i])
 
 
 @compiled
-def _eigenvalues_3d(
-    a00: Volume, a01: Volume, a02: Volume, a11: Volume, a12: Volume, a22: Volume, out: Volume
-) -> None:
+def _eigenvalues_3d(a00: Any, a01: Any, a02: Any, a11: Any, a12: Any, a22: Any, out: Any) -> None:
     for i in range(a00.size):
         out[0, i], out[1, i], out[2, i] = solve_3x3(a00[i], a01[i], a02[i], a11[i], a12[i], a22[i])
 
@@ -168,11 +168,9 @@ def eigenvalues(upper_triangle: list[Volume]) -> Volume:
 
     Returns:
         float32 (2 or 3, z, y, x). NaN where a component is NaN.
-
-    The 3x3 case is the trigonometric solution of Smith (Communications of the ACM 4(4):168, 1961) in double.
     """
     n = {3: 2, 6: 3}[len(upper_triangle)]
     out = np.empty((n, *upper_triangle[0].shape), np.float32)
-    solve = _eigenvalues_2d if n == 2 else _eigenvalues_3d
+    solve: Callable[..., None] = _eigenvalues_2d if n == 2 else _eigenvalues_3d
     solve(*(component.reshape(-1) for component in upper_triangle), out.reshape(n, -1))
     return out

@@ -38,9 +38,9 @@ def solve_3x3(
     p = math.sqrt(p2)
     per_p3 = 1.0 / (p * p2 + 1e-300)
     rest = p2 * p2 * p2 - half_det * half_det
-    rest = rest if rest > 0.0 else 0.0
+    rest = rest if rest > 0.0 else np.float64(0.0)
     h = abs(half_det) * per_p3
-    h = h if h < 1.0 else 1.0
+    h = h if h < 1.0 else np.float64(1.0)
     c = 0.0017648569477158788 - h * 0.0003028542202729437
     c = 0.00938333067262077 + h * (-0.004929691292929874 + h * c)
     c = 0.024604296804947648 + h * (-0.015107275209438269 + h * c)

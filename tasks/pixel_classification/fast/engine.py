@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +15,20 @@ from tasks.pixel_classification.fast import tile as columns
 from tasks.pixel_classification.fast.presmoothing import mirrored, presmooth
 from tasks.pixel_classification.fast.streaming import predict_tiles
 from tasks.pixel_classification.fast.tile import INNER, MARGIN, N_KERNELS, NARROW, OUTER
-from tasks.pixel_classification.fast.traversal import pack
-from tasks.pixel_classification.features import FILTER_WINDOW, PRESMOOTHING_WINDOW, Feature, StructureTensor
+from tasks.pixel_classification.fast.traversal import PackedForest, pack
+from tasks.pixel_classification.features import (
+    FILTER_WINDOW,
+    PRESMOOTHING_WINDOW,
+    Feature,
+    StructureTensor,
+    check_size,
+    halo,
+)
 from tasks.pixel_classification.filters import half_kernel, radius
 from tasks.pixel_classification.forest import Forest
+from tasks.pixel_classification.project import Project
+
+Interior = tuple[slice, slice, slice]
 
 COLUMN = {
     "GaussianSmoothing": columns.GAUSSIAN,
@@ -88,9 +100,7 @@ def _scales(features: Sequence[Feature], n_channels: int, n_z: int, tensor: Stru
     return scales
 
 
-def _smoothed(
-    image: NDArray[np.generic], scales: list[Scale], box: list[tuple[int, int]]
-) -> NDArray[np.float32]:
+def _smoothed(image: NDArray[np.generic], scales: list[Scale], box: list[tuple[int, int]]) -> NDArray[np.float32]:
     """The pre-smoothed volumes of a block with its margin, mirrored at the volume's border; (scales * c, z, y, x)."""
     margins = [0 if all(scale.in_2d for scale in scales) else MARGIN, MARGIN, MARGIN]
     wide = [(a - m, b + m) for (a, b), m in zip(box, margins, strict=True)]
@@ -112,35 +122,64 @@ def _smoothed(
     return out
 
 
-def predict(
-    image: NDArray[np.generic],
-    features: Sequence[Feature],
-    forest: Forest,
-    n_classes: int,
-    structure_tensor: StructureTensor = "fastfilters",
-    interior: tuple[slice, slice, slice] | None = None,
-) -> NDArray[np.float32]:
-    """Class probabilities."""
-    n_z, n_channels = image.shape[0], image.shape[3]
-    slices = interior or (slice(None),) * 3
-    box = [s.indices(n)[:2] for s, n in zip(slices, image.shape[:3], strict=True)]
-    scales = _scales(features, n_channels, n_z, structure_tensor)
-    packed = pack(forest)
-    out = np.zeros((n_classes, *(b - a for a, b in box)), np.float32)
-    predict_tiles(
-        _smoothed(image, scales, box),
-        np.stack([scale.kernels for scale in scales]),
-        np.stack([scale.plan for scale in scales]),
-        n_channels,
-        np.array([a for a, _ in box], np.int64),
-        np.array(image.shape[:3], np.int64),
-        np.array(TILE_2D if out.shape[1] == 1 else TILE_3D, np.int64),
-        forest.n_features,
-        (packed.nodes, packed.nodes.view(np.float32), packed.roots),
-        np.cumsum(forest.sizes, dtype=np.int64),
-        packed.outcomes,
-        packed.pure,
-        np.array(forest.classes, np.int64),
-        out,
-    )
-    return out
+def _check_size(image: NDArray[Any], scales: list[Scale]) -> None:
+    for scale in scales:
+        r = scale.smoothing.size - 1
+        for axis, size in list(zip("zyx", image.shape, strict=False))[1 if scale.in_2d else 0 :]:
+            if size <= max(r, 2):
+                raise ValueError(f"{size} voxels along {axis} are too few for kernels of radius {max(r, 2)}")
+
+
+class FastEngine:
+    """Streams a block through the features and the forest; equal to the reference engine bit for bit."""
+
+    def __init__(self, project: Project, structure_tensor: StructureTensor) -> None:
+        self.project = project
+        self.structure_tensor = structure_tensor
+
+    @property
+    def halo(self) -> tuple[int, int, int]:
+        """What the features reach."""
+        return halo(self.project.features)
+
+    @property
+    def bytes_per_voxel(self) -> float:
+        """The image in float32, once more while it is smoothed, a volume per scale and channel, the result."""
+        scales = {(feature.scale, feature.in_2d) for feature in self.project.features}
+        return 4.0 * (2 + len(scales) * self.project.n_channels + len(self.project.classes))
+
+    def check_shape(self, shape: tuple[int, int, int]) -> None:
+        """As ilastik does; see ``Engine``."""
+        check_size(self.project.features, shape)
+
+    @cached_property
+    def _forest(self) -> tuple[Forest, PackedForest]:
+        if self.project.forest is None:
+            raise ValueError("the project has no forest; train it first")
+        return self.project.forest, pack(self.project.forest)
+
+    def predict(self, image: NDArray[Any], interior: Interior) -> NDArray[np.float32]:
+        """Predict a block; see ``Engine``."""
+        n_z, n_channels = image.shape[0], image.shape[3]
+        scales = _scales(self.project.features, n_channels, n_z, self.structure_tensor)
+        _check_size(image, scales)
+        forest, packed = self._forest
+        box = [s.indices(n)[:2] for s, n in zip(interior, image.shape[:3], strict=True)]
+        out = np.zeros((len(self.project.classes), *(b - a for a, b in box)), np.float32)
+        predict_tiles(
+            _smoothed(image, scales, box),
+            np.stack([scale.kernels for scale in scales]),
+            np.stack([scale.plan for scale in scales]),
+            n_channels,
+            np.array([a for a, _ in box], np.int64),
+            np.array(image.shape[:3], np.int64),
+            np.array(TILE_2D if out.shape[1] == 1 else TILE_3D, np.int64),
+            forest.n_features,
+            (packed.nodes, packed.nodes.view(np.float32), packed.roots),
+            np.cumsum(forest.sizes, dtype=np.int64),
+            packed.outcomes,
+            packed.pure,
+            np.array(forest.classes, np.int64),
+            out,
+        )
+        return out

@@ -25,7 +25,7 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any
     return builder.bitcast(builder.gep(data, [index]), target.as_pointer())
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def less(typing_context: Any, values: Any, start: Any, threshold: Any) -> tuple[Any, Callable[..., Any]]:
     """Bits of ``values[start : start + 64] < threshold`` as uint64; values: contiguous float32, bit 0 first."""
 
@@ -40,7 +40,7 @@ def less(typing_context: Any, values: Any, start: Any, threshold: Any) -> tuple[
     return types.uint64(values, start, threshold), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def is_nan(typing_context: Any, values: Any, start: Any) -> tuple[Any, Callable[..., Any]]:
     """Bits of ``isnan(values[start : start + 64])`` as uint64."""
 
@@ -51,7 +51,7 @@ def is_nan(typing_context: Any, values: Any, start: Any) -> tuple[Any, Callable[
     return types.uint64(values, start), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def count(typing_context: Any, counts: Any, start: Any, bits: Any) -> tuple[Any, Callable[..., Any]]:
     """Add bit i of `bits` to ``counts[start + i]`` for 64 values; counts: contiguous uint16."""
 
@@ -64,16 +64,14 @@ def count(typing_context: Any, counts: Any, start: Any, bits: Any) -> tuple[Any,
     return types.void(counts, start, bits), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def copy_8(typing_context: Any, out: Any, at: Any, source: Any, start: Any) -> tuple[Any, Callable[..., Any]]:
     """``out[at : at + 8] = source[start : start + 8]``; contiguous float32 arrays."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         eight = ir.VectorType(ir.FloatType(), 8)
         to = _pointer(context, builder, signature.args[0], args[0], args[1], eight)
-        value = builder.load(
-            _pointer(context, builder, signature.args[2], args[2], args[3], eight), align=4
-        )
+        value = builder.load(_pointer(context, builder, signature.args[2], args[2], args[3], eight), align=4)
         builder.store(value, to, align=4)
         return context.get_dummy_value()
 

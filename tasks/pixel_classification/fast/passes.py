@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numba import uint64
 
-from tasks.pixel_classification.compiled import compiled, inlined
+from tasks.pixel_classification.compiled import Integer, compiled, inlined
 from tasks.pixel_classification.symmetric import solve_2x2, solve_3x3
 
 Buffer = np.ndarray[Any, np.dtype[np.float32]]
 
 
 @inlined
-def _steps(even: Buffer, step: int) -> tuple[int, int]:
+def _steps(even: Buffer, step: Integer) -> tuple[Integer, Integer]:
     """Distances of the taps; a tap that is 0 stays where memory has been written."""
     s1 = step if even[1] != 0 else 0
     return uint64(s1), uint64(2 * step if even[2] != 0 else s1)
@@ -30,7 +30,15 @@ def _steps(even: Buffer, step: int) -> tuple[int, int]:
 
 @compiled
 def smooth(
-    out: Buffer, src: Buffer, even: Buffer, z0: int, z1: int, plane: int, lo: int, hi: int, step: int
+    out: Buffer,
+    src: Buffer,
+    even: Buffer,
+    z0: Integer,
+    z1: Integer,
+    plane: Integer,
+    lo: Integer,
+    hi: Integer,
+    step: Integer,
 ) -> None:
     """Filter with an even kernel: planes z0..z1, within each the flat range lo..hi."""
     a0, a1, a2 = even[0], even[1], even[2]
@@ -47,12 +55,12 @@ def smooth_and_slope(
     src: Buffer,
     even: Buffer,
     odd: Buffer,
-    z0: int,
-    z1: int,
-    plane: int,
-    lo: int,
-    hi: int,
-    step: int,
+    z0: Integer,
+    z1: Integer,
+    plane: Integer,
+    lo: Integer,
+    hi: Integer,
+    step: Integer,
 ) -> None:
     """Filter with an even and with an odd kernel in one go."""
     a0, a1, a2, b1, b2 = even[0], even[1], even[2], odd[1], odd[2]
@@ -71,12 +79,12 @@ def smooth_slope_and_curve(
     out2: Buffer,
     src: Buffer,
     taps: Buffer,
-    z0: int,
-    z1: int,
-    plane: int,
-    lo: int,
-    hi: int,
-    step: int,
+    z0: Integer,
+    z1: Integer,
+    plane: Integer,
+    lo: Integer,
+    hi: Integer,
+    step: Integer,
 ) -> None:
     """Filter with the derivatives of order 0, 1 and 2 (the rows of `taps`) in one go."""
     a0, a1, a2, b1, b2 = taps[0, 0], taps[0, 1], taps[0, 2], taps[1, 1], taps[1, 2]
@@ -92,7 +100,9 @@ def smooth_slope_and_curve(
 
 
 @compiled
-def product(out: Buffer, a: Buffer, b: Buffer, z0: int, z1: int, plane: int, lo: int, hi: int) -> None:
+def product(
+    out: Buffer, a: Buffer, b: Buffer, z0: Integer, z1: Integer, plane: Integer, lo: Integer, hi: Integer
+) -> None:
     """Multiply voxel by voxel."""
     for z in range(z0, z1):
         for i in range(uint64(z * plane + lo), uint64(z * plane + hi)):
@@ -100,7 +110,9 @@ def product(out: Buffer, a: Buffer, b: Buffer, z0: int, z1: int, plane: int, lo:
 
 
 @compiled
-def difference(out: Buffer, a: Buffer, b: Buffer, z0: int, z1: int, plane: int, lo: int, hi: int) -> None:
+def difference(
+    out: Buffer, a: Buffer, b: Buffer, z0: Integer, z1: Integer, plane: Integer, lo: Integer, hi: Integer
+) -> None:
     """Subtract voxel by voxel."""
     for z in range(z0, z1):
         for i in range(uint64(z * plane + lo), uint64(z * plane + hi)):
@@ -108,7 +120,9 @@ def difference(out: Buffer, a: Buffer, b: Buffer, z0: int, z1: int, plane: int, 
 
 
 @compiled
-def trace(out: Buffer, h: Buffer, in_2d: bool, z0: int, z1: int, plane: int, lo: int, hi: int) -> None:
+def trace(
+    out: Buffer, h: Buffer, in_2d: bool, z0: Integer, z1: Integer, plane: Integer, lo: Integer, hi: Integer
+) -> None:
     """Laplacian from the second derivatives `h` (rows zz, zy, zx, yy, yx, xx)."""
     zz, yy, xx = h[0], h[3], h[5]
     for z in range(z0, z1):
@@ -121,7 +135,9 @@ def trace(out: Buffer, h: Buffer, in_2d: bool, z0: int, z1: int, plane: int, lo:
 
 
 @compiled
-def magnitude(out: Buffer, g: Buffer, in_2d: bool, z0: int, z1: int, plane: int, lo: int, hi: int) -> None:
+def magnitude(
+    out: Buffer, g: Buffer, in_2d: bool, z0: Integer, z1: Integer, plane: Integer, lo: Integer, hi: Integer
+) -> None:
     """Length of the gradient `g` (rows z, y, x)."""
     gz, gy, gx = g[0], g[1], g[2]
     for z in range(z0, z1):
@@ -134,7 +150,9 @@ def magnitude(out: Buffer, g: Buffer, in_2d: bool, z0: int, z1: int, plane: int,
 
 
 @compiled
-def eigenvalues(out: Buffer, h: Buffer, in_2d: bool, z0: int, z1: int, plane: int, lo: int, hi: int) -> None:
+def eigenvalues(
+    out: Buffer, h: Buffer, in_2d: bool, z0: Integer, z1: Integer, plane: Integer, lo: Integer, hi: Integer
+) -> None:
     """Eigenvalues of the matrices `h` (rows zz, zy, zx, yy, yx, xx) into the first 3, or in 2D 2, rows of `out`."""
     zz, zy, zx, yy, yx, xx = h[0], h[1], h[2], h[3], h[4], h[5]
     first, second, third = out[0], out[1], out[out.shape[0] - 1]

@@ -13,7 +13,7 @@ import numpy as np
 from numba import uint64
 from numpy.typing import NDArray
 
-from tasks.pixel_classification.compiled import compiled
+from tasks.pixel_classification.compiled import Integer, compiled
 
 Volume = NDArray[np.float32]
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -29,7 +29,7 @@ def mirrored(start: int, stop: int, size: int) -> NDArray[np.int64]:
 
 @compiled
 def _weigh(
-    out: Any, at: int, n: int, src: Any, taps: Any, rows: Any, row: int, stride: int, offset: int
+    out: Any, at: Integer, n: Integer, src: Any, taps: Any, rows: Any, row: Integer, stride: Integer, offset: Integer
 ) -> None:
     """Correlate n voxels along an axis other than x.
 
@@ -99,9 +99,7 @@ def _smooth(raw: Any, taps: Any, zs: Any, ys: Any, xs: Any, needed: Any, in_2d: 
             _weigh(result, at, n_x, line, taps, positions, r, one, zero)
 
 
-def presmooth(
-    raw: Volume, taps: Volume, box: Box, in_2d: bool, corner: tuple[int, int, int], out: Volume
-) -> None:
+def presmooth(raw: Volume, taps: Volume, box: Box, in_2d: bool, corner: tuple[int, int, int], out: Volume) -> None:
     """Smooth a part of a volume, mirrored at its borders.
 
     Args:

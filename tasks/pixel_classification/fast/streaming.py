@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import uint64
 
-from tasks.pixel_classification.compiled import compiled
+from tasks.pixel_classification.compiled import Integer, compiled
 from tasks.pixel_classification.fast.lanes import LANES, copy_8, is_nan
 from tasks.pixel_classification.fast.tile import MARGIN, N_BUFFERS, load, scale_features
 from tasks.pixel_classification.fast.traversal import add_probabilities, count_votes, reach
@@ -16,7 +16,7 @@ ROW = 8  # a group of 64 voxels is 8 rows along x of 8 voxels each
 
 
 @compiled
-def gather(features: Any, shape: Any, group: Any, group_y: int, values: Any) -> int:
+def gather(features: Any, shape: Any, group: Any, group_y: Integer, values: Any) -> Any:
     """Copy the features of a group of voxels together; returns the bits of its voxels that lie in the tile.
 
     Args:
@@ -45,7 +45,7 @@ def gather(features: Any, shape: Any, group: Any, group_y: int, values: Any) -> 
 
 
 @compiled
-def scatter(values: Any, classes: Any, shape: Any, group: Any, group_y: int, corner: Any, out: Any) -> None:
+def scatter(values: Any, classes: Any, shape: Any, group: Any, group_y: Integer, corner: Any, out: Any) -> None:
     """Write the probabilities (columns, 64) of a group to their place in the block (classes, z, y, x)."""
     width = min(shape[2] - group[2], ROW)
     x = corner[2] + group[2]
@@ -60,14 +60,15 @@ def scatter(values: Any, classes: Any, shape: Any, group: Any, group_y: int, cor
 
 @compiled
 def vote(
-    values: Any, bits: int, forest: Any, ends: Any, outcomes: Any, pure: bool, scratch: Any, out: Any
+    values: Any, bits: Integer, forest: Any, ends: Any, outcomes: Any, pure: bool, scratch: Any, out: Any
 ) -> None:
-    """Probabilities (columns, 64) of a group: per stored forest the mean over its trees, then the mean over forests.
+    """Probabilities (columns, 64) of a group; 0 for voxels without their bit.
 
-    The float32 operations and their order are those of `tasks.pixel_classification.forest.predict`.
+    The operations and their order are those of `tasks.pixel_classification.forest.evaluate`. Counts of votes are
+    whole numbers, so for trees with pure leaves their order does not matter.
     """
     nodes, thresholds, roots = forest
-    queue, members, counts, sums = scratch
+    queue, members, counts, sums, totals = scratch
     out[:] = 0
     first = 0
     for end in ends:
@@ -80,12 +81,14 @@ def vote(
                     out[column, i] += np.float32(counts[column * LANES + i]) / trees * trees
         else:
             sums[:] = 0
+            totals[:] = 0
             for tree in range(first, end):
                 found = reach(values, bits, nodes, thresholds, roots[tree : tree + 1], queue, members)
-                add_probabilities(sums, outcomes, queue, members, found)
+                add_probabilities(sums, totals, outcomes, queue, members, found)
             for column in range(out.shape[0]):
                 for i in range(LANES):
-                    out[column, i] += sums[column, i] / trees * trees
+                    if (bits >> uint64(i)) & uint64(1):
+                        out[column, i] += sums[column, i] / np.float32(totals[i]) * trees
         first = end
     total = np.float32(first)
     for column in range(out.shape[0]):
@@ -98,11 +101,11 @@ def predict_tiles(
     smoothed: Any,
     taps: Any,
     plans: Any,
-    n_channels: int,
+    n_channels: Integer,
     start: Any,
     size: Any,
     tile: Any,
-    n_features: int,
+    n_features: Integer,
     forest: Any,
     ends: Any,
     outcomes: Any,
@@ -143,6 +146,7 @@ def predict_tiles(
         np.zeros(queue_size, np.uint64),
         np.zeros(outcomes.shape[0] * LANES, np.uint16),
         np.zeros((classes.size, LANES), np.float32),
+        np.zeros(LANES, np.float64),
     )
     group_y = ROW if n_z == 1 else ROW // 2
     shape, corner, group = np.zeros(3, np.int64), np.zeros(3, np.int64), np.zeros(3, np.int64)

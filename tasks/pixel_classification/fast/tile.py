@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import uint64
 
-from tasks.pixel_classification.compiled import compiled
+from tasks.pixel_classification.compiled import Integer, compiled
 from tasks.pixel_classification.fast.passes import (
     difference,
     eigenvalues,
@@ -27,14 +27,24 @@ MARGIN = 3
 N_BUFFERS = 16
 # columns of a scale's plan: first feature column of each filter for raw channel 0, or -1; then other numbers
 IN_2D, GAUSSIAN, LAPLACIAN, MAGNITUDE, DIFFERENCE, TENSOR, HESSIAN, TENSOR_MARGIN = range(8)
-# rows of a scale's kernels (taps 0..2 each): orders 0, 1, 2 of the filter; the narrow Gaussian of the difference; orders
-# 0 and 1 for the structure tensor's slopes; the smoothing of their products
+# rows of a scale's kernels (taps 0..2 each): orders 0, 1, 2 of the filter; the narrow Gaussian of the difference;
+# orders 0 and 1 for the structure tensor's slopes; the smoothing of their products
 NARROW, INNER, OUTER = 3, 4, 6
 N_KERNELS = 7
 
 
 @compiled
-def load(volume: Any, z0: int, y0: int, x0: int, n_z: int, n_y: int, n_x: int, out: Any, at: int) -> None:
+def load(
+    volume: Any,
+    z0: Integer,
+    y0: Integer,
+    x0: Integer,
+    n_z: Integer,
+    n_y: Integer,
+    n_x: Integer,
+    out: Any,
+    at: Integer,
+) -> None:
     """Copy a box of a volume into a flat buffer, from index `at` on."""
     first = uint64(at)
     for z in range(n_z):
@@ -97,7 +107,7 @@ def derivatives(work: Any, taps: Any, plan: Any, shape: Any) -> None:
 
 
 @compiled
-def _copy_layer(buffer: Any, axis: int, step: int, to: int, source: int, shape: Any) -> None:
+def _copy_layer(buffer: Any, axis: Integer, step: Integer, to: Integer, source: Integer, shape: Any) -> None:
     """Copy one layer of the tile with its margin, perpendicular to an axis, to another place along it."""
     n_y, n_x = shape[1] + 2 * MARGIN, shape[2] + 2 * MARGIN
     for z in range(1 if axis == 0 else shape[0] + 2 * MARGIN):
@@ -108,8 +118,8 @@ def _copy_layer(buffer: Any, axis: int, step: int, to: int, source: int, shape: 
 
 
 @compiled
-def _reflect(buffer: Any, m: int, m_z: int, shape: Any, ends: Any) -> None:
-    """Fill the part of the margin, `m` (along z `m_z`) deep, that lies outside the volume with what lies at the mirrored place.
+def _reflect(buffer: Any, m: Integer, m_z: Integer, shape: Any, ends: Any) -> None:
+    """Fill what of the margin lies outside the volume from the mirrored place, `m` deep, along z `m_z`.
 
     `ends` = (first, last + 1) of the volume along z, y and x, counted from the tile's first voxel.
     """
@@ -164,9 +174,7 @@ def structure_tensor(work: Any, taps: Any, plan: Any, shape: Any, ends: Any) -> 
 
 
 @compiled
-def scale_features(
-    work: Any, taps: Any, plan: Any, channel: int, shape: Any, ends: Any, features: Any
-) -> None:
+def scale_features(work: Any, taps: Any, plan: Any, channel: Integer, shape: Any, ends: Any, features: Any) -> None:
     """All features of one scale and raw channel, from the pre-smoothed tile in work[0].
 
     Args:

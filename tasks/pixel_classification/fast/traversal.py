@@ -17,7 +17,7 @@ import numpy as np
 from numba import uint64
 from numpy.typing import NDArray
 
-from tasks.pixel_classification.compiled import compiled
+from tasks.pixel_classification.compiled import Integer, compiled
 from tasks.pixel_classification.fast.lanes import LANES, count, less
 from tasks.pixel_classification.forest import Forest
 
@@ -29,9 +29,9 @@ class PackedForest:
     """A forest with the four numbers of an inner node side by side.
 
     Attributes:
-        nodes: int32 (4 * inner nodes,): where the feature's values start in a group (64 * feature), bit pattern of the
-            float32 threshold, left child, right child. A child, like a root, is the index of its first number or, for
-            a leaf, -1 - outcome.
+        nodes: int32 (4 * inner nodes,): where the feature's values start in a group (64 * feature), bit pattern of
+            the float32 threshold, left child, right child. A child, like a root, is the index of its first number or,
+            for a leaf, -1 - outcome.
         roots: int32 (trees,).
         outcomes: float32 (outcomes, columns): the different leaves there are.
         pure: each leaf gives 1 to one column and 0 to the others; outcome k is then column k.
@@ -71,9 +71,7 @@ def pack(forest: Forest) -> PackedForest:
 
 
 @compiled
-def reach(
-    values: Any, everyone: int, nodes: Any, thresholds: Any, roots: Any, queue: Any, members: Any
-) -> int:
+def reach(values: Any, everyone: Integer, nodes: Any, thresholds: Any, roots: Any, queue: Any, members: Any) -> Any:
     """Leaves that the voxels of a group arrive at.
 
     Args:
@@ -122,7 +120,7 @@ def reach(
 
 
 @compiled
-def count_votes(counts: Any, queue: Any, members: Any, found: int) -> None:
+def count_votes(counts: Any, queue: Any, members: Any, found: Integer) -> None:
     """Votes of trees with pure leaves: uint16 counts, outcome k of voxel i at 64 k + i."""
     counts[:] = 0
     for i in range(queue.size - found, queue.size):
@@ -130,8 +128,8 @@ def count_votes(counts: Any, queue: Any, members: Any, found: int) -> None:
 
 
 @compiled
-def add_probabilities(sums: Any, outcomes: Any, queue: Any, members: Any, found: int) -> None:
-    """Add the leaves that one tree gave to float32 sums (columns, 64)."""
+def add_probabilities(sums: Any, totals: Any, outcomes: Any, queue: Any, members: Any, found: Integer) -> None:
+    """Add the leaves that one tree gave to float32 sums (columns, 64) and float64 totals (64,) of all columns."""
     for i in range(queue.size - found, queue.size):
         outcome = outcomes[-1 - queue[i]]
         for column in range(outcome.size):
@@ -139,3 +137,4 @@ def add_probabilities(sums: Any, outcomes: Any, queue: Any, members: Any, found:
             for lane in range(LANES):
                 if (members[i] >> uint64(lane)) & uint64(1):
                     sums[column, lane] += value
+                    totals[lane] += value
