@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.errors import UserError
+from tasks.pixel_classification.fast.engine import FastEngine
 from tasks.pixel_classification.features import StructureTensor, check_size, compute_features, halo, n_channels
 from tasks.pixel_classification.forest import evaluate
 from tasks.pixel_classification.project import Project
@@ -86,7 +87,10 @@ class ReferenceEngine:
         return out.reshape(-1, *shape)
 
 
-ENGINES: dict[str, Callable[[Project, StructureTensor], Engine]] = {"reference": ReferenceEngine}
+ENGINES: dict[str, Callable[[Project, StructureTensor], Engine]] = {
+    "fast": FastEngine,
+    "reference": ReferenceEngine,
+}
 
 
 def make_engine(name: str, project: Project, structure_tensor: StructureTensor = "fastfilters") -> Engine:
