@@ -30,6 +30,8 @@ def run_step(step: BlockStep, backend: Backend, max_attempts: int, report: Calla
     for reason in plan.reasons:
         logger.info("%s: %s", step.name, reason)
     logger.info("%s: %d of %d blocks to do", step.name, len(plan.items), len(step.grid))
+    if plan.new_output:
+        backend.clear(step)
     begin(step, plan)
     outcome = Outcome(total=len(plan.items))
     if plan.items:
