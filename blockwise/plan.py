@@ -12,7 +12,7 @@ from blockwise.identity import differences
 from blockwise.markers import Marker
 from blockwise.outputs import new_attributes
 from blockwise.sources import checksums_digest
-from blockwise.stamps import Snapshot
+from blockwise.stamps import UNWATCHED, Snapshot, differs
 from blockwise.step import BlockStep
 
 IDENTITY = "identity.json"
@@ -125,14 +125,14 @@ def is_complete(step: BlockStep) -> bool:
     output = step.output().found()
     if output is None or output["fingerprint"] != step.fingerprint or output["id"] != target["output"]:
         return False
-    if any(source.digest() != target["inputs"].get(source.name) for source in step.sources()):
+    if any(differs(target["inputs"].get(source.name), source.digest()) for source in step.sources()):
         return False
-    return step.markers.count() >= len(step.grid) and _files_digest(step) == target["files"]
+    return step.markers.count() >= len(step.grid) and not differs(target["files"], _files_digest(step))
 
 
 def _files_digest(step: BlockStep) -> str:
     if step.change_detection == "metadata":
-        return "metadata only"
+        return UNWATCHED
     return step.output().files().digest
 
 
@@ -171,10 +171,9 @@ def _items(
         if marker is None:
             tally.missing += 1
             items.append(Item(block.id, stamps))
-        elif marker.stamps != stamps:
-            for name in stamps:
-                if marker.stamps.get(name) != stamps[name]:
-                    tally.stale[name] = tally.stale.get(name, 0) + 1
+        elif changed := [name for name in stamps if differs(marker.stamps.get(name), stamps[name])]:
+            for name in changed:
+                tally.stale[name] = tally.stale.get(name, 0) + 1
             items.append(Item(block.id, stamps))
         elif files and marker.files != files.stamp(block, block.write_box):
             tally.touched += 1
