@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from blockwise.files import read_json, write_json
@@ -17,6 +18,8 @@ from blockwise.step import BlockStep
 
 IDENTITY = "identity.json"
 OUTPUT = "output.json"
+DOOMED = ".old-"
+"""Begins the name of a folder that is being removed."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,8 @@ def begin(step: BlockStep, plan: Plan) -> None:
     """
     step.target_path.unlink(missing_ok=True)
     if plan.new_output:
-        for folder in _other_folders(step):
-            shutil.rmtree(folder)
-        if step.folder.exists():
-            shutil.rmtree(step.folder)
+        for folder in (*_other_folders(step), step.folder):
+            _remove(folder)
         write_json(step.folder / IDENTITY, step.identity)
         attributes = new_attributes(step.fingerprint, step.provenance())
         step.output().create(attributes)
@@ -152,10 +153,21 @@ def _output_state(step: BlockStep) -> tuple[bool, list[str]]:
     return True, reasons
 
 
-def _other_folders(step: BlockStep) -> list[Any]:
+def _other_folders(step: BlockStep) -> list[Path]:
+    """Folders of other fingerprints, and what is left of one whose removal was interrupted."""
     if not step.folder.parent.exists():
         return []
-    return sorted(path for path in step.folder.parent.iterdir() if path != step.folder and (path / IDENTITY).exists())
+    others = (path for path in step.folder.parent.iterdir() if path != step.folder)
+    return sorted(path for path in others if (path / IDENTITY).exists() or path.name.startswith(DOOMED))
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder; renamed first, so that a half-removed one is known as such."""
+    if not folder.exists():
+        return
+    if not folder.name.startswith(DOOMED):
+        folder = folder.rename(folder.with_name(DOOMED + folder.name))
+    shutil.rmtree(folder)
 
 
 def _items(
