@@ -1,7 +1,10 @@
 """Separable Gaussian filters and eigenvalues on float32 volumes whose values do not depend on the block.
 
 Every output voxel is the same sequence of float32 operations wherever it lies in the array. Libraries with
-hand-written vector code do not promise that: they round differently in the vector part, at its end and at the border.
+hand-written vector code do not promise that: they round differently in the vector part and at its end. Measured with
+bioimage-cpp 0.9.0 on random crops with full halo of a 64x70x90 volume against the same filter of the whole: 1 % (Gaussian,
+sigma 3.5) to 12 % (Laplacian, Hessian eigenvalues) of the voxels differ, by up to 1e-5 of the filter's standard deviation.
+Small, but enough to flip a vote of a tree, and then a block shows in the result.
 """
 
 from __future__ import annotations
