@@ -2,9 +2,9 @@
 
 Every output voxel is the same sequence of float32 operations wherever it lies in the array. Libraries with
 hand-written vector code do not promise that: they round differently in the vector part and at its end. Measured with
-bioimage-cpp 0.9.0 on random crops with full halo of a 64x70x90 volume against the same filter of the whole: 1 % (Gaussian,
-sigma 3.5) to 12 % (Laplacian, Hessian eigenvalues) of the voxels differ, by up to 1e-5 of the filter's standard deviation.
-Small, but enough to flip a vote of a tree, and then a block shows in the result.
+bioimage-cpp 0.9.0, random crops with full halo against the same voxels of the whole volume (64x70x90): 1 % of the
+voxels (Gaussian, sigma 3.5) to 12 % (Laplacian) differ, by up to 1e-5 of the filter's standard deviation. That is
+enough to flip the vote of a tree, and then the block shows in the result.
 """
 
 from __future__ import annotations

@@ -54,7 +54,9 @@ def _lane(info: h5py.Group, name: str) -> Lane:
     axes = axes_of_tags(info["axistags"][()]) if "axistags" in info else read_text(info, "axisorder")
     shape = tuple(int(n) for n in info["shape"][()]) if "shape" in info else None
     if shape is not None and len(shape) != len(axes):
-        raise LayoutError(f"{INFOS}/{name}: the axes are {axes!r}, but the shape is {shape}; save it again in ilastik")
+        raise LayoutError(
+            f"{INFOS}/{name}: the axes are {axes!r}, but the shape is {shape}; save it again in ilastik"
+        )
     inner = read_text(info, "inner_path")
     is_internal = bool(inner) or read_text(info, "location") == "ProjectInternal"
     if is_internal and not inner and "datasetId" in info:

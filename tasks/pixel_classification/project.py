@@ -129,8 +129,8 @@ def _check_workflow(file: h5py.File) -> None:
     version = file.get("ilastikVersion")
     if isinstance(version, h5py.Dataset) and version.dtype.kind == "f":
         raise LayoutError(
-            f"was written by ilastik {float(version[()]):g}; make it anew with ilastik 1.2 or later, this layout cannot "
-            "be read"
+            f"was written by ilastik {float(version[()]):g}; make it anew with ilastik 1.2 or later, this layout "
+            "cannot be read"
         )
     workflow = read_text(file, "workflowName")
     if workflow != WORKFLOW:
@@ -217,5 +217,3 @@ def _channels(lane: Lane, features: tuple[Feature, ...], forest: Forest | None) 
             "ilastik and save"
         )
     return channels or 1
-
-

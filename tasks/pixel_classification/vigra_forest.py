@@ -37,7 +37,9 @@ def read_forest(group: h5py.Group) -> Forest:
         trees += [_read_tree(forest[member], shape, f"{name}/{member}") for member in members]
         sizes.append(len(members))
     if len(shapes) != 1 or not trees:
-        raise LayoutError(f"{len(trees)} trees in forests with different (feature columns, classes): {sorted(shapes)}")
+        raise LayoutError(
+            f"{len(trees)} trees in forests with different (feature columns, classes): {sorted(shapes)}"
+        )
     n_features, n_classes = shapes.pop()
     # Old files do not say which labels the columns stand for; ilastik then counts from 1.
     labels = group["known_labels"][()].tolist() if "known_labels" in group else list(range(1, n_classes + 1))
@@ -61,7 +63,9 @@ def _read_tree(group: h5py.Group, shape: tuple[int, int], name: str) -> Tree:
     topology, parameters = group["topology"][()], group["parameters"][()]
     n_features, n_classes = shape
     if topology[:ROOT].tolist() != [n_features, n_classes]:
-        raise LayoutError(f"{name}: (feature columns, classes) are {topology[:ROOT].tolist()}, expected {list(shape)}")
+        raise LayoutError(
+            f"{name}: (feature columns, classes) are {topology[:ROOT].tolist()}, expected {list(shape)}"
+        )
     places = _places(topology, name)
     number = {place: i for i, place in enumerate(places)}
     count = len(places)
