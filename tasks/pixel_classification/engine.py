@@ -92,9 +92,9 @@ def check_volume(project: Project, shape: tuple[int, int, int]) -> None:
     given = n_channels(project.features, project.n_channels, shape[0])
     if project.forest is not None and given != project.forest.n_features:
         raise UserError(
-            f"project {project.path}: its classifier was trained on {project.forest.n_features} feature channels, but a "
-            f"volume of shape {shape} (z, y, x) gives {given}: eigenvalues are 3 in 3D and 2 in one slice. Train on "
-            f"images {'of one slice' if shape[0] == 1 else 'of more than one slice'}, as the volume is"
+            f"project {project.path}: its classifier was trained on {project.forest.n_features} feature channels, "
+            f"but a volume of shape {shape} (z, y, x) gives {given}: eigenvalues are 3 in 3D and 2 in one slice. Train "
+            f"on images {'of one slice' if shape[0] == 1 else 'of more than one slice'}, as the volume is"
         )
 
 

@@ -7,7 +7,8 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
+import traceback
+from collections.abc import Callable
 from functools import cache, cached_property
 from typing import Any
 
@@ -36,13 +37,13 @@ class IlastikEngine(ReferenceEngine):
         super().__init__(project, structure_tensor)
         if structure_tensor != "fastfilters":
             raise UserError(
-                f"prediction.structure_tensor: {structure_tensor!r} cannot be chosen with prediction.engine ilastik, it "
+                f"prediction.structure_tensor: {structure_tensor!r} cannot be chosen with the engine ilastik, which "
                 "computes with the library that it was installed with; set fastfilters, or another engine"
             )
         if project.forest is None or len(project.labels):
             raise UserError(
                 f"project {project.path} holds labels but no classifier, which ilastik's Python API does not accept; "
-                "switch on Live Update in ilastik and save it, or set prediction.engine: reference"
+                "train it in ilastik (Live Update) and save it, or choose prediction.engine: reference"
             )
         check_installed()
 
@@ -50,14 +51,21 @@ class IlastikEngine(ReferenceEngine):
         """Predict a block; see ``Engine``."""
         is_3d = "z" in self.project.axes
         pixels = image if is_3d else image[0]
-        found = self._process.submit(_predict, pixels, "zyxc" if is_3d else "yxc").result()
+        self._process.send((pixels, "zyxc" if is_3d else "yxc"))
+        found = self._process.recv()
+        if isinstance(found, str):
+            raise RuntimeError(f"ilastik has failed:\n{found}")
         return np.ascontiguousarray(found[(slice(None), *interior)])
 
     @cached_property
-    def _process(self) -> ProcessPoolExecutor:
-        # Not forked: a copy of a process with ilastik's threads would wait for them for ever.
+    def _process(self) -> Any:
+        """Connection to ilastik's process."""
+        # Not forked: a copy of a process with threads may wait for them for ever.
         context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(1, mp_context=context, initializer=_load, initargs=(self.project.path,))
+        ours, theirs = context.Pipe()
+        context.Process(target=_serve, args=(self.project.path, theirs), daemon=True).start()
+        theirs.close()
+        return ours
 
 
 @cache
@@ -83,26 +91,35 @@ def check_installed() -> None:
         )
 
 
-_pipeline: Any = None
-"""In ilastik's process: the project as its API has loaded it."""
-
-
-def _load(path: str) -> None:
-    global _pipeline
+def _serve(path: str, connection: Any) -> None:
+    """In ilastik's process: answer images with probabilities, or with a traceback, until the other end is closed."""
     os.environ.setdefault("LAZYFLOW_THREADS", "1")  # there is one process for each worker
+    predict = None
+    while True:
+        try:
+            pixels, axes = connection.recv()
+        except EOFError:
+            return
+        try:
+            predict = predict or _load(path)
+            connection.send(_predict(predict, pixels, axes))
+        except Exception:
+            connection.send(traceback.format_exc())
+
+
+def _load(path: str) -> Callable[[Any], Any]:
+    """The project's prediction, as this release of the API calls it."""
     api = importlib.import_module(API)
-    if hasattr(api, "PixelClassificationPipeline") and hasattr(api.PixelClassificationPipeline, "from_ilp_file"):
-        _pipeline = api.PixelClassificationPipeline.from_ilp_file(path)
-    else:  # before 1.4.1
-        _pipeline = api.from_project_file(path)
+    pipeline = getattr(api, "PixelClassificationPipeline", None)
+    loaded = pipeline.from_ilp_file(path) if hasattr(pipeline, "from_ilp_file") else api.from_project_file(path)
+    predict: Callable[[Any], Any] = getattr(loaded, "get_probabilities", None) or loaded.predict
+    return predict
 
 
-def _predict(pixels: NDArray[Any], axes: str) -> NDArray[np.float32]:
+def _predict(predict: Callable[[Any], Any], pixels: NDArray[Any], axes: str) -> NDArray[np.float32]:
     """Probabilities (classes, z, y, x) of an image."""
     xarray = importlib.import_module("xarray")
-    image = xarray.DataArray(np.ascontiguousarray(pixels), dims=tuple(axes))
-    predict = getattr(_pipeline, "get_probabilities", None) or _pipeline.predict  # before 1.4.0 `predict`
-    found = predict(image)
+    found = predict(xarray.DataArray(np.ascontiguousarray(pixels), dims=tuple(axes)))
     found = found.isel({axis: 0 for axis in found.dims if axis not in "czyx"})
     missing = {axis: 1 for axis in "z" if axis not in found.dims}
     probabilities: NDArray[np.float32] = found.expand_dims(missing).transpose("c", "z", "y", "x").to_numpy()
