@@ -53,9 +53,10 @@ class Forest:
 
 def round_up(values: NDArray[np.float64]) -> NDArray[np.float32]:
     """The smallest float32 that is not below each value."""
-    with np.errstate(over="ignore"):  # beyond float32's range: infinity is right above, corrected below
+    with np.errstate(over="ignore"):  # beyond float32's range infinity is the right answer
         near = values.astype(np.float32)
-    return np.where(near < values, np.nextafter(near, np.float32(np.inf)), near).astype(np.float32)
+        above = np.nextafter(near, np.float32(np.inf))
+    return np.where(near < values, above, near).astype(np.float32)
 
 
 def evaluate(forest: Forest, features: NDArray[np.float32]) -> NDArray[np.float32]:

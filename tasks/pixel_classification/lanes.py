@@ -53,7 +53,7 @@ def read_lanes(file: h5py.File) -> tuple[Lane, ...]:
 def _lane(info: h5py.Group, name: str) -> Lane:
     axes = axes_of_tags(info["axistags"][()]) if "axistags" in info else read_text(info, "axisorder")
     shape = tuple(int(n) for n in info["shape"][()]) if "shape" in info else None
-    if shape is not None and len(shape) != len(axes):
+    if axes and shape and len(shape) != len(axes):
         raise LayoutError(
             f"{INFOS}/{name}: the axes are {axes!r}, but the shape is {shape}; save it again in ilastik"
         )
