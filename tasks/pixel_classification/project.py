@@ -179,8 +179,8 @@ def _forest(file: h5py.File) -> Forest | None:
     if not re.search(rf"\b{CLASSIFIER}\b", kind):
         name = re.search(r"\n(\w+)\n", kind)
         raise LayoutError(
-            f"its classifier is {(name.group(1) if name else kind)!r:.60}, expected {CLASSIFIER}; train it in ilastik "
-            "with the default classifier (Parallel Random Forest)"
+            f"its classifier is {(name.group(1) if name else kind)!r:.60}, expected {CLASSIFIER}; train it in "
+            "ilastik with the default classifier (Parallel Random Forest)"
         )
     if not any(name.startswith("Forest") for name in group):
         return None

@@ -113,6 +113,6 @@ def _unusable(project: Project, number: int, reason: str) -> UserError:
     place = "inside the project" if lane.is_internal else f"{lane.file!r}, taken from the project's folder"
     return UserError(
         f"project {project.path} holds labels but no classifier, so it must be trained here, but its training image "
-        f"{number} ({place}) cannot be used: {reason}. Put the image there, or open the project in ilastik, switch "
+        f"{number} ({place}) cannot be used ({reason}). Put the image there, or open the project in ilastik, switch "
         "on Live Update and save it: then it holds the classifier and needs no images"
     )
