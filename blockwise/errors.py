@@ -9,3 +9,7 @@ class UserError(Exception):
     The message names what was found and where, what was expected, and what to do next. It is shown
     without a traceback.
     """
+
+
+class DiskFullError(UserError):
+    """A write failed because the file system is full; trying again does not help."""

@@ -40,6 +40,16 @@ class Feature:
             return 1
         return 2 if self.in_2d or n_z == 1 else 3
 
+    @property
+    def least_scale(self) -> float:
+        """Scale below which a derivative has no neighbour to differ from; smoothing is the identity there.
+
+        The library fastfilters takes the structure tensor's derivatives at half the scale.
+        """
+        if self.id == "GaussianSmoothing" or self.id == "DifferenceOfGaussians":
+            return 0.0
+        return 0.5 / FILTER_WINDOW * (2 if self.id == "StructureTensorEigenvalues" else 1)
+
 
 def _gaussian(image: Volume, sigma: float, ndim: int, variant: StructureTensor) -> list[Volume]:
     return [derivative(image, (0,) * ndim, sigma, FILTER_WINDOW)]
@@ -67,7 +77,8 @@ def _gradient_magnitude(image: Volume, sigma: float, ndim: int, variant: Structu
 
 def _difference_of_gaussians(image: Volume, sigma: float, ndim: int, variant: StructureTensor) -> list[Volume]:
     wide = derivative(image, (0,) * ndim, sigma, FILTER_WINDOW)
-    return [wide - derivative(image, (0,) * ndim, 0.66 * sigma, FILTER_WINDOW)]
+    wide -= derivative(image, (0,) * ndim, 0.66 * sigma, FILTER_WINDOW)
+    return [wide]
 
 
 def _pairs(ndim: int) -> list[tuple[int, int]]:
@@ -145,9 +156,9 @@ def check_size(features: Sequence[Feature], shape: tuple[int, int, int]) -> None
         for axis, size in zip("zyx", shape, strict=True):
             if axis in axes and size < needed:
                 raise UserError(
-                    f"The volume of shape {shape} (z, y, x) has {size} voxels along {axis}, but the project's feature "
-                    f"{feature.id} at scale {feature.scale} needs at least {needed}. Use a larger volume, or a "
-                    f"project without this scale{' or with this scale in 2D' if axis == 'z' else ''}."
+                    f"The volume of shape {shape} (z, y, x) has {size} voxels along {axis}, but the "
+                    f"feature {feature.id} at scale {feature.scale} needs at least {needed}. Use a larger volume, or "
+                    f"a project without this scale{' or with this scale in 2D' if axis == 'z' else ''}."
                 )
 
 

@@ -1,12 +1,16 @@
 """Separable Gaussian filters and eigenvalues on float32 volumes whose values do not depend on the block.
 
 Every output voxel is the same sequence of float32 operations wherever it lies in the array. Libraries with
-hand-written vector code do not promise that: they round differently in the vector part, at its end and at the border.
+hand-written vector code do not promise that: they round differently in the vector part and at its end. Measured with
+bioimage-cpp 0.9.0, random crops with full halo against the same voxels of the whole volume (64x70x90): 1 % of the
+voxels (Gaussian, sigma 3.5) to 12 % (Laplacian) differ, by up to 1e-5 of the filter's standard deviation. That is
+enough to flip the vote of a tree, and then the block shows in the result.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -194,6 +198,6 @@ def eigenvalues(upper_triangle: list[Volume]) -> Volume:
     """
     n = {3: 2, 6: 3}[len(upper_triangle)]
     out = np.empty((n, *upper_triangle[0].shape), np.float32)
-    solve = _eigenvalues_2d if n == 2 else _eigenvalues_3d
+    solve: Callable[..., None] = _eigenvalues_2d if n == 2 else _eigenvalues_3d
     solve(*(component.reshape(-1) for component in upper_triangle), out.reshape(n, -1))
     return out

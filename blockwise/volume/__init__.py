@@ -1,0 +1,16 @@
+"""Datasets in containers, whatever the format: one way to name, open, read and write them."""
+
+from blockwise.volume.address import Address
+from blockwise.volume.base import ABSENT, DamagedDataError, Volume
+from blockwise.volume.formats import create_volume, delete_volume, open_volume, volume_exists
+
+__all__ = [
+    "ABSENT",
+    "Address",
+    "DamagedDataError",
+    "Volume",
+    "create_volume",
+    "delete_volume",
+    "open_volume",
+    "volume_exists",
+]
