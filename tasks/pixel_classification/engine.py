@@ -93,8 +93,8 @@ def check_volume(project: Project, shape: tuple[int, int, int]) -> None:
     if project.forest is not None and given != project.forest.n_features:
         raise UserError(
             f"project {project.path}: its classifier was trained on {project.forest.n_features} feature channels, "
-            f"but a volume of shape {shape} (z, y, x) gives {given}: eigenvalues are 3 in 3D and 2 in one slice. Train "
-            f"on images {'of one slice' if shape[0] == 1 else 'of more than one slice'}, as the volume is"
+            f"but a volume of shape {shape} (z, y, x) gives {given}: eigenvalues are 3 in 3D and 2 in one slice. "
+            f"Train on images {'of one slice' if shape[0] == 1 else 'of more than one slice'}, as the volume is"
         )
 
 

@@ -109,8 +109,8 @@ def _serve(path: str, connection: Any) -> None:
 
 def _load(path: str) -> Callable[[Any], Any]:
     """The project's prediction, as this release of the API calls it."""
-    api = importlib.import_module(API)
-    pipeline = getattr(api, "PixelClassificationPipeline", None)
+    api: Any = importlib.import_module(API)
+    pipeline: Any = getattr(api, "PixelClassificationPipeline", None)
     loaded = pipeline.from_ilp_file(path) if hasattr(pipeline, "from_ilp_file") else api.from_project_file(path)
     predict: Callable[[Any], Any] = getattr(loaded, "get_probabilities", None) or loaded.predict
     return predict
