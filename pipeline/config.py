@@ -59,7 +59,7 @@ class Prediction(Section):
     dtype: Literal["float32", "uint8"] = "float32"
     engine: str = "fast"
     structure_tensor: Literal["fastfilters", "vigra"] = "fastfilters"
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
 class Threshold(Section):
