@@ -85,11 +85,6 @@ class Referee:
         """Take a result in; True where the block should be tried again."""
         if attempt == 1:
             self._blocks.append(result.state == "failed")
-            if _mostly(self._blocks) and not self.outcome.stopped:
-                self.outcome.stopped = (
-                    f"{sum(self._blocks)} of the last {RECENT} blocks failed, the last one with {result.error}: "
-                    f"{result.message}"
-                )
         if result.state != "failed":
             self.outcome.voxels += result.voxels
             if result.state == "computed":
@@ -97,6 +92,11 @@ class Referee:
             else:
                 self.outcome.unchanged += 1
             return False
+        if _mostly(self._blocks):
+            self.outcome.stopped = (
+                f"{sum(self._blocks)} of the last {RECENT} blocks failed, the last one with {result.error}: "
+                f"{result.message}"
+            )
         if not result.final and attempt < self.max_attempts:
             return True
         self._give_up(result)
