@@ -17,7 +17,7 @@ from blockwise.grid import Block, Grid
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import BlocksSource, RawSource, VolumeInfo
 from blockwise.step import BlockStep
-from blockwise.volume import Address, create_volume, open_volume
+from blockwise.volume import Address, create_volume, open_volume, volume_exists
 
 CHUNK = 4
 
@@ -116,13 +116,19 @@ class Workspace:
     def __init__(self, folder: Path, blocks: int = 8) -> None:
         self.folder = folder
         self.orders = folder / "orders"
-        self.orders.mkdir(parents=True)
+        self.orders.mkdir(parents=True, exist_ok=True)
         shape = (blocks * CHUNK, CHUNK, CHUNK)
         self.grid = Grid("zyx", shape, (CHUNK,) * 3)
         self.values = np.arange(np.prod(shape), dtype=np.int32).reshape(shape)
         self.raw = f"{folder / 'raw.n5'}:raw"
-        create_volume(Address.parse(self.raw), shape, (CHUNK,) * 3, "int32", {})
-        open_volume(self.raw, "a").write(self.grid.domain, self.values)
+        if not volume_exists(self.raw):
+            create_volume(Address.parse(self.raw), shape, (CHUNK,) * 3, "int32", {})
+            open_volume(self.raw, "a").write(self.grid.domain, self.values)
+
+    @classmethod
+    def open(cls, folder: Path) -> Workspace:
+        """The workspace that lies in a folder."""
+        return cls(folder, open_volume(f"{folder / 'raw.n5'}:raw").shape[0] // CHUNK)
 
     def addition(self, addend: int = 1, memory: int = 200_000_000) -> AdditionStep:
         shape = self.grid.shape

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 NODES = ("node1", "node2")
-CPUS = 4
+CPUS = 2
 MEMORY_MB = 4000
 
 CONFIGURATION = """
@@ -105,8 +105,7 @@ class Cluster:
         return [step.pid for step in steps]
 
     def stop(self) -> None:
-        self.run("scancel", "--user", getpass.getuser())
-        wait_for(lambda: not self.alive_jobs(), 20)
+        self.cancel_all()
         for daemon in self.daemons.values():
             daemon.terminate()
         for daemon in self.daemons.values():
@@ -118,6 +117,12 @@ class Cluster:
         for process in psutil.process_iter(["name"]):
             if process.info["name"] == "slurmstepd" and _is_of(process, self, ""):
                 _kill(process.pid)
+
+    def cancel_all(self) -> None:
+        """End whatever a failed test has left."""
+        if self.alive_jobs():
+            self.run("scancel", "--user", getpass.getuser())
+            self.wait_until_quiet(20)
 
     def run(self, *command: str) -> str:
         """Run a client command; its output."""

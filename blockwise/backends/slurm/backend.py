@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from blockwise.backends.base import Outcome, Referee, check_parent
-from blockwise.backends.slurm.cancel import cancel_arrays, undisturbed
+from blockwise.backends.slurm.cancel import cancel_arrays, interrupted_once
 from blockwise.backends.slurm.commands import SlurmCommands, SlurmUnavailableError
 from blockwise.backends.slurm.ledger import Entry, Ledger
 from blockwise.backends.slurm.run import SlurmRun
@@ -53,6 +53,10 @@ class SlurmBackend:
 
     def run(self, step: BlockStep, items: list[Item], referee: Referee, report: Callable[[Outcome], None]) -> None:
         """Compute items; see ``Backend.run``."""
+        with interrupted_once():
+            self._run(step, items, referee, report)
+
+    def _run(self, step: BlockStep, items: list[Item], referee: Referee, report: Callable[[Outcome], None]) -> None:
         leave = False
         ledger = Ledger(step)
         run = SlurmRun(step, self.options, self.commands, ledger, referee)
@@ -78,14 +82,13 @@ class SlurmBackend:
                 self._leave_nothing(step, ledger, run)
 
     def _leave_nothing(self, step: BlockStep, ledger: Ledger, run: SlurmRun) -> None:
-        with undisturbed():
-            if not run.left:
-                run.wait_for_ends()
-            try:
-                self._end(step, ledger, ledger.entries())
-            except UserError as error:
-                # What has ended the run counts more; the next run finds these jobs in the ledger.
-                logger.error("%s", error)
+        if not run.left:
+            run.wait_for_ends()
+        try:
+            self._end(step, ledger, ledger.entries())
+        except UserError as error:
+            # What has ended the run counts more; the next run finds these jobs in the ledger.
+            logger.error("%s", error)
 
     def _end(self, step: BlockStep, ledger: Ledger, entries: list[Entry]) -> None:
         """Cancel arrays, wait until they are gone, and forget them."""

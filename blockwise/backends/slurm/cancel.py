@@ -63,22 +63,26 @@ def wait_until_gone(commands: SlurmCommands, jobs: Sequence[int], targets: Seque
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """Put off SIGINT and SIGTERM until the end; a second Ctrl-C must not leave jobs behind."""
+def interrupted_once() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the first SIGINT or SIGTERM only; those that follow wait until the end.
+
+    They come together where a terminal and Luigi's main process both end a task, and the second one would otherwise
+    end the cancelling of jobs that the first has begun. Outside the main thread nothing changes.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     came: list[int] = []
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
         came.append(number)
+        if len(came) == 1:
+            raise KeyboardInterrupt(f"ended by {signal.Signals(number).name}")
         logger.info("%s: jobs are being cancelled, please wait", signal.Signals(number).name)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])

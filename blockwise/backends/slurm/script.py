@@ -18,6 +18,9 @@ from blockwise.step import BlockStep
 MEMORY_SLACK = 1.25
 """Memory asked for, as a multiple of the projected one: a job that exceeds it is killed."""
 
+LEAST_MEMORY_MB = 512
+"""Less is not worth asking for: libraries alone need most of it."""
+
 
 class SlurmOptions(BaseModel):
     """How jobs are submitted. See ``configs/reference.yaml`` for the meaning of every key."""
@@ -74,8 +77,10 @@ class Needs:
 
 def first_needs(step: BlockStep, options: SlurmOptions) -> Needs:
     """What a step's jobs ask for at first: as set, else what the step projects and some slack."""
-    memory = options.memory_gb * 1e9 if options.memory_gb else step.projected_memory() * MEMORY_SLACK
-    return Needs(math.ceil(memory / 2**20), options.time_min)
+    if options.memory_gb:
+        return Needs(math.ceil(options.memory_gb * 1e9 / 2**20), options.time_min)
+    projected = math.ceil(step.projected_memory() * MEMORY_SLACK / 2**20)
+    return Needs(max(LEAST_MEMORY_MB, projected), options.time_min)
 
 
 @dataclass(frozen=True)
