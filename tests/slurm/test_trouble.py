@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.contract.steps import Workspace
 from tests.slurm.cluster import Cluster, wait_for
@@ -27,6 +28,24 @@ def test_out_of_memory_gets_more_once(work: Workspace, drive: Drive):
     assert [len(work.runs(block)) for block in (3, 6, 7)] == [2, 2, 1]
 
 
+def test_jobs_of_a_node_that_goes_down_go_elsewhere(cluster: Cluster, work: Workspace, drive: Drive):
+    for block in (0, 2, 4, 6):
+        work.tell(block, "sleep 1 3")
+    driver = drive()
+    driver.wait_until_running(0, 2, 4, 6)
+    cluster.run("scontrol", "update", "NodeName=node2", "State=DOWN", "Reason=test")
+    try:
+        text = driver.finish()
+    finally:
+        cluster.run("scontrol", "update", "NodeName=node2", "State=RESUME")
+    assert "node failure (NODE_FAIL/NodeDown on node2): its 2 blocks left go to another job" in text
+    assert "node node2 has lost 2 jobs and gets no more" in text
+    assert "done: 8" in text
+    assert sorted(len(work.runs(block)) for block in (0, 2, 4, 6)) == [1, 1, 2, 2]
+    assert np.array_equal(work.result(), work.values + 1)
+
+
+@pytest.mark.soak
 def test_a_dead_node_costs_nothing_but_time(cluster: Cluster, work: Workspace, drive: Drive):
     for block in range(0, 8, 2):
         work.tell(block, "sleep 1 40")

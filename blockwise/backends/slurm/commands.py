@@ -180,6 +180,8 @@ class SlurmCommands:
     def states(self, jobs: Sequence[int]) -> dict[TaskId, TaskState]:
         """Ask for the tasks of some arrays, those that have ended included; forgotten ones are left out.
 
+        It is asked once: whoever asks has markers to read in the meantime, and asks again.
+
         Raises:
             SlurmUnavailableError: no answer, so nothing is known.
         """
@@ -187,7 +189,7 @@ class SlurmCommands:
         for start in range(0, len(jobs), IDS_PER_QUERY):
             ids = ",".join(map(str, jobs[start : start + IDS_PER_QUERY]))
             try:
-                found.update(parse_states(self._retrying(partial(self._squeue, "--jobs", ids))))
+                found.update(parse_states(self._squeue("--jobs", ids)))
             except SubmissionRefusedError as error:
                 if not _FORGOTTEN.search(str(error)):
                     raise SlurmUnavailableError(str(error)) from error

@@ -108,21 +108,6 @@ class Arrays:
             del self.by_id[array.job]
         return over
 
-    def running(self) -> int:
-        """Number of tasks that run at the moment, as far as known."""
-        return sum(job.state is not None and job.state.state == "RUNNING" for job in self.jobs())
-
-    def shares(self, max_running: int) -> dict[int, int]:
-        """How many tasks each array may run at once, where that differs from its throttle; small arrays go first."""
-        changed = {}
-        slots = max_running
-        for array in sorted(self, key=lambda array: array.alive):
-            share = max(1, min(array.alive, slots))
-            slots = max(0, slots - share)
-            if share != min(array.alive, array.throttle):
-                changed[array.job] = share
-        return changed
-
     def note(self) -> str:
         """One line on how the jobs stand, for people."""
         if not self.by_id:

@@ -49,11 +49,6 @@ class Results:
             if marker is not None:
                 self._checksums[item.block] = marker.checksum
 
-    def forget_failures(self, blocks: Iterable[int]) -> None:
-        """Remove failure records of earlier attempts, so that those of the next one are told from them."""
-        for block in self.step.markers.failed_among(blocks):
-            self.step.markers.remove_failure(block)
-
     def collect(self, held: Mapping[int, Job]) -> list[Order]:
         """Take in all new results; the orders of blocks that should be tried again.
 
