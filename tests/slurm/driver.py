@@ -26,7 +26,7 @@ OPTIONS: dict[str, Any] = {"poll_s": 0.3, "grace_s": 1, "blocks_per_job": 2, "ti
 def main() -> None:
     """Run the addition over a workspace that exists."""
     value = json.loads(sys.argv[1])
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     work = Workspace.open(Path(value["folder"]))
     backend = SlurmBackend(SlurmOptions(**value["options"]), value["detach"])
     with terminate_like_interrupt():

@@ -67,10 +67,11 @@ def test_a_dead_node_costs_nothing_but_time(cluster: Cluster, work: Workspace, d
 
 
 def test_silence_of_the_controller_ends_nothing(cluster: Cluster, work: Workspace, drive: Drive):
-    work.tell(0, "sleep 1 2")
-    work.tell(2, "sleep 1 4")
+    work.tell(0, "sleep 1 9")
+    work.tell(2, "sleep 1 9")
     driver = drive()
     driver.wait_until_running(0, 2)
+    wait_for(lambda: len(cluster.alive_jobs()) == 2, 10)
     cluster.stop_controller()
     try:
         driver.wait_for_text("SLURM does not say how jobs stand")

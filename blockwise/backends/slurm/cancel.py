@@ -7,7 +7,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from types import FrameType
 
 from blockwise.backends.slurm.commands import SlurmCommands, SlurmUnavailableError
@@ -43,17 +43,37 @@ def cancel_arrays(commands: SlurmCommands, jobs: Sequence[int], targets: Sequenc
     logger.warning("jobs %s are still there %.0f s after TERM; sending KILL", ", ".join(wanted), TERM_S)
     with contextlib.suppress(SlurmUnavailableError):
         commands.cancel(wanted, kill=True)
-    return wait_until_gone(commands, jobs, wanted, KILL_S)
+    gone = wait_until_gone(commands, jobs, wanted, KILL_S)
+    # After KILL no process is left; a node's epilog may keep a task in this state for minutes.
+    return gone or wait_until_gone(commands, jobs, wanted, 0, leaving={"COMPLETING"})
 
 
-def wait_until_gone(commands: SlurmCommands, jobs: Sequence[int], targets: Sequence[str], limit_s: float) -> bool:
-    """Wait until no task of some arrays, or of the named parts of them, is alive."""
+def wait_until_gone(
+    commands: SlurmCommands,
+    jobs: Sequence[int],
+    targets: Sequence[str],
+    limit_s: float,
+    leaving: Collection[str] = (),
+) -> bool:
+    """Wait until no task of some arrays, or of the named parts of them, is alive.
+
+    Args:
+        commands: SLURM.
+        jobs: ids of the arrays.
+        targets: these ids, or parts of the arrays, as text.
+        limit_s: longest time to wait.
+        leaving: states of living tasks that count as gone.
+    """
     end = time.monotonic() + limit_s
     wanted = set(targets)
     while True:
         with contextlib.suppress(SlurmUnavailableError):
             states = list(commands.states(jobs).values())
-            alive = [s for s in states if not s.ended and {str(s.job), f"{s.job}_{s.index}"} & wanted]
+            alive = [
+                s
+                for s in states
+                if not s.ended and s.state not in leaving and {str(s.job), f"{s.job}_{s.index}"} & wanted
+            ]
             unknown = set(jobs).difference(s.job for s in states)
             if not alive and all(map(commands.is_forgotten, unknown)):
                 return True

@@ -122,7 +122,7 @@ class SlurmRun:
     def wait_for_ends(self) -> None:
         """Let jobs whose blocks are all done end by themselves."""
         jobs = [array.job for array in self.arrays]
-        if wait_until_gone(self.commands, jobs, list(map(str, jobs)), END_S):
+        if wait_until_gone(self.commands, jobs, list(map(str, jobs)), END_S, leaving={"COMPLETING"}):
             for array in self.arrays:
                 self.ledger.forget(array.name)
 
