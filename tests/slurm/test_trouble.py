@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -123,3 +125,50 @@ def test_limits_are_kept(cluster: Cluster, tmp_path: Path, work: Workspace, driv
     # MaxArraySize of the test cluster is 51, so indices go to 50: one array of 51 tasks and one of 4.
     assert "51 jobs for 51 blocks" in text
     assert "4 jobs for 4 blocks" in text
+
+
+@pytest.fixture
+def shim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Put a script before one of SLURM's commands; ``$REAL`` in it is the command itself, ``$COUNT`` a file."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+
+    def add(command: str, text: str) -> None:
+        script = folder / command
+        script.write_text(f"#!/bin/bash\nREAL={shutil.which(command)}\nCOUNT={folder / 'count'}-{command}\n{text}\n")
+        script.chmod(0o755)
+
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return add
+
+
+def test_a_submission_that_seems_lost_is_not_repeated(
+    cluster: Cluster, work: Workspace, drive: Drive, shim: Callable[[str, str], None]
+):
+    # SLURM has taken the job, but its answer does not come; then squeue says nothing at all, three times.
+    shim(
+        "sbatch",
+        '[ -e "$COUNT" ] && exec $REAL "$@"; touch "$COUNT"; $REAL "$@" >/dev/null\n'
+        'echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2; exit 1',
+    )
+    shim(
+        "squeue",
+        '[[ "$*" == *--jobs* ]] && echo >> "$COUNT" && [ $(wc -l < "$COUNT") -le 3 ] && exit 0\nexec $REAL "$@"',
+    )
+    for block in (0, 2, 4, 6):
+        work.tell(block, "sleep 1 2")
+    text = drive().finish()
+    assert "Socket timed out on send/recv operation; trying again" in text
+    assert text.count("submitted array") == 1
+    assert "done: 8" in text
+    assert [len(work.runs(block)) for block in range(8)] == [1] * 8
+
+
+def test_a_cluster_that_takes_few_jobs_gets_few_at_a_time(
+    work: Workspace, drive: Drive, shim: Callable[[str, str], None]
+):
+    limit = "sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Job violates accounting/QOS policy"
+    shim("sbatch", f'grep -q "array=0-[01]%" "${{@: -1}}" || {{ echo "{limit}" >&2; exit 1; }}; exec $REAL "$@"')
+    text = drive().finish()
+    assert "from now on at most 2 jobs at a time" in text
+    assert "done: 8" in text

@@ -47,9 +47,9 @@ _TRANSIENT = re.compile(
     r"|unable to establish|in standby mode",
     re.IGNORECASE,
 )
-_LIMIT = re.compile(
-    r"SubmitJobsLimit|MaxSubmitJob|job count limit|job violates accounting/qos policy|too many", re.IGNORECASE
-)
+_SUBMIT_LIMIT = re.compile(r"SubmitJobsLimit|MaxSubmitJob|job count limit", re.IGNORECASE)
+_SIZE_LIMIT = re.compile(r"\b(QOS|Assoc)\w*(Max|Min|Grp)\w+")
+_SOME_LIMIT = re.compile(r"violates accounting/qos policy", re.IGNORECASE)
 _FORGOTTEN = re.compile(r"invalid job id", re.IGNORECASE)
 
 
@@ -87,6 +87,11 @@ class TaskState:
     def ended(self) -> bool:
         """Whether the task will not go on."""
         return self.state in ENDED
+
+    @property
+    def runs(self) -> bool:
+        """Whether the task is on a node."""
+        return not self.ended and self.state != "PENDING"
 
     def __str__(self) -> str:
         where = f" on {self.node}" if self.node else ""
@@ -129,7 +134,8 @@ def parse_max_array_size(text: str) -> int:
 
 def problem_of(message: str) -> Problem:
     """Tell what a failing command's words on standard error mean."""
-    if _LIMIT.search(message):
+    # The same general words follow both: too many jobs, and one job that is too large.
+    if _SUBMIT_LIMIT.search(message) or (_SOME_LIMIT.search(message) and not _SIZE_LIMIT.search(message)):
         return Problem.LIMIT
     return Problem.TRANSIENT if _TRANSIENT.search(message) else Problem.REFUSED
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from blockwise.backends.slurm.script import SlurmOptions
 from blockwise.job import Order
@@ -54,19 +54,18 @@ def deal(orders: Sequence[Order], per_job: int, jobs: int) -> tuple[list[list[Or
     return lists, []
 
 
-def share_slots(sizes: Mapping[int, int], slots: int) -> dict[int, int]:
+def share_slots(sizes: Sequence[int], slots: int) -> list[int]:
     """How many tasks of each array may run at once, so that together they are no more than ``slots``.
 
     Small arrays go first: they hold what is tried again. Each gets one at least, because SLURM reads 0 as no limit.
 
     Args:
-        sizes: by array, the tasks that have not ended.
-        slots: for all of them together; no less than the number of arrays.
+        sizes: tasks of each array that have not ended.
+        slots: for all of them together.
     """
-    shares = {}
-    arrays = sorted(sizes, key=lambda array: sizes[array])
-    for number, array in enumerate(arrays):
-        others = len(arrays) - number - 1
-        shares[array] = max(1, min(sizes[array], slots - others))
-        slots -= shares[array]
+    shares = [1] * len(sizes)
+    for rank, number in enumerate(sorted(range(len(sizes)), key=sizes.__getitem__)):
+        others = len(sizes) - rank - 1
+        shares[number] = max(1, min(sizes[number], slots - others))
+        slots -= shares[number]
     return shares

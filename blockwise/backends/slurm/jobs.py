@@ -74,6 +74,12 @@ class Array:
         """Number of tasks that have not ended, as far as known."""
         return sum(not job.over for job in self.jobs)
 
+    @property
+    def slots(self) -> int:
+        """Number of tasks that run, or may start to run at any moment."""
+        running = sum(not job.over and job.state is not None and job.state.runs for job in self.jobs)
+        return max(running, min(self.throttle, self.alive))
+
 
 class Arrays:
     """All arrays of a run that are not over."""

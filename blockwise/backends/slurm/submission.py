@@ -77,6 +77,7 @@ class Submitter:
         self._strikes: Counter[str] = Counter()
         self._backoff = Backoff()
         self._max_array_size = 0
+        self._wanted: dict[Needs, list[int]] = {}
 
     def submit(self, needs: Needs, orders: list[Order], seconds: float | None) -> list[Order]:
         """Submit orders; those for which there is no room now.
@@ -89,6 +90,7 @@ class Submitter:
         Raises:
             SubmissionRefusedError: the cluster will never take these jobs.
         """
+        self._wanted.pop(needs, None)
         room = self._room(len(orders), seconds)
         if room < 1 or self._backoff.waiting:
             return orders
@@ -96,18 +98,29 @@ class Submitter:
         lists, rest = deal(orders, per_job, room)
         size = self._max_array_size
         pieces = [lists[start : start + size] for start in range(0, len(lists), size)]
-        # Those at work give up their share before the new ones take it.
-        alive = {array.job: array.alive for array in self.arrays}
-        slots = share_slots({**alive, **{-1 - n: len(piece) for n, piece in enumerate(pieces)}}, self._slots)
-        self._throttle(slots)
-        for number, piece in enumerate(pieces):
-            if not self._try(needs, piece, slots[-1 - number]):
-                return [order for left in pieces[number:] for one in left for order in one] + rest
-        return rest
+        # Arrays at work give up their share first; a slot is free only when one of their tasks has ended.
+        self._wanted[needs] = [len(piece) for piece in pieces]
+        self.share_slots()
+        while pieces and self._free_slots > 0:
+            throttle = min(len(pieces[0]), max(1, self._free_slots // len(pieces)))
+            if not self._try(needs, pieces[0], throttle):
+                break
+            del pieces[0]
+        self._wanted[needs] = [len(piece) for piece in pieces]
+        return [order for piece in pieces for one in piece for order in one] + rest
 
     def share_slots(self) -> None:
-        """Share ``max_running`` anew among the arrays at work."""
-        self._throttle(share_slots({array.job: array.alive for array in self.arrays}, self._slots))
+        """Share ``max_running`` anew among the arrays at work and those that wait for a share."""
+        arrays = list(self.arrays)
+        waiting = [size for sizes in self._wanted.values() for size in sizes]
+        shares = share_slots([array.alive for array in arrays] + waiting, self.options.max_running)
+        for array, share in zip(arrays, shares, strict=False):
+            if share < min(array.alive, array.throttle):
+                self._throttle(array, share)
+        for array, share in zip(arrays, shares, strict=False):
+            possible = min(share, array.slots + self._free_slots)
+            if array.alive > array.throttle and possible > array.throttle:
+                self._throttle(array, possible)
 
     def strike(self, node: str) -> None:
         """A node has lost a job."""
@@ -117,8 +130,8 @@ class Submitter:
             logger.warning("%s: node %s has lost %d jobs and gets no more", self.step.name, node, self._strikes[node])
 
     @property
-    def _slots(self) -> int:
-        return self.options.max_running
+    def _free_slots(self) -> int:
+        return self.options.max_running - sum(array.slots for array in self.arrays)
 
     def _room(self, orders: int, seconds: float | None) -> int:
         """Number of tasks that may be submitted now; 0 rather than a few where many wait."""
@@ -193,9 +206,6 @@ class Submitter:
         else:
             logger.warning("%s: %s; next try in %.0f s", self.step.name, error, self._backoff.failed())
 
-    def _throttle(self, slots: dict[int, int]) -> None:
-        for array in self.arrays:
-            share = slots[array.job]
-            if share != min(array.alive, array.throttle):
-                self.commands.throttle(array.job, share)
-                array.throttle = share
+    def _throttle(self, array: Array, running: int) -> None:
+        self.commands.throttle(array.job, running)
+        array.throttle = running
