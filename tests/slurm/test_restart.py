@@ -50,7 +50,7 @@ def test_jobs_of_other_settings_are_ended_first(cluster: Cluster, work: Workspac
     first.wait_until_running(0, 2, 4, 6)
     first.send(KILL)
     text = drive(addend=5).finish()
-    assert "cancelling 1 job arrays of an earlier run" in text
+    assert "cancelling 1 job arrays of an earlier run, whose output goes" in text
     assert "done: 8" in text
     assert np.array_equal(work.result(), work.values + 5)
     assert is_complete(work.addition(5))

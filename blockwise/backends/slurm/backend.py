@@ -46,9 +46,7 @@ class SlurmBackend:
         ledger = Ledger(step)
         entries = ledger.entries()
         if entries:
-            logger.info(
-                "%s: cancelling %d job arrays of an earlier run: its output is made anew", step.name, len(entries)
-            )
+            logger.info("%s: cancelling %d job arrays of an earlier run, whose output goes", step.name, len(entries))
             self._end(step, ledger, entries)
 
     def run(self, step: BlockStep, items: list[Item], referee: Referee, report: Callable[[Outcome], None]) -> None:

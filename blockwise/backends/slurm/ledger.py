@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -86,3 +87,5 @@ class Ledger:
     def forget(self, name: str) -> None:
         """Remove an array that has ended."""
         shutil.rmtree(self.folder / name, ignore_errors=True)
+        with contextlib.suppress(OSError):  # others are left
+            self.folder.rmdir()
