@@ -117,8 +117,13 @@ def load_project(path: str) -> Project:
         raise UserError(f"project {path}: there is no such file (looked from {Path.cwd()})")
     if Path(path).is_dir() or not h5py.is_hdf5(path):
         raise UserError(f"project {path}: is not an HDF5 file, so not an ilastik project; is it cut off?")
-    with h5py.File(path, "r", locking=False) as file:
-        return _Reader(path, file).project()
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return _Reader(path, file).project()
+    except (OSError, KeyError) as error:
+        raise UserError(
+            f"project {path}: cannot be read: {error.args[0]}; it is cut off or not complete, save it again in ilastik"
+        ) from error
 
 
 class _Reader:
