@@ -197,22 +197,29 @@ class FolderOutput:
             np.savez_compressed(file, **dict(data))  # type: ignore[arg-type]
         return _arrays_checksum(data)
 
-    def read(self, block: Block) -> dict[str, NDArray[Any]]:
+    def read(self, block: Block, name: str) -> NDArray[Any]:
+        """Read one of a block's arrays; see ``read_all``."""
+        return self._read(block, (name,))[name]
+
+    def read_all(self, block: Block) -> dict[str, NDArray[Any]]:
         """Read a block's arrays.
 
         Raises:
             DamagedDataError: the file is absent or cut off.
         """
+        return self._read(block, None)
+
+    def _read(self, block: Block, names: tuple[str, ...] | None) -> dict[str, NDArray[Any]]:
         try:
             with self.path(block.id).open("rb") as file, np.load(file) as data:
-                return dict(data)
+                return {name: data[name] for name in names or data.files}
         except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
             message = f"cannot read {self.path(block.id)}: {error}"
             raise DamagedDataError(message, self.address, block.write_box) from error
 
     def checksum(self, block: Block) -> str:
         """Read a block's arrays back, and return their checksum."""
-        return _arrays_checksum(self.read(block))
+        return _arrays_checksum(self.read_all(block))
 
     def files_stamp(self, block: Block) -> str:
         """Size and time of a block's file."""

@@ -108,7 +108,7 @@ def finish(step: BlockStep, inputs: Mapping[str, str], seconds: float) -> None:
             "files": _files_digest(step),
             "blocks": len(step.grid),
             "seconds": round(seconds, 3),
-            "block_seconds": round(sum(marker.seconds for marker in markers.values()), 3),
+            "cpu_seconds": round(sum(marker.cpu_seconds for marker in markers.values()), 3),
             "peak_memory_mb": max((marker.peak_memory_mb for marker in markers.values()), default=0.0),
         },
     )

@@ -20,7 +20,8 @@ from tasks.component_labels import CONNECTIVITIES
 from tasks.component_merge import ComponentMergeStep
 from tasks.connected_components import ConnectedComponentsStep
 from tasks.pixel_classification.engine import make_engine
-from tasks.pixel_classification.project import Project, load_project
+from tasks.pixel_classification.project import Project
+from tasks.pixel_classification.training import open_project
 from tasks.prediction import PredictionStep
 from tasks.threshold import ThresholdStep
 
@@ -60,7 +61,7 @@ def build_steps(settings: Settings) -> Steps:
         UserError: an input is missing, a value does not fit it, or a worker would need too much memory.
     """
     info = describe_raw(settings.raw)
-    project = load_project(settings.prediction.project)
+    project = open_project(settings.prediction.project)
     grid = make_grid(settings, info)
     chunks = chunk_shape(settings, grid)
     check_writable(Address(settings.output, "probabilities"))

@@ -30,11 +30,7 @@ class Engine(Protocol):
         """Memory at the peak, per voxel of the image that ``predict`` is given, the image not counted."""
 
     def check_shape(self, shape: tuple[int, int, int]) -> None:
-        """Refuse a volume (z, y, x) that is too small for the features.
-
-        Raises:
-            UserError: naming the scale, the axis and the least size.
-        """
+        """Refuse a volume (z, y, x) that the project cannot predict; see ``check_volume``."""
 
     def predict(self, image: NDArray[Any], interior: Interior) -> NDArray[np.float32]:
         """Predict a block.
@@ -68,7 +64,7 @@ class ReferenceEngine:
 
     def check_shape(self, shape: tuple[int, int, int]) -> None:
         """As ilastik does; see ``Engine``."""
-        check_size(self.project.features, shape)
+        check_volume(self.project, shape)
 
     def predict(self, image: NDArray[Any], interior: Interior) -> NDArray[np.float32]:
         """Predict a block; see ``Engine``."""
@@ -86,14 +82,47 @@ class ReferenceEngine:
         return out.reshape(-1, *shape)
 
 
-ENGINES: dict[str, Callable[[Project, StructureTensor], Engine]] = {"reference": ReferenceEngine}
+def check_volume(project: Project, shape: tuple[int, int, int]) -> None:
+    """Refuse a volume (z, y, x) that is too small for the features, or flat where the training images were not.
+
+    Raises:
+        UserError: naming the scale, the axis and the least size; or both numbers of feature channels.
+    """
+    check_size(project.features, shape)
+    given = n_channels(project.features, project.n_channels, shape[0])
+    if project.forest is not None and given != project.forest.n_features:
+        raise UserError(
+            f"project {project.path}: its classifier was trained on {project.forest.n_features} feature channels, "
+            f"but a volume of shape {shape} (z, y, x) gives {given}: eigenvalues are 3 in 3D and 2 in one slice. "
+            f"Train on images {'of one slice' if shape[0] == 1 else 'of more than one slice'}, as the volume is"
+        )
+
+
+def _ilastik(project: Project, structure_tensor: StructureTensor) -> Engine:
+    from tasks.pixel_classification.ilastik_engine import IlastikEngine
+
+    return IlastikEngine(project, structure_tensor)
+
+
+def _fast(project: Project, structure_tensor: StructureTensor) -> Engine:
+    from tasks.pixel_classification.fast.engine import FastEngine
+
+    return FastEngine(project, structure_tensor)
+
+
+ENGINES: dict[str, Callable[[Project, StructureTensor], Engine]] = {
+    "fast": _fast,
+    "reference": ReferenceEngine,
+    "ilastik": _ilastik,
+}
+"""By name; an engine is imported only when it is asked for."""
 
 
 def make_engine(name: str, project: Project, structure_tensor: StructureTensor = "fastfilters") -> Engine:
     """Make the engine of this name.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: there is none of this name, or it cannot work here or with this project.
     """
     if name not in ENGINES:
         raise UserError(f"prediction.engine: {name!r} is not known; known are {', '.join(ENGINES)}")
