@@ -88,12 +88,6 @@ def load_project(path: str) -> Project:
         raise UserError(f"project {path}: is not an HDF5 file, so not an ilastik project; is it cut off?")
     try:
         with h5py.File(path, "r", locking=False) as file:
-<<<<<<< HEAD
-            return _Reader(path, file).project()
-    except (OSError, KeyError) as error:
-        raise UserError(
-            f"project {path}: cannot be read: {error.args[0]}; it is cut off or not complete, save it again in ilastik"
-=======
             return _read(path, file)
     except LayoutError as error:
         raise UserError(f"project {path}: {error}") from error
@@ -101,7 +95,6 @@ def load_project(path: str) -> Project:
         raise UserError(
             f"project {path}: cannot be read, it is damaged or of a layout that is not known here ({error}); "
             "open it in ilastik and save it again"
->>>>>>> main
         ) from error
 
 
