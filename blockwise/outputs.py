@@ -90,7 +90,10 @@ class VolumeOutput:
     extra: Mapping[str, Any]
 
     def check_ours(self) -> None:
-        """Refuse a dataset or folder that does not carry one of our fingerprints."""
+        """Refuse a dataset or folder that does not carry one of our fingerprints, and a file for a container."""
+        container = Address.parse(self.address).path
+        if Path(container).is_file():
+            raise UserError(f"output {self.address}: {container} is a file, not a container; set another `output`")
         if volume_exists(self.address) and self.found() is None:
             raise UserError(
                 f"output {self.address}: something lies there that this pipeline has not written (no attribute "

@@ -86,7 +86,8 @@ def _busy_message(folder: Path) -> str:
 
 
 def _without_user_traceback(record: logging.LogRecord) -> bool:
-    error = record.exc_info[1] if record.exc_info else None
+    # Where requires() fails, Luigi puts the traceback into the text while it handles the error.
+    error = record.exc_info[1] if record.exc_info else sys.exc_info()[1]
     if isinstance(error, UserError):
         record.msg, record.args = str(error), ()
         record.exc_info = None
