@@ -117,13 +117,16 @@ class VolumeOutput:
             delete_volume(self.address)
         axes = [*("c" if self.channels else ""), *self.grid.axes]
         lead = (self.channels,) if self.channels else ()
-        create_volume(
-            Address.parse(self.address),
-            lead + self.grid.shape,
-            (1,) * len(lead) + self.chunks,
-            self.dtype,
-            {"axes": axes, **self.extra, **attributes},
-        )
+        try:
+            create_volume(
+                Address.parse(self.address),
+                lead + self.grid.shape,
+                (1,) * len(lead) + self.chunks,
+                self.dtype,
+                {"axes": axes, **self.extra, **attributes},
+            )
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"output {self.address}: cannot be created: {error}") from error
 
     def write(self, block: Block, data: NDArray[Any]) -> str:
         """Write whole chunks; ``data`` has the write box's shape, channels first.

@@ -97,7 +97,7 @@ def _without_user_traceback(record: logging.LogRecord) -> bool:
 
 def _log_to(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    to_file = logging.FileHandler(path)
+    to_file = _RunLog(path)
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     to_terminal: logging.Handler = logging.StreamHandler()
     if TERMINAL.is_terminal:
@@ -108,6 +108,13 @@ def _log_to(path: Path) -> None:
         package = logging.getLogger(name)
         package.setLevel(logging.INFO)
         package.handlers = [to_file, to_terminal]
+
+
+class _RunLog(logging.FileHandler):
+    """The run's log; where it cannot be written (a full disk), the run goes on, and the terminal has it all."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name that logging calls)
+        """Say nothing: the step that meets the same disk says it."""
 
 
 def _quiet_interrupt(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> Any:

@@ -45,7 +45,7 @@ def check_failed_and_goes_on(project: Project, disk: Disk, expected: Any, fragme
     run = project.run()
     assert run.ok, run.text
     for name, blocks in finished.items():
-        assert not blocks & set(run.computed[name])
+        assert not blocks & set(run.computed.get(name, []))
     if not Path("result.n5").exists():
         Path("result.n5").symlink_to("disk/result.n5")
     if not Path("work").exists():
@@ -60,11 +60,11 @@ def test_output_on_a_full_disk(unused: Project, disk: Disk, expected: Any) -> No
     check_failed_and_goes_on(unused, disk, expected, fragments)
 
 
-@pytest.mark.parametrize("size", ["8k", "16k", "40k", "64k", "100k", "140k"])
+@pytest.mark.parametrize("size", ["8k", "40k", "100k", "140k"])
 def test_work_folder_on_a_full_disk(unused: Project, disk: Disk, expected: Any, size: str) -> None:
     disk(f"size={size}")
     unused.change("work_dir", "disk/work")
-    check_failed_and_goes_on(unused, disk, expected, ["disk/work", "full"])
+    check_failed_and_goes_on(unused, disk, expected, ["disk/work", "No space left on device"])
 
 
 def test_output_in_a_read_only_folder(unused: Project, disk: Disk, expected: Any) -> None:
