@@ -17,6 +17,16 @@ Interior = tuple[slice, slice, slice]
 
 SAMPLES_AT_ONCE = 1 << 16
 
+WORKING_VOLUMES = {
+    "GaussianSmoothing": 5,
+    "LaplacianOfGaussian": 6,
+    "GaussianGradientMagnitude": 6,
+    "DifferenceOfGaussians": 6,
+    "HessianOfGaussianEigenvalues": 12,
+    "StructureTensorEigenvalues": 15,
+}
+"""Volumes alive at the peak of each filter of one channel in 3D, the smoothed image counted."""
+
 
 class Engine(Protocol):
     """Predicts with one project."""
@@ -59,8 +69,11 @@ class ReferenceEngine:
 
     @property
     def bytes_per_voxel(self) -> float:
-        """All features, a second time as rows for the forest, and about twelve volumes of one filter; float32."""
-        return 4.0 * (2 * n_channels(self.project.features, self.project.n_channels, 2) + 12)
+        """All features, the image, and what the greediest filter holds while it works; float32, and a fifth for slack."""
+        features = self.project.features
+        working = max(WORKING_VOLUMES[feature.id] for feature in features)
+        channels = self.project.n_channels
+        return 4.0 * 1.2 * (n_channels(features, channels, 2) + 2 * channels + working)
 
     def check_shape(self, shape: tuple[int, int, int]) -> None:
         """As ilastik does; see ``Engine``."""
