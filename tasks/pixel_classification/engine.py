@@ -69,7 +69,7 @@ class ReferenceEngine:
 
     @property
     def bytes_per_voxel(self) -> float:
-        """All features, the image, and what the greediest filter holds while it works; float32, and a fifth for slack."""
+        """All features, the image, and what the greediest filter holds; float32, and a fifth for slack."""
         features = self.project.features
         working = max(WORKING_VOLUMES[feature.id] for feature in features)
         channels = self.project.n_channels
@@ -103,9 +103,9 @@ def check_volume(project: Project, shape: tuple[int, int, int]) -> None:
     """
     check_size(project.features, shape)
     given = n_channels(project.features, project.n_channels, shape[0])
-    if project.forest is not None and given != project.forest.n_features:
+    if given != project.n_features:
         raise UserError(
-            f"project {project.path}: its classifier was trained on {project.forest.n_features} feature channels, "
+            f"project {project.path}: its classifier was trained on {project.n_features} feature channels, "
             f"but a volume of shape {shape} (z, y, x) gives {given}: eigenvalues are 3 in 3D and 2 in one slice. "
             f"Train on images {'of one slice' if shape[0] == 1 else 'of more than one slice'}, as the volume is"
         )

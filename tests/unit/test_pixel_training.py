@@ -182,6 +182,20 @@ def test_several_images_with_other_axes_and_time_steps_are_read(project: Project
     assert first.checksum == second.forest.checksum
 
 
+def test_images_of_different_kinds_cannot_be_trained_on_together(tmp_path: Path) -> None:
+    path = copied("3d_u8_labels_only", tmp_path)
+    with h5py.File(tmp_path / "colour.h5", "w") as file:
+        file["data"] = np.zeros((40, 64, 64, 3), np.uint8)
+    with h5py.File(path, "r+") as file:
+        info = file.create_group(f"{LANES}/lane0001/Raw Data")
+        info["axistags"], info["filePath"] = axis_tags("zyxc"), b"colour.h5/data"
+        file.copy(f"{LABEL_SETS}/labels000", f"{LABEL_SETS}/labels001")
+    with pytest.raises(
+        UserError, match=r"differ in \(channels, feature channels\): \[\(1, 10\), \(3, 30\)\]; remove"
+    ):
+        open_project(str(path))
+
+
 Edit = Callable[[h5py.File], None]
 
 
