@@ -74,7 +74,7 @@ class PredictionStep(BlockStep):
     def settings(self) -> Mapping[str, Any]:
         """Settings that can change the result; of the project its content, not its path."""
         return {
-            "project": self.project_hash,
+            "project content": self.project_hash,
             "channels": list(self.channels),
             "classes": list(self.classes),
             "dtype": self.dtype,

@@ -92,7 +92,8 @@ def create_z5(
         container.require_group(parent)
     temporary = Path(parent) / f".new-{name}"
     folder = Path(address.path)
-    shutil.rmtree(folder / temporary, ignore_errors=True)
+    for left in (folder / temporary, _doomed(folder / address.key)):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     dataset = container.create_dataset(
         str(temporary),
         shape=shape,
@@ -105,10 +106,14 @@ def create_z5(
     (folder / temporary).rename(folder / address.key)
 
 
+def _doomed(folder: Path) -> Path:
+    return folder.with_name(f".old-{folder.name}")
+
+
 def delete_z5(address: Address) -> None:
     """Delete a dataset: rename first, so that a half-deleted one is never taken for whole."""
     folder = Path(address.path) / address.key
-    doomed = folder.with_name(f".old-{folder.name}")
+    doomed = _doomed(folder)
     shutil.rmtree(doomed, ignore_errors=True)
     folder.rename(doomed)
     shutil.rmtree(doomed)

@@ -117,7 +117,17 @@ def _ilastik(project: Project, structure_tensor: StructureTensor) -> Engine:
     return IlastikEngine(project, structure_tensor)
 
 
-ENGINES: dict[str, Callable[[Project, StructureTensor], Engine]] = {"reference": ReferenceEngine, "ilastik": _ilastik}
+def _fast(project: Project, structure_tensor: StructureTensor) -> Engine:
+    from tasks.pixel_classification.fast.engine import FastEngine
+
+    return FastEngine(project, structure_tensor)
+
+
+ENGINES: dict[str, Callable[[Project, StructureTensor], Engine]] = {
+    "fast": _fast,
+    "reference": ReferenceEngine,
+    "ilastik": _ilastik,
+}
 """By name; an engine is imported only when it is asked for."""
 
 

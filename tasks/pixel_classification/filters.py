@@ -12,11 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tasks.pixel_classification.compiled import compiled
+from tasks.pixel_classification.symmetric import solve_2x2, solve_3x3
 
 Volume = NDArray[np.float32]
 
@@ -150,39 +152,15 @@ def derivative(volume: Volume, orders: tuple[int, ...], sigma: float, window: fl
 
 
 @compiled
-def _eigenvalues_2d(a00: Volume, a01: Volume, a11: Volume, out: Volume) -> None:
+def _eigenvalues_2d(a00: Any, a01: Any, a11: Any, out: Any) -> None:
     for i in range(a00.size):
-        p, q, r = np.float64(a00[i]), np.float64(a01[i]), np.float64(a11[i])
-        centre, half = 0.5 * (p + r), 0.5 * (p - r)
-        distance = math.sqrt(half * half + q * q)
-        out[0, i] = np.float32(centre + distance)
-        out[1, i] = np.float32(centre - distance)
+        out[0, i], out[1, i] = solve_2x2(a00[i], a01[i], a11[i])
 
 
 @compiled
-def _eigenvalues_3d(
-    a00: Volume, a01: Volume, a02: Volume, a11: Volume, a12: Volume, a22: Volume, out: Volume
-) -> None:
+def _eigenvalues_3d(a00: Any, a01: Any, a02: Any, a11: Any, a12: Any, a22: Any, out: Any) -> None:
     for i in range(a00.size):
-        b01, b02, b12 = np.float64(a01[i]), np.float64(a02[i]), np.float64(a12[i])
-        q = (np.float64(a00[i]) + np.float64(a11[i]) + np.float64(a22[i])) / 3.0
-        b00, b11, b22 = np.float64(a00[i]) - q, np.float64(a11[i]) - q, np.float64(a22[i]) - q
-        p = math.sqrt((b00 * b00 + b11 * b11 + b22 * b22 + 2.0 * (b01 * b01 + b02 * b02 + b12 * b12)) / 6.0)
-        det = b00 * (b11 * b22 - b12 * b12) - b01 * (b01 * b22 - b12 * b02) + b02 * (b01 * b12 - b11 * b02)
-        cosine = 0.5 * det / (p * p * p) if p > 0.0 else 0.0
-        s = min(abs(cosine), 1.0)
-        # c = cos(acos(s) / 3) solves 4c³ - 3c = s; Newton from the chord of its graph, without a library's cosine
-        c = 0.8660254037844386 + 0.1339745962155614 * s
-        for _ in range(4):
-            c -= ((4.0 * c * c - 3.0) * c - s) / (12.0 * c * c - 3.0)
-        side = 1.7320508075688772 * math.sqrt(max(1.0 - c * c, 0.0))
-        if cosine >= 0.0:
-            large, middle, small = 2.0 * c, side - c, -side - c
-        else:
-            large, middle, small = c + side, c - side, -2.0 * c
-        out[0, i] = np.float32(q + p * large)
-        out[1, i] = np.float32(q + p * middle)
-        out[2, i] = np.float32(q + p * small)
+        out[0, i], out[1, i], out[2, i] = solve_3x3(a00[i], a01[i], a02[i], a11[i], a12[i], a22[i])
 
 
 def eigenvalues(upper_triangle: list[Volume]) -> Volume:
@@ -193,8 +171,6 @@ def eigenvalues(upper_triangle: list[Volume]) -> Volume:
 
     Returns:
         float32 (2 or 3, z, y, x). NaN where a component is NaN.
-
-    The 3x3 case is the trigonometric solution of Smith (Communications of the ACM 4(4):168, 1961) in double.
     """
     n = {3: 2, 6: 3}[len(upper_triangle)]
     out = np.empty((n, *upper_triangle[0].shape), np.float32)
