@@ -103,7 +103,7 @@ def check_volume(project: Project, shape: tuple[int, int, int]) -> None:
     """
     check_size(project.features, shape)
     given = n_channels(project.features, project.n_channels, shape[0])
-    if given != project.n_features:
+    if project.n_features not in (None, given):
         raise UserError(
             f"project {project.path}: its classifier was trained on {project.n_features} feature channels, "
             f"but a volume of shape {shape} (z, y, x) gives {given}: eigenvalues are 3 in 3D and 2 in one slice. "

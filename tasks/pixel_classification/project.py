@@ -35,13 +35,13 @@ class Project:
         classes: names of the classes, in order.
         axes: of the images, from the last one.
         n_channels: channels of a raw image.
-        n_features: length of a voxel's feature vector in training.
         features: the selected features in the project's order.
         forest: the classifier; None where the project has labels only.
         lanes: the training images.
         labels: int64 (voxels, 6), see `labels.read_labels`; empty where the classifier is stored.
         images: checksum of the training images around the labels; empty where the classifier is stored, and until
             `training.open_project` has looked at them.
+        n_features: feature channels of the training images; None where the file does not tell and nobody has looked.
     """
 
     path: str
@@ -49,12 +49,12 @@ class Project:
     classes: tuple[str, ...]
     axes: str
     n_channels: int
-    n_features: int
     features: tuple[Feature, ...]
     forest: Forest | None
     lanes: tuple[Lane, ...]
     labels: NDArray[np.int64]
     images: str = ""
+    n_features: int | None = None
 
     @cached_property
     def content_hash(self) -> str:
@@ -114,18 +114,17 @@ def _read(path: str, file: h5py.File) -> Project:
             "has neither a trained classifier nor labels; label some pixels in ilastik, switch on Live Update once, "
             "and save"
         )
-    channels = _channels(lanes[-1], features, forest)
     return Project(
         path=path,
         version=version,
         classes=_classes(file, forest, labels),
         axes=lanes[-1].axes,
-        n_channels=channels,
-        n_features=channels * n_channels(features, 1, _n_z(lanes[-1])),
+        n_channels=_channels(lanes[-1], features, forest),
         features=features,
         forest=forest,
         lanes=lanes,
         labels=labels,
+        n_features=forest.n_features if forest else None,
     )
 
 
@@ -206,17 +205,12 @@ def _classes(file: h5py.File, forest: Forest | None, labels: NDArray[np.int64]) 
     return classes
 
 
-def _n_z(lane: Lane) -> int:
-    """1 for a flat image, else any larger number: more does not matter to the features."""
-    return 1 if lane.length("z") == 1 else 2
-
-
 def _channels(lane: Lane, features: tuple[Feature, ...], forest: Forest | None) -> int:
     """Channels of an image; files up to 1.3.0 do not say, there the forest's number of columns tells."""
     channels = lane.length("c")
     if forest is None:
         return channels or 1
-    per_channel = n_channels(features, 1, _n_z(lane))
+    per_channel = n_channels(features, 1, 1 if lane.length("z") == 1 else 2)
     if channels is None and forest.n_features % per_channel == 0:
         return forest.n_features // per_channel
     if forest.n_features != per_channel * (channels or 1):
