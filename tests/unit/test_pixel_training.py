@@ -131,7 +131,7 @@ def test_a_changed_training_image_changes_the_hash_near_labels_only(tmp_path: Pa
     assert hash_with_changed_voxel(tmp_path, (0, 0, 0)) == before
 
 
-@pytest.mark.parametrize("container", ["moved.h5", "moved.n5", "inside"])
+@pytest.mark.parametrize("container", ["moved.h5", "moved.n5", "inside", "inside as before 1.3.3"])
 def test_images_are_found_in_every_container_and_in_the_project(
     container: str, project: Project, tmp_path: Path
 ) -> None:
@@ -143,6 +143,11 @@ def test_images_are_found_in_every_container_and_in_the_project(
         if container == "inside":
             file["Input Data/local_data/some-id"] = data
             info["inner_path"] = b"Input Data/local_data/some-id"
+        elif container.startswith("inside"):
+            file["Input Data/local_data/some-id"] = data
+            for name, value in (("location", b"ProjectInternal"), ("datasetId", b"some-id")):
+                del info[name]
+                info[name] = value
         else:
             (tmp_path / "sub").mkdir()
             address = f"sub/{container}/volumes/raw"
