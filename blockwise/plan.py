@@ -11,8 +11,7 @@ from blockwise.files import read_json, write_json
 from blockwise.identity import differences
 from blockwise.markers import Marker
 from blockwise.outputs import new_attributes
-from blockwise.sources import checksums_digest
-from blockwise.stamps import UNWATCHED, Snapshot, differs
+from blockwise.stamps import UNWATCHED, Checksums, Snapshot, differs
 from blockwise.step import BlockStep
 
 IDENTITY = "identity.json"
@@ -102,7 +101,7 @@ def finish(step: BlockStep, inputs: Mapping[str, str], seconds: float) -> None:
         step.target_path,
         {
             "fingerprint": step.fingerprint,
-            "digest": checksums_digest({block: marker.checksum for block, marker in markers.items()}),
+            "digest": Checksums(step.grid, markers.values()).digest,
             "inputs": dict(inputs),
             "output": output["id"],
             "files": _files_digest(step),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
-from blockwise.grid import Block, Box
-from blockwise.identity import array_checksum
+import numpy as np
+
+from blockwise.grid import Block, Box, Grid
+from blockwise.identity import array_checksum, digest
+from blockwise.markers import Marker
 from blockwise.volume import Volume
 
 
@@ -58,3 +62,21 @@ class Unwatched:
     def stamp(self, block: Block, box: Box) -> str:
         """The same for every block."""
         return self.digest
+
+
+class Checksums:
+    """What the blocks of a step have written, from its markers."""
+
+    def __init__(self, grid: Grid, markers: Iterable[Marker]) -> None:
+        self.grid = grid
+        # By index of the block, so that what a box touches is one slice; empty where a block is not done.
+        self.checksums = np.zeros(grid.blocks_per_axis, "S32")
+        flat = self.checksums.reshape(-1)
+        for marker in markers:
+            flat[marker.block] = marker.checksum.encode()
+        self.digest = array_checksum(self.checksums)
+
+    def stamp(self, block: Block, box: Box) -> str:
+        """Digest over the checksums of the blocks that a box touches."""
+        touched = tuple(slice(r.start, r.stop) for r in self.grid.index_ranges(box))
+        return digest(self.checksums[touched].tobytes())

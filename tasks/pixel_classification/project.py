@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,7 +93,7 @@ def load_project(path: str) -> Project:
             return _read(path, file)
     except LayoutError as error:
         raise UserError(f"project {path}: {error}") from error
-    except (OSError, KeyError, ValueError, IndexError) as error:
+    except (OSError, KeyError, ValueError, IndexError, TypeError) as error:
         raise UserError(
             f"project {path}: cannot be read, it is damaged or of a layout that is not known here ({error}); "
             "open it in ilastik and save it again"
@@ -167,7 +168,7 @@ def _features(file: h5py.File, lane: Lane) -> tuple[Feature, ...]:
 def _check_feature(feature: Feature) -> None:
     if feature.id not in FILTERS:
         raise LayoutError(f"feature {feature.id!r} is not known; known are {', '.join(FILTERS)}")
-    if feature.scale < feature.least_scale:
+    if not feature.least_scale <= feature.scale < math.inf:  # false for NaN, too
         raise LayoutError(
             f"feature {feature.id} is selected at scale {feature.scale:g}, where its kernel has no neighbours; the "
             f"least scale is {feature.least_scale:g}. Select other scales in ilastik, train, and save it"
@@ -189,7 +190,7 @@ def _forest(file: h5py.File) -> Forest | None:
         return None
     try:
         return read_forest(group)
-    except (LayoutError, KeyError, ValueError, IndexError) as error:
+    except (LayoutError, KeyError, ValueError, IndexError, TypeError) as error:
         raise LayoutError(f"its classifier cannot be read: {error}; train it again in ilastik and save it") from error
 
 
