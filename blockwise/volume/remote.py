@@ -1,0 +1,239 @@
+"""Containers in object stores (``s3://``, ``gs://``) and on web servers (``https://``), through TensorStore."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+import tensorstore as ts
+
+from blockwise.errors import DiskFullError, UserError
+from blockwise.volume.address import GCS, S3, Address
+from blockwise.volume.metadata import NewArray, encode
+from blockwise.volume.store import METADATA_NAMES, Store
+
+RETRIES = {"max_retries": 6, "initial_delay": "500ms", "max_delay": "8s"}
+"""Answers such as 500, 503 and broken connections are asked again after 0.5, 1, 2, 4 and 8 s."""
+TIMEOUT_S = 60.0
+"""How long a request may take, retries included; the option ``timeout_s`` of an address changes it."""
+SLOWEST_BYTES_PER_S = 1e6
+"""Large requests get more time: this much for every byte on top of the timeout."""
+
+_DENIED = ("PERMISSION_DENIED", "UNAUTHENTICATED")
+_UNREACHABLE = ("ABORTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")
+_DETAILS = re.compile(r"\s*\[\w+='.*", re.DOTALL)
+
+
+class StoreDeniedError(UserError):
+    """The store knows who asks, or that nobody does, and says no."""
+
+
+class StoreUnreachableError(UserError):
+    """The store gave no usable answer, even after retries; later it may."""
+
+
+class StoreSlowError(StoreUnreachableError):
+    """The store answered too late."""
+
+
+class RemoteStore(Store):
+    """A container below a URL."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._kv = wait(ts.KvStore.open(self.kvstore("")), address)
+
+    def read(self, name: str) -> bytes | None:
+        """The content of an object, or None."""
+        result = wait(self._kv.read(name), self.address)
+        return bytes(result.value) if result.state == "value" else None
+
+    def generation(self, name: str) -> bytes | None:
+        """What changes when an object is rewritten; empty where the store does not tell, None without an object."""
+        return self.generations([name])[0]
+
+    def generations(self, names: list[str]) -> list[bytes | None]:
+        """The same of many objects, all requests under way at once."""
+        results = [wait(future, self.address) for future in [self._kv.read(n, byte_range=slice(0, 0)) for n in names]]
+        return [_informative(result.stamp.generation) if result.state == "value" else None for result in results]
+
+    def create(self, key: str, array: NewArray) -> None:
+        """Write the document that makes the array exist last, in one request, attributes included."""
+        self._clear_remains(key)
+        for name, content in self.missing_groups(key, array.kind).items():
+            wait(self._kv.write(name, content), self.address)
+        for name, document in array.documents().items():
+            wait(self._kv.write(f"{key}/{name}" if key else name, encode(document)), self.address)
+
+    def _clear_remains(self, key: str) -> None:
+        """Delete chunks that an interrupted deletion left: they would show through where the new array has zeros."""
+        names = self._names(f"{key}/" if key else "")
+        arrays = [name for name in names if name.endswith(("/.zarray", "/zarr.json", "/attributes.json"))]
+        inner = [name for name in arrays if self.find(name.rpartition("/")[0])]
+        if inner:
+            raise UserError(
+                f"{self.address.within(key)}: cannot be created, there are other datasets below it: "
+                f"{', '.join(sorted(inner)[:3])}; choose another key"
+            )
+        if key and names:
+            self._delete_prefix(f"{key}/")
+
+    def delete(self, key: str) -> None:
+        """Delete the array's own document first, then those of other scales, then the rest."""
+        array = self.find(key)
+        if array is not None:
+            self.delete_objects([array.metadata_name])
+        self.delete_objects([name for name in self._names(f"{key}/") if name.rpartition("/")[2] in METADATA_NAMES])
+        self._delete_prefix(f"{key}/")
+
+    def delete_objects(self, names: list[str]) -> None:
+        """Delete single objects; those that are not there are no error."""
+        for future in [self._kv.write(name, None) for name in names]:
+            wait(future, self.address)
+
+    def exists(self, key: str) -> bool:
+        """Whether an array or image is there; chunks that an interrupted deletion left do not count."""
+        return self.find(key) is not None
+
+    def array_keys(self) -> list[str]:
+        """Keys of all arrays; empty where the store cannot list, or takes too long."""
+        try:
+            names = self._names("", timeout_s=min(10.0, timeout_s(self.address)))
+        except (UserError, OSError):
+            return []
+        keys = {name.rpartition("/")[0] for name in names if name.rpartition("/")[2] in METADATA_NAMES}
+        found = [self.find(key) for key in sorted(keys)[:1000]]
+        return sorted({array.key for array in found if array is not None})
+
+    def _names(self, prefix: str, timeout_s: float | None = None) -> list[str]:
+        listing = wait(self._kv.list(_below(prefix)), self.address, seconds=timeout_s)
+        return [name.decode() for name in listing]
+
+    def _delete_prefix(self, prefix: str) -> None:
+        future = self._kv.delete_range(_below(prefix))
+        wait(future, self.address, seconds=100 * timeout_s(self.address))  # one request per object
+
+    def kvstore(self, key: str) -> dict[str, Any]:
+        """The place in the words of TensorStore; holds no secrets, those stay in the environment and in profiles."""
+        host, _, path = self.address.path.partition("://")[2].partition("/")
+        path = "/".join(filter(None, [path, key])) + "/"
+        if self.address.scheme == S3:
+            return {"driver": "s3", "bucket": host, "path": path, "s3_request_retries": RETRIES} | _s3(self.address)
+        if self.address.scheme == GCS:
+            return {"driver": "gcs", "bucket": host, "path": path, "gcs_request_retries": RETRIES}
+        base = f"{self.address.scheme}://{host}"
+        return {"driver": "http", "base_url": base, "path": f"/{path}", "http_request_retries": RETRIES}
+
+    def url(self, name: str) -> str:
+        """The URL of an object."""
+        return f"{self.address.path}/{name}"
+
+
+def _s3(address: Address) -> dict[str, Any]:
+    options, environment = dict(address.options), os.environ
+    endpoint = (
+        options.get("endpoint") or environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
+    )
+    region = options.get("region") or environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
+    credentials: dict[str, str] = {"type": "default"}
+    if options.get("anonymous", "false").lower() in ("true", "1", "yes"):
+        credentials = {"type": "anonymous"}
+    elif "profile" in options:
+        credentials = {"type": "profile", "profile": options["profile"]}
+    elif "AWS_ACCESS_KEY_ID" in environment:
+        credentials = {"type": "environment"}
+    spec: dict[str, Any] = {"aws_credentials": credentials}
+    if endpoint:
+        spec["endpoint"] = endpoint
+        region = region or "us-east-1"  # an own server has no region, but the signature needs one
+    return spec | ({"aws_region": region} if region else {})
+
+
+def timeout_s(address: Address) -> float:
+    """Patience with one request, in seconds."""
+    text = dict(address.options).get("timeout_s", str(TIMEOUT_S))
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"{address}: timeout_s={text!r} is not a number of seconds") from None
+
+
+def wait(future: Any, address: Address, *, size: int = 0, seconds: float | None = None) -> Any:
+    """The result of a TensorStore operation, or an error in the words of this program.
+
+    Args:
+        future: of the operation.
+        address: for messages.
+        size: bytes that are moved; more of them get more time.
+        seconds: to wait, instead of the address's own timeout.
+
+    Raises:
+        StoreDeniedError: no permission, or no credentials.
+        StoreUnreachableError: no usable answer after all retries.
+        StoreSlowError: no answer in time.
+        DiskFullError: no room left.
+        OSError: anything else, such as bytes that cannot be decoded.
+    """
+    patience = (seconds or timeout_s(address)) + size / SLOWEST_BYTES_PER_S
+    try:
+        return future.result(timeout=patience)
+    except TimeoutError:
+        future.cancel()
+        raise StoreSlowError(
+            f"{address}: no answer from {place(address)} within {patience:g} s. Is the network up? A store that is "
+            "only slow gets more time by ?timeout_s=600 behind the address"
+        ) from None
+    except ValueError as error:
+        raise translated(error, address) from None
+
+
+def translated(error: ValueError, address: Address) -> Exception:
+    """An error of TensorStore without its specification (which names profiles), as what a user can act on."""
+    text = _DETAILS.sub("", str(error))
+    status = re.search(r"(?:http_response_code='|HTTP code )(\d+)", str(error))
+    code = text.partition(":")[0]
+    shown = text + (f" (HTTP {status[1]})" if status else "")
+    if code in _DENIED or "credentials" in text:
+        return StoreDeniedError(f"{address}: access denied by {place(address)}: {shown}. {_remedy(address)}")
+    if "No space left" in text or code == "RESOURCE_EXHAUSTED":
+        return DiskFullError(f"{address}: {shown}")
+    if code in _UNREACHABLE:
+        return StoreUnreachableError(
+            f"{address}: {place(address)} cannot be reached or keeps failing: {shown}. Check the address, the "
+            "endpoint and the network, and run again: finished blocks are kept"
+        )
+    return OSError(shown)
+
+
+def place(address: Address) -> str:
+    """The server that an address asks, in words."""
+    bucket = address.path.partition("://")[2].partition("/")[0]
+    if address.scheme == S3:
+        endpoint = _s3(address).get("endpoint", "Amazon S3")
+        return f"{endpoint}, bucket {bucket!r}"
+    if address.scheme == GCS:
+        return f"{os.environ.get('TENSORSTORE_GCS_HTTP_URL', 'Google Cloud Storage')}, bucket {bucket!r}"
+    return bucket
+
+
+def _remedy(address: Address) -> str:
+    if address.scheme == S3:
+        return (
+            "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, name a profile by ?profile=NAME, or "
+            "read a public bucket by ?anonymous=true"
+        )
+    if address.scheme == GCS:
+        return "Log in by 'gcloud auth application-default login' or set GOOGLE_APPLICATION_CREDENTIALS"
+    return "The server must give this path to everyone: log-in is not supported over http"
+
+
+def _informative(generation: bytes) -> bytes:
+    """The part of a TensorStore generation that tells versions apart; empty where it is the same for all of them."""
+    return generation if len(generation) > 1 and any(generation) else b""
+
+
+def _below(prefix: str) -> Any:
+    if not prefix:
+        return ts.KvStore.KeyRange()
+    return ts.KvStore.KeyRange(prefix, f"{prefix[:-1]}0")  # '0' is the character after '/'
