@@ -1,1 +1,11 @@
-"""What users call: workflows, configuration, command line, reports."""
+"""What users call: workflows, configuration, command line, reports.
+
+``luigi --module pipeline ConnectedComponentsWorkflow`` imports this package and finds the workflows in it.
+"""
+
+from pipeline.session import hide_tracebacks_of_user_errors
+from pipeline.workflows import ConnectedComponentsWorkflow, PredictionWorkflow, ThresholdWorkflow
+
+hide_tracebacks_of_user_errors()
+
+__all__ = ["ConnectedComponentsWorkflow", "PredictionWorkflow", "ThresholdWorkflow"]

@@ -24,16 +24,18 @@ class DamagedDataError(Exception):
     """A dataset whose stored bytes cannot be decoded.
 
     Attributes:
+        address: of the dataset.
         box: the box, in voxels of the dataset, in which the damage lies.
     """
 
-    def __init__(self, message: str, box: Box) -> None:
+    def __init__(self, message: str, address: str, box: Box) -> None:
         super().__init__(message)
+        self.address = address
         self.box = box
 
-    def __reduce__(self) -> tuple[type[DamagedDataError], tuple[str, Box]]:
+    def __reduce__(self) -> tuple[type[DamagedDataError], tuple[str, str, Box]]:
         """So that it travels between processes with its box."""
-        return type(self), (str(self), self.box)
+        return type(self), (str(self), self.address, self.box)
 
 
 class Volume(ABC):
@@ -71,7 +73,7 @@ class Volume(ABC):
                 return self._read(box)
             index = tuple(s.start // f for s, f in zip(damaged, self.file_shape, strict=True))
             message = f"{self.address}: cannot read {self.file_of(index)}: {error}"
-            raise DamagedDataError(message, damaged) from error
+            raise DamagedDataError(message, str(self.address), damaged) from error
 
     @abstractmethod
     def _read(self, box: Box) -> NDArray[Any]:
@@ -138,10 +140,8 @@ class Volume(ABC):
 
         Returns:
             int64 (files along axis 0, ..., 2); size ``ABSENT`` and time 0 where there is no file. Object stores
-            give 0 and 63 bits of the object's entity tag or generation instead.
-
-        Raises:
-            UserError: the store tells nothing about its objects (``has_file_states`` is False).
+            give 0 and 63 bits of the object's entity tag or generation instead; where ``has_file_states`` is False,
+            all is 0, so that comparing states finds no change.
         """
         box = box or tuple(slice(0, n) for n in self.shape)
         ranges = [range(s.start // f, -(-s.stop // f)) for s, f in zip(box, self.file_shape, strict=True)]

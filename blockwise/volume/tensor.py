@@ -11,7 +11,6 @@ import numpy as np
 import tensorstore as ts
 from numpy.typing import NDArray
 
-from blockwise.errors import UserError
 from blockwise.grid import Box, Index
 from blockwise.volume.address import Address
 from blockwise.volume.base import ABSENT, Volume
@@ -107,10 +106,8 @@ class TensorVolume(Volume):
             super()._fill_states(indices, states)
             return
         if not self.has_file_states:
-            raise UserError(
-                f"{self.address}: this store does not tell whether a chunk was rewritten; use "
-                "change_detection: metadata"
-            )
+            states[...] = 0
+            return
         names = [self._array.chunk_name(index) for index in indices]
         for start in range(0, len(names), _REQUESTS_AT_ONCE):
             generations = self._store.generations(names[start : start + _REQUESTS_AT_ONCE])

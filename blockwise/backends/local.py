@@ -1,0 +1,227 @@
+"""Worker processes on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from blockwise.backends.base import Outcome, Referee
+from blockwise.grid import box_size
+from blockwise.plan import Item
+from blockwise.step import BlockStep
+from blockwise.worker import Result
+
+START_LIMIT_S = 300.0
+"""A worker that is not ready after this time (imports, loading a project, compiling) is given up."""
+
+POLL_S = 0.25
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+"""Each worker computes with one thread: parallelism is over blocks, and results do not depend on it."""
+
+
+class LocalBackend:
+    """A pool of processes.
+
+    Attributes:
+        workers: number of processes.
+        timeout_s: longest time for one block; None for no limit.
+    """
+
+    def __init__(self, workers: int, timeout_s: float | None) -> None:
+        self.workers = workers
+        self.timeout_s = timeout_s
+
+    def run(self, step: BlockStep, items: list[Item], referee: Referee, report: Callable[[Outcome], None]) -> None:
+        """Compute items; see ``Backend.run``."""
+        waiting = deque(_Order(item, 1) for item in items)
+        pool = _Pool(step, min(self.workers, len(items)), self.timeout_s)
+        try:
+            while (waiting or pool.busy) and not referee.outcome.stopped:
+                pool.hand_out(waiting)
+                for order, result in pool.results():
+                    if referee.judge(result, order.attempt):
+                        waiting.append(_Order(order.item, order.attempt + 1))
+                report(referee.outcome)
+                _check_parent()
+        finally:
+            pool.close()
+
+
+@dataclass(frozen=True)
+class _Order:
+    item: Item
+    attempt: int
+
+
+class _Process:
+    """One worker process and the order that it works on."""
+
+    def __init__(self, step: BlockStep, number: int) -> None:
+        self.log = step.logs / f"worker-{number}.log"
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.number = number
+        self.order: _Order | None = None
+        self.ready = False
+        self.since = time.monotonic()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "blockwise.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=_environment(),
+                start_new_session=True,  # Ctrl-C in a terminal goes to the driver alone, which ends its workers
+            )
+        self._stdin, self.stdout = _pipes(self.process)
+        self._partial = b""
+        self.send({"step": step.to_json(), "log": str(self.log)})
+
+    def send(self, message: object) -> None:
+        # A worker that has died is noticed by the end of its answers.
+        with contextlib.suppress(BrokenPipeError):
+            self._stdin.write(json.dumps(message).encode() + b"\n")
+            self._stdin.flush()
+
+    def answers(self) -> list[dict[str, Any]] | None:
+        """Answers that have come in; None when the process has ended."""
+        data = os.read(self.stdout.fileno(), 1 << 16)
+        if not data:
+            return None
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def give(self, order: _Order) -> None:
+        self.order = order
+        self.since = time.monotonic()
+        self.send(
+            {
+                "block": order.item.block,
+                "stamps": dict(order.item.stamps),
+                "check": order.item.check,
+                "attempt": order.attempt,
+            }
+        )
+
+    def overdue(self, timeout_s: float | None) -> bool:
+        limit = timeout_s if self.ready else START_LIMIT_S
+        return self.order is not None and limit is not None and time.monotonic() - self.since > limit
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.stdout.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._stdin.close()
+
+
+class _Pool:
+    """Worker processes; one that dies or hangs is replaced."""
+
+    def __init__(self, step: BlockStep, size: int, timeout_s: float | None) -> None:
+        self.step = step
+        self.size = size
+        self.timeout_s = timeout_s
+        self.selector = selectors.DefaultSelector()
+        self.processes: dict[int, _Process] = {}
+
+    @property
+    def busy(self) -> bool:
+        return any(process.order for process in self.processes.values())
+
+    def hand_out(self, waiting: deque[_Order]) -> None:
+        for number in range(self.size):
+            if not waiting:
+                return
+            if number not in self.processes:
+                process = _Process(self.step, number)
+                self.processes[number] = process
+                self.selector.register(process.stdout, selectors.EVENT_READ, process)
+            if self.processes[number].order is None:
+                self.processes[number].give(waiting.popleft())
+
+    def results(self) -> list[tuple[_Order, Result]]:
+        """What has come in; waits a moment for it."""
+        found = []
+        for key, _ in self.selector.select(POLL_S):
+            process: _Process = key.data
+            answers = process.answers()
+            if answers is None:
+                found += self._lost(process)
+                continue
+            for answer in answers:
+                if "ready" in answer:
+                    process.ready, process.since = True, time.monotonic()
+                elif process.order:
+                    found.append((process.order, Result(**answer)))
+                    process.order = None
+        for process in list(self.processes.values()):
+            if process.overdue(self.timeout_s):
+                found += self._lost(process, f"no result after {time.monotonic() - process.since:.0f} s (timeout_s)")
+        return found
+
+    def close(self) -> None:
+        for process in list(self.processes.values()):
+            self._remove(process)
+        self.selector.close()
+
+    def _lost(self, process: _Process, why: str = "") -> list[tuple[_Order, Result]]:
+        if not why:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.process.wait(1.0)  # its answers have ended; let it end by itself, to learn how
+        self._remove(process)
+        why = why or _describe_end(process.process.returncode)
+        if process.order is None:
+            return []
+        item = process.order.item
+        voxels = box_size(self.step.grid.block(item.block).write_box)
+        seconds = time.monotonic() - process.since
+        message = f"worker process {process.process.pid}: {why}; see {process.log}"
+        return [(process.order, Result(item.block, "failed", voxels, seconds, "WorkerLost", message))]
+
+    def _remove(self, process: _Process) -> None:
+        self.selector.unregister(process.stdout)
+        del self.processes[process.number]
+        process.kill()
+
+
+def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
+    if process.stdin is None or process.stdout is None:
+        raise RuntimeError("a worker process was started without pipes")
+    return process.stdin, process.stdout
+
+
+def _describe_end(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    name = signal.Signals(-code).name
+    hint = " (out of memory?)" if name == "SIGKILL" else ""
+    return f"was ended by {name}{hint}"
+
+
+def _environment() -> dict[str, str]:
+    environment = dict(os.environ)
+    environment.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    # The worker finds the packages where this process has found them, installed or not.
+    here = str(Path(__file__).resolve().parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (here, environment.get("PYTHONPATH"))))
+    return environment
+
+
+def _check_parent() -> None:
+    """End with Luigi's main process where a task runs in a process of its own: nobody else would end it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        raise KeyboardInterrupt("the process that started this task is gone")

@@ -1,0 +1,61 @@
+"""What makes a step's result what it is: fingerprints, checksums, and the reason why two of them differ."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FINGERPRINT_LENGTH = 12
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text.
+
+    Raises:
+        ValueError: the value holds NaN or infinity, which JSON does not have.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def fingerprint(identity: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal characters of the sha256 over an identity's canonical JSON."""
+    return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:FINGERPRINT_LENGTH]
+
+
+def digest(data: bytes | str) -> str:
+    """A short checksum (blake2b, 16 bytes, hexadecimal) of bytes or text."""
+    return hashlib.blake2b(data.encode() if isinstance(data, str) else data, digest_size=16).hexdigest()
+
+
+def array_checksum(array: NDArray[Any]) -> str:
+    """Checksum of an array's values, dtype and shape; the same for every memory layout."""
+    array = np.ascontiguousarray(array)
+    hasher = hashlib.blake2b(f"{array.dtype.str}{array.shape}".encode(), digest_size=16)
+    hasher.update(array.data.cast("B") if array.size else b"")
+    return hasher.hexdigest()
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What changed from one identity to another, one line per leaf: ``threshold: 0.25 -> 0.3``."""
+    before, after = dict(_leaves(old)), dict(_leaves(new))
+    lines = []
+    for key in dict.fromkeys((*before, *after)):
+        was, now = before.get(key, "not set"), after.get(key, "not set")
+        if was != now:
+            lines.append(f"{key}: {was} -> {now}")
+    return lines
+
+
+def _leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, item in value.items():
+        # The section names only group; "threshold: 0.25 -> 0.3" says it all.
+        name = f"{prefix}{key}"
+        if isinstance(item, Mapping):
+            yield from _leaves(item, "" if key == "settings" else f"{name}.")
+        else:
+            yield name, item

@@ -1,0 +1,308 @@
+"""Where a step's blocks are written: a dataset, or a folder of small files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blockwise.errors import UserError
+from blockwise.files import read_json, replacing, write_json
+from blockwise.grid import Block, Box, Grid
+from blockwise.identity import array_checksum, digest
+from blockwise.stamps import FileStates, Snapshot
+from blockwise.volume import (
+    Address,
+    DamagedDataError,
+    Volume,
+    create_volume,
+    delete_volume,
+    open_volume,
+    volume_exists,
+)
+
+ATTRIBUTES = "attributes.json"
+"""Name of the file that stands for a folder's attributes; it is written last when a folder is made."""
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Output(Protocol):
+    """A place for the results of a step's blocks."""
+
+    @property
+    def address(self) -> str:
+        """Where it lies, as messages name it."""
+
+    def check_ours(self) -> None:
+        """Raise UserError where something lies in this place that no run of ours has written."""
+
+    def found(self) -> Mapping[str, Any] | None:
+        """Attributes ``fingerprint`` and ``id`` of what lies there; None where nothing does."""
+
+    def create(self, attributes: Mapping[str, Any]) -> None:
+        """Put an empty output there, with these attributes; what lay there (ours) goes."""
+
+    def write(self, block: Block, data: Any) -> str:
+        """Write a block's result, and return its checksum."""
+
+    def checksum(self, block: Block) -> str:
+        """Read a block's result back, and return its checksum."""
+
+    def files_stamp(self, block: Block) -> str:
+        """Digest over size and time of one block's files; equal to the stamp that ``files`` has for it."""
+
+    def files(self) -> Snapshot:
+        """Size and time of all files."""
+
+
+@dataclass(frozen=True)
+class VolumeOutput:
+    """A dataset, one or several channels before the grid's axes.
+
+    Attributes:
+        address: of the dataset, ``path.n5:key``.
+        grid: of the step that writes.
+        chunks: of the grid's axes, in voxels; the block shape is a multiple of it.
+        dtype: of one voxel.
+        channels: number of channels along a first axis ``c``, one a chunk; 0 for no such axis.
+        extra: further attributes.
+    """
+
+    address: str
+    grid: Grid
+    chunks: tuple[int, ...]
+    dtype: str
+    channels: int
+    extra: Mapping[str, Any]
+
+    def check_ours(self) -> None:
+        """Refuse a dataset or folder that does not carry one of our fingerprints."""
+        if volume_exists(self.address) and self.found() is None:
+            raise UserError(
+                f"output {self.address}: something lies there that this pipeline has not written (no attribute "
+                "'fingerprint'); it is left alone. Set another `output`, or remove it yourself"
+            )
+
+    def found(self) -> Mapping[str, Any] | None:
+        """Attributes of the dataset; None where there is none, or one without fingerprint."""
+        if not volume_exists(self.address):
+            return None
+        try:
+            attributes = open_volume(self.address).attributes
+        except (UserError, RuntimeError, KeyError):
+            return None
+        return attributes if {"fingerprint", "id"} <= attributes.keys() else None
+
+    def create(self, attributes: Mapping[str, Any]) -> None:
+        """Create the dataset, in place of an older one of ours."""
+        self.check_ours()
+        if volume_exists(self.address):
+            delete_volume(self.address)
+        axes = [*("c" if self.channels else ""), *self.grid.axes]
+        lead = (self.channels,) if self.channels else ()
+        create_volume(
+            Address.parse(self.address),
+            lead + self.grid.shape,
+            (1,) * len(lead) + self.chunks,
+            self.dtype,
+            {"axes": axes, **self.extra, **attributes},
+        )
+
+    def write(self, block: Block, data: NDArray[Any]) -> str:
+        """Write whole chunks; ``data`` has the write box's shape, channels first."""
+        _opened(self.address).write(self.box(block.write_box), data)
+        return array_checksum(data)
+
+    def checksum(self, block: Block) -> str:
+        """Read a block back, and return its checksum."""
+        return array_checksum(_opened(self.address).read(self.box(block.write_box)))
+
+    def files_stamp(self, block: Block) -> str:
+        """Digest over size and time of one block's chunks."""
+        return array_checksum(_opened(self.address).file_states(self.box(block.write_box)))
+
+    def files(self) -> Snapshot:
+        """Size and time of all chunks."""
+        lead = 1 if self.channels else 0
+        return FileStates(open_volume(self.address), tuple(range(lead, lead + len(self.grid.shape))))
+
+    def box(self, box: Box) -> Box:
+        """A box of the grid with all channels."""
+        return (slice(0, self.channels), *box) if self.channels else box
+
+
+_open_for_writing: dict[tuple[int, str], Volume] = {}
+
+
+def _opened(address: str) -> Volume:
+    """Open an output once per process; handles must not survive a fork."""
+    key = (os.getpid(), address)
+    if key not in _open_for_writing:
+        _open_for_writing[key] = open_volume(address, "a")
+    return _open_for_writing[key]
+
+
+@dataclass(frozen=True)
+class FolderOutput:
+    """One ``.npz`` file of named arrays per block, in folders of bounded size."""
+
+    folder: Path
+    grid: Grid
+    per_folder: int = 1000
+
+    @property
+    def address(self) -> str:
+        """The folder."""
+        return str(self.folder)
+
+    def check_ours(self) -> None:
+        """Lies below the step's own folder, where nobody else writes."""
+
+    def found(self) -> Mapping[str, Any] | None:
+        """Attributes as they were given to ``create``."""
+        return read_json(self.folder / ATTRIBUTES)
+
+    def create(self, attributes: Mapping[str, Any]) -> None:
+        """Begin with an empty folder."""
+        _new_folder(self.folder, attributes)
+
+    def path(self, block_id: int) -> Path:
+        """File of one block."""
+        return self.folder / f"{block_id // self.per_folder:06d}" / f"{block_id}.npz"
+
+    def write(self, block: Block, data: Arrays) -> str:
+        """Write named arrays, atomically."""
+        with replacing(self.path(block.id)) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **dict(data))  # type: ignore[arg-type]
+        return _arrays_checksum(data)
+
+    def read(self, block: Block) -> dict[str, NDArray[Any]]:
+        """Read a block's arrays.
+
+        Raises:
+            DamagedDataError: the file is absent or cut off.
+        """
+        try:
+            with np.load(self.path(block.id)) as data:
+                return dict(data)
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            message = f"cannot read {self.path(block.id)}: {error}"
+            raise DamagedDataError(message, self.address, block.write_box) from error
+
+    def checksum(self, block: Block) -> str:
+        """Read a block's arrays back, and return their checksum."""
+        return _arrays_checksum(self.read(block))
+
+    def files_stamp(self, block: Block) -> str:
+        """Size and time of a block's file."""
+        return _file_state(self.path(block.id))
+
+    def files(self) -> Snapshot:
+        """Size and time of all blocks' files."""
+        return _NamedFiles({block_id: _file_state(self.path(block_id)) for block_id in self.grid.ids()})
+
+
+@dataclass(frozen=True)
+class FilesOutput:
+    """A few files that one block writes: named arrays as ``.npy``, and tables elsewhere.
+
+    Attributes:
+        folder: for the arrays.
+        arrays: names of the arrays.
+        tables: paths of further files that the step writes itself before it returns the arrays.
+    """
+
+    folder: Path
+    arrays: tuple[str, ...]
+    tables: tuple[Path, ...]
+
+    @property
+    def address(self) -> str:
+        """The folder."""
+        return str(self.folder)
+
+    def check_ours(self) -> None:
+        """Refuse to overwrite tables when no run of ours has been in this work folder."""
+        for table in self.tables:
+            if table.exists() and not self.folder.parent.parent.exists():
+                raise UserError(f"{table} exists but was not written by this pipeline; move it, or change `work_dir`")
+
+    def found(self) -> Mapping[str, Any] | None:
+        """Attributes as they were given to ``create``."""
+        return read_json(self.folder / ATTRIBUTES)
+
+    def create(self, attributes: Mapping[str, Any]) -> None:
+        """Begin with an empty folder."""
+        _new_folder(self.folder, attributes)
+
+    def path(self, name: str) -> Path:
+        """File of one array."""
+        return self.folder / f"{name}.npy"
+
+    def write(self, block: Block, data: Arrays) -> str:
+        """Write the arrays, each atomically."""
+        for name in self.arrays:
+            with replacing(self.path(name)) as temporary, temporary.open("wb") as file:
+                np.save(file, data[name])
+        return self.checksum(block)
+
+    def checksum(self, block: Block) -> str:
+        """Read everything back, and return its checksum."""
+        sums = [array_checksum(np.load(self.path(name), mmap_mode="r")) for name in self.arrays]
+        sums += [digest(table.read_bytes()) for table in self.tables]
+        return digest(",".join(sums))
+
+    def files_stamp(self, block: Block) -> str:
+        """Size and time of all files."""
+        return digest(",".join(_file_state(path) for path in (*map(self.path, self.arrays), *self.tables)))
+
+    def files(self) -> Snapshot:
+        """Size and time of all files, which one block has written."""
+        return _NamedFiles({0: self.files_stamp(_ONLY_BLOCK)})
+
+
+def new_attributes(fingerprint: str, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of a new output; ``id`` tells it from another one with the same fingerprint elsewhere."""
+    return {"fingerprint": fingerprint, "id": uuid.uuid4().hex, "provenance": dict(provenance)}
+
+
+def _new_folder(folder: Path, attributes: Mapping[str, Any]) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+    write_json(folder / ATTRIBUTES, dict(attributes))
+
+
+def _arrays_checksum(data: Arrays) -> str:
+    return digest(",".join(f"{name}:{array_checksum(data[name])}" for name in sorted(data)))
+
+
+def _file_state(path: Path) -> str:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return "absent"
+    return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
+
+
+class _NamedFiles:
+    """States of files, by the block that has written them."""
+
+    def __init__(self, states: Mapping[int, str]) -> None:
+        self.states = states
+        self.digest = digest(",".join(states.values()))
+
+    def stamp(self, block: Block, box: Box) -> str:
+        return self.states[block.id]
+
+
+_ONLY_BLOCK = Block(0, (0,), (slice(0, 1),))

@@ -1,0 +1,58 @@
+"""Runs one step: plan, begin, compute what is left, finish."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from blockwise.backends import Backend, Outcome, Referee
+from blockwise.plan import begin, finish, plan_step
+from blockwise.step import BlockStep
+
+logger = logging.getLogger(__name__)
+
+
+def run_step(step: BlockStep, backend: Backend, max_attempts: int, report: Callable[[Outcome], None]) -> Outcome:
+    """Bring a step's result up to date.
+
+    Args:
+        step: the step; what it reads is finished.
+        backend: where blocks are computed.
+        max_attempts: how often a block is tried.
+        report: called now and then with how things stand.
+
+    Returns:
+        How it went. The step's target exists afterwards only if no block failed.
+    """
+    start = time.monotonic()
+    plan = plan_step(step)
+    for reason in plan.reasons:
+        logger.info("%s: %s", step.name, reason)
+    logger.info("%s: %d of %d blocks to do", step.name, len(plan.items), len(step.grid))
+    begin(step, plan)
+    outcome = Outcome(total=len(plan.items))
+    if plan.items:
+        report(outcome)
+        backend.run(step, plan.items, Referee(outcome, max_attempts), report)
+        report(outcome)
+    if not outcome.failed and not outcome.stopped:
+        finish(step, plan.inputs, time.monotonic() - start)
+    return outcome
+
+
+def failure_summary(step: BlockStep, outcome: Outcome, shown: int = 5) -> str:
+    """What a person must know after a step has failed: which blocks, which error, which log, what now."""
+    lines = [f"{step.name}: {len(outcome.failed)} of {outcome.total} blocks failed, {outcome.done} done"]
+    if outcome.stopped:
+        lines.append(f"  stopped: {outcome.stopped}")
+    failures = step.markers.failures()
+    for block_id in sorted(outcome.failed)[:shown]:
+        result = outcome.failed[block_id]
+        start = ", ".join(str(s.start) for s in step.grid.block(block_id).write_box)
+        where = failures[block_id].log if block_id in failures else str(step.logs)
+        lines.append(f"  block {block_id} at ({start}): {result.error}: {result.message} [log: {where}]")
+    if len(outcome.failed) > shown:
+        lines.append(f"  ... and {len(outcome.failed) - shown} more; see {step.folder / 'failed'}")
+    lines.append("  finished blocks are kept: mend the cause and run the same command again")
+    return "\n".join(lines)

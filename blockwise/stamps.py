@@ -1,0 +1,51 @@
+"""The state of things at one moment, for each block: what it reads, and what files it has written."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from blockwise.grid import Block, Box
+from blockwise.identity import array_checksum
+from blockwise.volume import Volume
+
+
+class Snapshot(Protocol):
+    """The state of something at one moment."""
+
+    @property
+    def digest(self) -> str:
+        """One value for all of it."""
+
+    def stamp(self, block: Block, box: Box) -> str:
+        """One value for the part that concerns a block and a box of it."""
+
+
+class FileStates:
+    """Size and time of the files of a dataset.
+
+    Attributes:
+        spatial: place of each grid axis among the dataset's axes; of other axes (channels) all files count.
+    """
+
+    def __init__(self, volume: Volume, spatial: tuple[int, ...]) -> None:
+        self.states = volume.file_states()
+        self.spatial = spatial
+        self.file_shape = tuple(volume.file_shape[axis] for axis in spatial)
+        self.digest = array_checksum(self.states)
+
+    def stamp(self, block: Block, box: Box) -> str:
+        """Digest over the files below a box."""
+        region: list[slice] = [slice(None)] * self.states.ndim
+        for axis, s, f in zip(self.spatial, box, self.file_shape, strict=True):
+            region[axis] = slice(s.start // f, -(-s.stop // f))
+        return array_checksum(self.states[tuple(region)])
+
+
+class Unwatched:
+    """Files that nobody looks at, as ``change_detection: metadata`` says."""
+
+    digest = "metadata only"
+
+    def stamp(self, block: Block, box: Box) -> str:
+        """The same for every block."""
+        return self.digest

@@ -1,0 +1,152 @@
+"""A step: what a worker needs to compute its blocks, as values that go through JSON."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from blockwise.files import read_json
+from blockwise.grid import Block, Box, Grid, grow
+from blockwise.identity import fingerprint
+from blockwise.markers import Markers
+from blockwise.outputs import Output
+from blockwise.sources import Source
+
+
+class BlockStep(BaseModel, ABC):
+    """One step over a grid of blocks.
+
+    A subclass has the step's settings as further fields, says with ``settings`` which of them can change the result,
+    and computes one block. ``compute`` must depend on nothing else, and must give the same bytes each time.
+
+    Attributes:
+        work_dir: folder of markers and logs.
+        grid: the blocks.
+        change_detection: ``files`` (size and time of every chunk file) or ``metadata`` (of datasets only).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    """Raised whenever the same settings give another result."""
+
+    work_dir: str
+    grid: Grid
+    change_detection: str = "files"
+
+    # What a subclass says about itself.
+
+    @abstractmethod
+    def settings(self) -> Mapping[str, Any]:
+        """Settings that can change the result, as JSON."""
+
+    @abstractmethod
+    def sources(self) -> tuple[Source, ...]:
+        """What the step reads."""
+
+    @abstractmethod
+    def output(self) -> Output:
+        """Where the step writes."""
+
+    @abstractmethod
+    def projected_memory(self) -> int:
+        """Bytes that a worker needs at its peak, the interpreter included."""
+
+    @property
+    def halo(self) -> tuple[int, ...]:
+        """Voxels that a block reads beyond its write box, per axis of the grid."""
+        return (0,) * len(self.grid.shape)
+
+    @property
+    def read_domain(self) -> Box:
+        """Box that read boxes are cut to: what the source has."""
+        return self.grid.domain
+
+    def prepare(self) -> Any:
+        """Load what all blocks share; called once per worker."""
+        return None
+
+    @abstractmethod
+    def compute(self, block: Block, prepared: Any) -> Any:
+        """Compute one block; the result is what the step's output can write."""
+
+    def provenance(self) -> Mapping[str, Any]:
+        """Readable account of where the result comes from; goes into the output's attributes."""
+        return {"step": self.name, "step_version": self.version, **self.settings()}
+
+    def bytes_per_block(self) -> tuple[int, int]:
+        """Bytes, uncompressed, that all blocks together read and write; an estimate for plans."""
+        return 0, 0
+
+    # What follows from it.
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """All that the fingerprint is made of."""
+        return {
+            "step": self.name,
+            "version": self.version,
+            "settings": dict(self.settings()),
+            "inputs": {source.name: source.identity() for source in self.sources()},
+            "grid": {
+                "axes": self.grid.axes,
+                "shape": list(self.grid.shape),
+                "blocks": list(self.grid.block_shape),
+                "roi": self.grid.roi,
+            },
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal characters that change when the result may change."""
+        return fingerprint(self.identity)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of this step and fingerprint."""
+        return Path(self.work_dir) / self.name / self.fingerprint
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the workers' logs."""
+        return Path(self.work_dir) / "logs" / self.name
+
+    @property
+    def target_path(self) -> Path:
+        """File that says that the step is finished."""
+        return Path(self.work_dir) / f"{self.name}.json"
+
+    @cached_property
+    def markers(self) -> Markers:
+        """The step's markers."""
+        return Markers(self.folder, self.fingerprint)
+
+    def read_box(self, block: Block) -> Box:
+        """A block's write box with the halo, cut to what there is."""
+        return grow(block.write_box, self.halo, self.read_domain)
+
+    def read_target(self) -> dict[str, Any] | None:
+        """The target's content; None where there is none of this fingerprint."""
+        target = read_json(self.target_path)
+        return target if target and target.get("fingerprint") == self.fingerprint else None
+
+    def to_json(self) -> str:
+        """Text from which ``load_step`` makes the step again."""
+        kind = f"{type(self).__module__}:{type(self).__qualname__}"
+        return json.dumps({"kind": kind, "step": self.model_dump(mode="json")})
+
+
+def load_step(text: str) -> BlockStep:
+    """Make a step from the text of ``BlockStep.to_json``."""
+    value = json.loads(text)
+    module, _, name = value["kind"].partition(":")
+    kind: type[BlockStep] = getattr(importlib.import_module(module), name)
+    return kind.model_validate(value["step"])

@@ -1,0 +1,195 @@
+"""Computes blocks of one step, one after the other: the same code on a workstation and on a cluster node.
+
+Run as ``python -m blockwise.worker``, it takes a step and then blocks from standard input, a line of JSON each, and
+answers each block with a line of JSON. When standard input ends, the process that gave the work is gone, and the
+worker ends at once, even within a block: half a block's data without a marker harms nobody.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import resource
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import IO, Any
+
+from blockwise.errors import UserError
+from blockwise.grid import box_size
+from blockwise.markers import Failure, Marker
+from blockwise.plan import Item
+from blockwise.step import BlockStep, load_step
+from blockwise.volume import DamagedDataError
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one attempt at a block.
+
+    Attributes:
+        block: its id.
+        state: ``computed``, ``unchanged`` (its data was checked and is good) or ``failed``.
+        voxels: size of its write box.
+        seconds: wall time.
+        error: name of the exception.
+        message: what it says.
+        final: another attempt cannot help.
+        upstream: name of the step whose damaged blocks are to be computed again first.
+    """
+
+    block: int
+    state: str
+    voxels: int
+    seconds: float
+    error: str = ""
+    message: str = ""
+    final: bool = False
+    upstream: str = ""
+
+
+class Worker:
+    """Computes blocks of one step and keeps what they share."""
+
+    def __init__(self, step: BlockStep, log: str) -> None:
+        self.step = step
+        self.output = step.output()
+        self.log = log
+        self.prepared: Any = None
+        self.is_prepared = False
+
+    def run(self, item: Item, attempt: int) -> Result:
+        """Compute one block, or find its data good; never raises an Exception."""
+        start = time.monotonic()
+        block = self.step.grid.block(item.block)
+        voxels = box_size(block.write_box)
+        try:
+            state = "unchanged" if item.check and self._is_good(item) else "computed"
+            if state == "computed":
+                self._compute(item, attempt, start)
+            return Result(item.block, state, voxels, time.monotonic() - start)
+        except Exception as error:
+            upstream = self._forget_damaged(error)
+            final = bool(upstream) or isinstance(error, UserError)
+            self._record(item.block, attempt, error)
+            seconds = time.monotonic() - start
+            return Result(item.block, "failed", voxels, seconds, type(error).__name__, str(error), final, upstream)
+
+    def prepare(self) -> None:
+        """Load what all blocks share; done once."""
+        if not self.is_prepared:
+            self.prepared = self.step.prepare()
+            self.is_prepared = True
+
+    def _compute(self, item: Item, attempt: int, start: float) -> None:
+        block = self.step.grid.block(item.block)
+        self.prepare()
+        data = self.step.compute(block, self.prepared)
+        # From here on the old data is overwritten: a marker must not vouch for a mixture.
+        self.step.markers.remove(item.block)
+        checksum = self.output.write(block, data)
+        self._mark(item, checksum, attempt, time.monotonic() - start)
+
+    def _is_good(self, item: Item) -> bool:
+        marker = self.step.markers.read(item.block)
+        if marker is None:
+            return False
+        start = time.monotonic()
+        try:
+            checksum = self.output.checksum(self.step.grid.block(item.block))
+        except (DamagedDataError, FileNotFoundError):
+            return False
+        if checksum == marker.checksum:
+            self._mark(item, checksum, marker.attempt, time.monotonic() - start)
+        return checksum == marker.checksum
+
+    def _mark(self, item: Item, checksum: str, attempt: int, seconds: float) -> None:
+        self.step.markers.write(
+            Marker(
+                block=item.block,
+                fingerprint=self.step.fingerprint,
+                checksum=checksum,
+                stamps=dict(item.stamps),
+                files=self.output.files_stamp(self.step.grid.block(item.block)),
+                seconds=round(seconds, 4),
+                peak_memory_mb=round(peak_memory() / 1e6, 1),
+                attempt=attempt,
+                host=socket.gethostname(),
+            )
+        )
+
+    def _forget_damaged(self, error: Exception) -> str:
+        """Have an upstream step redo what could not be read; the name of that step, or nothing."""
+        if not isinstance(error, DamagedDataError):
+            return ""
+        for source in self.step.sources():
+            if source.address == error.address and source.forget(error.box[-len(self.step.grid.shape) :]):
+                return source.name
+        return ""
+
+    def _record(self, block: int, attempt: int, error: Exception) -> None:
+        text = "".join(traceback.format_exception(error))
+        print(f"block {block}, attempt {attempt}: {text}", file=sys.stderr, flush=True)
+        failure = Failure(
+            block=block,
+            fingerprint=self.step.fingerprint,
+            error=type(error).__name__,
+            message=str(error),
+            traceback=text,
+            log=self.log,
+            attempt=attempt,
+            host=socket.gethostname(),
+        )
+        try:
+            self.step.markers.write_failure(failure)
+        except OSError as full:  # the disk that has failed the block may fail its record as well
+            print(f"block {block}: no failure record: {full}", file=sys.stderr, flush=True)
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _lines_until_gone(stream: IO[str]) -> Iterator[str]:
+    """Lines of a stream; when it ends, the process ends at once, whatever it is doing."""
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in stream:
+            lines.put(line)
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        yield lines.get()
+
+
+def main() -> None:
+    """Serve blocks from standard input until it ends."""
+    # What libraries print must not mix with the answers: standard output goes to the log.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    lines = _lines_until_gone(sys.stdin)
+    first = json.loads(next(lines))
+    worker = Worker(load_step(first["step"]), first["log"])
+    # An error here is met again, and recorded, with the first block.
+    try:
+        worker.prepare()
+    except Exception:
+        traceback.print_exc()
+    answers.write(json.dumps({"ready": True}) + "\n")
+    for line in lines:
+        order = json.loads(line)
+        result = worker.run(Item(order["block"], order["stamps"], order["check"]), order["attempt"])
+        answers.write(json.dumps(asdict(result)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""``python -m pipeline``: look at a run without running it, compare results, tidy up."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from rich import filesize
+from rich.console import Console
+from rich.table import Table
+
+from blockwise.errors import UserError
+from pipeline.agreement import compare
+from pipeline.cleaning import find_ours, remove
+from pipeline.config import load_settings
+from pipeline.planning import StepForecast, StepStatus, forecast, status
+from pipeline.steps import build_steps, default_config
+
+EXIT_DIFFERENT = 1
+EXIT_FAILED_BLOCKS = 1
+EXIT_USER_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the result is the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except BrokenPipeError:
+        return 0
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline",
+        description="Looks at a run without running it. Runs are started with: "
+        "luigi --module pipeline ConnectedComponentsWorkflow --local-scheduler",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, run, text in (
+        ("plan", _plan, "what a run would do: blocks, bytes, memory; nothing is run"),
+        ("status", _status, "what is done, failed and missing, from the markers alone"),
+        ("clean", _clean, "remove results and work files that carry our fingerprints"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument("--config", default=None, metavar="FILE", help="default: as luigi.cfg says")
+        command.set_defaults(run=run)
+        if name == "clean":
+            command.add_argument("--yes", action="store_true", help="do not ask")
+    validate = commands.add_parser(
+        "validate", help="compare two label volumes", description="compare two label volumes"
+    )
+    validate.add_argument("a", metavar="A", help="truth, as path.n5:key")
+    validate.add_argument("b", metavar="B", help="the other one")
+    validate.set_defaults(run=_validate)
+    return parser
+
+
+def _steps(options: argparse.Namespace):  # type: ignore[no-untyped-def]
+    settings = load_settings(options.config or default_config())
+    return settings, build_steps(settings)
+
+
+def _plan(options: argparse.Namespace) -> int:
+    settings, steps = _steps(options)
+    table = Table("step", "blocks", "left", "reads", "writes", "halo waste", "memory a worker")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    rows = [forecast(step) for step in steps.all()]
+    for row in rows:
+        table.add_row(*_plan_cells(row))
+    console = Console()
+    grid = steps.prediction.grid
+    raw = steps.prediction.raw
+    console.print(f"raw {raw.address}: axes {raw.axes}, shape {raw.shape}, {raw.dtype}; blocks {grid.block_shape}")
+    console.print(f"project {settings.prediction.project}: classes {', '.join(steps.prediction.class_names)}")
+    console.print(table)
+    for row in rows:
+        for reason in row.reasons:
+            console.print(f"{row.step}: {reason}", highlight=False)
+    return 0
+
+
+def _plan_cells(row: StepForecast) -> list[str]:
+    left = f"{row.left:,}" if row.exact else f"up to {row.left:,}"
+    return [
+        row.step,
+        f"{row.blocks:,}",
+        left,
+        _bytes(row.bytes_read),
+        _bytes(row.bytes_written),
+        f"{100 * row.halo_waste:.0f} %",
+        _bytes(row.memory),
+    ]
+
+
+def _bytes(number: float) -> str:
+    return filesize.decimal(int(number))
+
+
+def _status(options: argparse.Namespace) -> int:
+    _, steps = _steps(options)
+    table = Table("step", "done", "failed", "missing", "finished")
+    rows: list[StepStatus] = [status(step) for step in steps.all()]
+    for row in rows:
+        table.add_row(
+            row.step, f"{row.done:,}", f"{row.failed:,}", f"{row.missing:,}", "yes" if row.finished else "no"
+        )
+    console = Console()
+    console.print(table)
+    for row in rows:
+        for message in row.messages:
+            console.print(f"{row.step}: {message}", highlight=False)
+    return EXIT_FAILED_BLOCKS if any(row.failed for row in rows) else 0
+
+
+def _validate(options: argparse.Namespace) -> int:
+    agreement = compare(options.a, options.b)
+    width = max(map(len, asdict(agreement)))
+    for name, value in asdict(agreement).items():
+        shown = f"{value:.6f}" if isinstance(value, float) else f"{value:,}" if not isinstance(value, bool) else value
+        print(f"{name.replace('_', ' '):<{width}}  {shown}")
+    verdict = "equal" if not agreement.differing_voxels else (
+        "equal up to renumbering" if agreement.same_partition else "different"
+    )  # fmt: skip
+    print(f"A and B are {verdict}")
+    return 0 if agreement.same_partition else EXIT_DIFFERENT
+
+
+def _clean(options: argparse.Namespace) -> int:
+    settings, steps = _steps(options)
+    found = find_ours(settings, steps)
+    if not found:
+        print("nothing to remove")
+        return 0
+    for item in found:
+        print(item)
+    if not options.yes:
+        if not sys.stdin.isatty():
+            raise UserError("clean asks before it removes; without a terminal, give --yes")
+        if input(f"remove these {len(found)}? [y/N] ").strip().lower() not in ("y", "yes"):
+            print("nothing was removed")
+            return 0
+    remove(settings, found)
+    print(f"removed {len(found)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

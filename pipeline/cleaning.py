@@ -1,0 +1,67 @@
+"""Removes what runs have left, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from blockwise.files import read_json
+from blockwise.outputs import VolumeOutput
+from blockwise.plan import IDENTITY
+from blockwise.volume import delete_volume
+from pipeline.config import Settings
+from pipeline.session import LOCK, OWNER, begin_session, end_sessions
+from pipeline.steps import Steps
+
+
+def find_ours(settings: Settings, steps: Steps) -> list[str]:
+    """Datasets, folders and files that carry our fingerprints, as text: datasets as ``path:key``, then paths.
+
+    Whatever else lies in the same folders is not listed.
+    """
+    found = []
+    work_dir = Path(settings.work_dir)
+    for step in steps.all():
+        output = step.output()
+        if isinstance(output, VolumeOutput) and output.found() is not None:
+            found.append(output.address)
+        folders = sorted((work_dir / step.name).glob(f"*/{IDENTITY}"))
+        found += [str(path.parent) for path in folders if "step" in (read_json(path) or {})]
+        target = read_json(step.target_path)
+        if target and "fingerprint" in target:
+            found.append(str(step.target_path))
+    merged = any(Path(item).parent.name == "component_merge" for item in found)
+    names = ["overview.png", *(("objects.csv", "objects.parquet") if merged else ())]
+    reports = [path for path in sorted(work_dir.glob("*Workflow.json")) if "digests" in (read_json(path) or {})]
+    if reports:
+        found += [str(path) for path in reports]
+        found += [str(work_dir / name) for name in names if (work_dir / name).exists()]
+    if (work_dir / "logs" / "run.log").exists():
+        found.append(str(work_dir / "logs"))
+    return found
+
+
+def remove(settings: Settings, found: list[str]) -> None:
+    """Remove what ``find_ours`` has found, targets and markers before data, then folders that are empty."""
+    begin_session(settings.work_dir)
+    # A path sorts before a dataset: markers must be gone before the data that they vouch for.
+    for item in sorted(found, key=lambda item: ".n5:" in item):
+        path = Path(item)
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.exists():
+            path.unlink()
+        else:
+            delete_volume(item)
+    end_sessions()
+    work_dir = Path(settings.work_dir)
+    for name in (OWNER, LOCK):
+        (work_dir / name).unlink(missing_ok=True)
+    for folder in sorted(work_dir.glob("*"), reverse=True):
+        _remove_if_empty(folder)
+    _remove_if_empty(work_dir)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

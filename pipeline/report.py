@@ -1,0 +1,175 @@
+"""The end of a run: a summary in words and one picture."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from blockwise.errors import UserError
+from blockwise.files import read_json, replacing, write_json
+from blockwise.step import BlockStep
+from blockwise.volume import open_volume
+from pipeline.config import Settings
+from tasks.progress import rate
+
+LARGEST_PICTURE = 1024
+"""Longest side of a slice in the picture, in voxels; of larger slices the middle is shown."""
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """Summary and picture of a finished workflow.
+
+    Attributes:
+        workflow: its name.
+        settings: the configuration.
+        steps: the workflow's steps, in order.
+    """
+
+    workflow: str
+    settings: Settings
+    steps: tuple[BlockStep, ...]
+
+    @property
+    def path(self) -> Path:
+        """The report's file; it says which results the picture shows."""
+        return Path(self.settings.work_dir) / f"{self.workflow}.json"
+
+    @property
+    def picture(self) -> Path:
+        """The picture's file."""
+        return Path(self.settings.work_dir) / "overview.png"
+
+    def is_current(self) -> bool:
+        """Whether the report was made of the results as they are."""
+        report = read_json(self.path)
+        return report is not None and report["digests"] == self._digests() and self.picture.exists()
+
+    def write(self) -> None:
+        """Draw the picture, then write the report."""
+        draw_overview(self.steps, self.picture)
+        write_json(self.path, {"digests": self._digests(), "steps": self._targets()})
+
+    def text(self) -> str:
+        """The summary, for a terminal."""
+        lines = [f"{self.workflow} is finished."]
+        grid = self.steps[0].grid
+        voxels = math.prod(s.stop - s.start for s in grid.domain)
+        size = " x ".join(str(s.stop - s.start) for s in grid.domain)
+        lines.append(f"  volume   {size} ({grid.axes}), {voxels:,} voxels in {len(grid)} blocks")
+        objects = self._objects()
+        if objects is not None:
+            total, largest = int(objects["voxels"].sum()), int(objects["voxels"].max() if len(objects) else 0)
+            lines.append(f"  objects  {len(objects):,}, {total:,} voxels in all, the largest {largest:,}")
+        lines += ["  seconds  (wall time of the step's last run; CPU-time of its blocks)"]
+        for name, target in self._targets().items():
+            speed = rate(voxels / max(target["block_seconds"], 1e-9))
+            lines.append(
+                f"    {name:<22}{target['seconds']:8.1f}{target['block_seconds']:10.1f}   "
+                f"{speed} a worker, at most {target['peak_memory_mb']:.0f} MB"
+            )
+        return "\n".join((*lines, self.places()))
+
+    def places(self) -> str:
+        """Where the results lie."""
+        rows = [(step.name, step.output().address) for step in self.steps if hasattr(step, "address")]
+        if self._objects() is not None:
+            rows.append(("objects", f"{self.settings.work_dir}/objects.csv and .parquet"))
+        rows.append(("picture", str(self.picture)))
+        return "\n".join(["  results", *(f"    {name:<22}{place}" for name, place in rows)])
+
+    def _targets(self) -> dict[str, dict[str, Any]]:
+        targets = {}
+        for step in self.steps:
+            target = step.read_target()
+            if target is None:
+                raise UserError(f"{step.name} is not finished; run the workflow first")
+            targets[step.name] = target
+        return targets
+
+    def _digests(self) -> dict[str, str]:
+        return {name: target["digest"] for name, target in self._targets().items()}
+
+    def _objects(self) -> pd.DataFrame | None:
+        if self.steps[-1].name != "connected_components":
+            return None
+        return pd.read_parquet(Path(self.settings.work_dir) / "objects.parquet")
+
+
+def draw_overview(steps: tuple[BlockStep, ...], path: Path) -> None:
+    """Draw middle slices of raw volume, probability, mask and labels, as far as there are steps, into one PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = _panels(steps)
+    figure = Figure(figsize=(4 * len(panels), 4.4), dpi=130, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    for i, (title, image, options) in enumerate(panels):
+        axis = figure.add_subplot(1, len(panels), i + 1)
+        axis.imshow(image, interpolation="nearest", **options)
+        axis.set_title(title, fontsize=10)
+        axis.set_axis_off()
+    with replacing(path) as temporary:
+        canvas.print_figure(str(temporary), format="png")
+
+
+def _panels(steps: tuple[BlockStep, ...]) -> list[tuple[str, NDArray[Any], dict[str, Any]]]:
+    by_name = {step.name: step for step in steps}
+    prediction: Any = by_name["prediction"]
+    threshold: Any = by_name.get("threshold")
+    panels = [("raw", _middle_of_raw(prediction), {"cmap": "gray"})]
+    shown = threshold.class_index if threshold else prediction.classes[-1]
+    channel = prediction.classes.index(shown)
+    probability = _middle(prediction.address, prediction, channel).astype(np.float32)
+    top = 255 if prediction.dtype == "uint8" else 1
+    title = f"probability of {prediction.class_names[shown]!r}"
+    panels.append((title, probability, {"cmap": "magma", "vmin": 0, "vmax": top}))
+    if threshold:
+        title = f"mask (sigma {threshold.sigma[-1]:g}, > {threshold.threshold:g})"
+        panels.append((title, _middle(threshold.address, threshold), {"cmap": "gray", "vmin": 0, "vmax": 1}))
+    labels: Any = by_name.get("connected_components")
+    if labels:
+        panels.append(("objects", _colours(_middle(labels.address, labels)), {}))
+    return panels
+
+
+def _middle_of_raw(prediction: Any) -> NDArray[Any]:
+    info = prediction.raw
+    box = dict(zip(prediction.grid.axes, _middle_box(prediction), strict=True))
+    channel = prediction.channels[0]
+    data = open_volume(info.address).read(
+        tuple(slice(channel, channel + 1) if axis == "c" else box[axis] for axis in info.axes)
+    )
+    order = [info.axes.index(axis) for axis in "tczyx" if axis in info.axes]
+    return data.transpose(order).reshape(data.shape[info.axes.index("y")], data.shape[info.axes.index("x")])
+
+
+def _middle(address: str, step: BlockStep, channel: int | None = None) -> NDArray[Any]:
+    box = _middle_box(step)
+    lead = () if channel is None else (slice(channel, channel + 1),)
+    data = open_volume(address).read((*lead, *box))
+    return data.reshape(data.shape[-2:])
+
+
+def _middle_box(step: BlockStep) -> tuple[slice, ...]:
+    box = []
+    for axis, s in zip(step.grid.axes, step.grid.domain, strict=True):
+        length = min(LARGEST_PICTURE, s.stop - s.start) if axis in "yx" else 1
+        start = s.start + (s.stop - s.start - length) // 2
+        box.append(slice(start, start + length))
+    return tuple(box)
+
+
+def _colours(labels: NDArray[Any]) -> NDArray[np.uint8]:
+    """A colour for each label that does not depend on the others; black for 0."""
+    hashed = labels.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    channels = [((hashed >> np.uint64(shift)) & np.uint64(0xBF)) + np.uint64(0x40) for shift in (24, 36, 48)]
+    colours = np.stack(channels, axis=-1).astype(np.uint8)
+    colours[labels == 0] = 0
+    return colours

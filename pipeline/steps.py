@@ -1,0 +1,305 @@
+"""From a configuration to steps: everything that can be wrong is found here, before any work."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import psutil
+from tasks.pixel_classification.engine import make_engine
+from tasks.pixel_classification.project import Project, load_project
+
+from blockwise.errors import UserError
+from blockwise.grid import Grid
+from blockwise.sources import VolumeInfo
+from blockwise.step import BlockStep
+from blockwise.volume import Address, open_volume
+from blockwise.volume.formats import check_writable
+from pipeline.config import Raw, Settings
+from tasks.component_faces import ComponentFacesStep
+from tasks.component_labels import CONNECTIVITIES
+from tasks.component_merge import ComponentMergeStep
+from tasks.connected_components import ConnectedComponentsStep
+from tasks.prediction import PredictionStep
+from tasks.threshold import ThresholdStep
+
+LARGEST_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of a configuration, each with those before it."""
+
+    prediction: PredictionStep
+    threshold: ThresholdStep
+    component_faces: ComponentFacesStep
+    component_merge: ComponentMergeStep
+    connected_components: ConnectedComponentsStep
+
+    def all(self) -> tuple[BlockStep, ...]:
+        """All steps, each after those that it reads."""
+        return (
+            self.prediction,
+            self.threshold,
+            self.component_faces,
+            self.component_merge,
+            self.connected_components,
+        )
+
+    def up_to(self, name: str) -> tuple[BlockStep, ...]:
+        """The steps up to and with the one of this name."""
+        names = [step.name for step in self.all()]
+        return self.all()[: names.index(name) + 1]
+
+
+def build_steps(settings: Settings) -> Steps:
+    """Make the steps of a configuration.
+
+    Raises:
+        UserError: an input is missing, a value does not fit it, or a worker would need too much memory.
+    """
+    info = describe_raw(settings.raw)
+    project = load_project(settings.prediction.project, seed=settings.prediction.seed)
+    grid = make_grid(settings, info)
+    chunks = chunk_shape(settings, grid)
+    check_writable(Address(settings.output, "probabilities"))
+    prediction = _prediction_step(settings, info, project, grid, chunks)
+    threshold = _threshold_step(settings, prediction, chunks)
+    shared = {"work_dir": settings.work_dir, "change_detection": settings.change_detection}
+    faces = ComponentFacesStep(
+        **shared,
+        grid=grid,
+        threshold=threshold,
+        foreground=settings.connected_components.foreground,
+        connectivity=_connectivity(settings, grid),
+    )
+    merge = ComponentMergeStep(
+        **shared,
+        grid=Grid(grid.axes, grid.shape, grid.shape, grid.roi),
+        faces=faces,
+        min_size=settings.connected_components.min_size,
+    )
+    components = ConnectedComponentsStep(
+        **shared, grid=grid, merge=merge, address=f"{settings.output}:connected_components", chunks=chunks
+    )
+    steps = Steps(prediction, threshold, faces, merge, components)
+    check_memory(steps, settings)
+    return steps
+
+
+def describe_raw(raw: Raw) -> VolumeInfo:
+    """Open the raw volume and find its axes: from the setting, else its metadata, else zyx or yx."""
+    volume = open_volume(raw.address)
+    axes = raw.axes or volume.axes or {2: "yx", 3: "zyx"}.get(len(volume.shape))
+    if axes is None:
+        raise UserError(
+            f"raw {raw.address}: {len(volume.shape)} axes, shape {volume.shape}, and no metadata names them; "
+            "set raw: {path: ..., key: ..., axes: czyx} or whatever they are"
+        )
+    if len(axes) != len(volume.shape):
+        raise UserError(
+            f"raw.axes: {axes!r} names {len(axes)} axes, but {raw.address} has {len(volume.shape)}: {volume.shape}"
+        )
+    if volume.dtype.kind not in "uif":
+        raise UserError(f"raw {raw.address}: holds {volume.dtype}; expected integers or floats")
+    return VolumeInfo(
+        address=raw.address, axes=axes, shape=volume.shape, dtype=volume.dtype.str, chunks=volume.chunks
+    )
+
+
+def make_grid(settings: Settings, info: VolumeInfo) -> Grid:
+    """Blocks over the raw volume's t, z, y and x."""
+    axes = "".join(axis for axis in "tzyx" if axis in info.axes)
+    shape = tuple(info.shape[info.axes.index(axis)] for axis in axes)
+    spatial = axes.replace("t", "")
+    blocks = settings.blocks.shape
+    if len(blocks) != len(spatial):
+        raise UserError(
+            f"blocks.shape: {list(blocks)} has {len(blocks)} numbers, but {info.address} has {len(spatial)} spatial "
+            f"axes ({spatial}); write one number for each"
+        )
+    lead = (1,) * ("t" in axes)
+    return Grid(axes, shape, lead + blocks, _roi(settings, axes, shape))
+
+
+def _roi(settings: Settings, axes: str, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...] | None:
+    roi = settings.blocks.roi
+    if roi is None:
+        return None
+    if len(roi) not in (len(axes), len(axes.replace("t", ""))):
+        raise UserError(f"blocks.roi: {len(roi)} pairs for the axes {axes}; write [start, stop] for each")
+    ranges = ((None, None),) * (len(axes) - len(roi)) + roi
+    found = []
+    for axis, n, (start, stop) in zip(axes, shape, ranges, strict=True):
+        low, high = start or 0, n if stop is None else stop
+        if not 0 <= low < high <= n:
+            raise UserError(f"blocks.roi: {[start, stop]} along {axis} is not a part of 0 to {n}")
+        found.append((low, high))
+    return tuple(found)
+
+
+def chunk_shape(settings: Settings, grid: Grid) -> tuple[int, ...]:
+    """Chunks of the outputs: as set, else the block cut into the fewest equal parts of at most 64 voxels."""
+    chunks = settings.blocks.chunks
+    if chunks is None:
+        return tuple(_equal_part(n) for n in grid.block_shape)
+    blocks = settings.blocks.shape
+    if len(chunks) != len(blocks) or any(b % c for b, c in zip(blocks, chunks, strict=False)):
+        raise UserError(
+            f"blocks.shape: {list(blocks)} is not a multiple of blocks.chunks {list(chunks)}; two blocks would write "
+            "into one chunk. Make each number of the block a multiple of the chunk's"
+        )
+    return (1,) * (len(grid.axes) - len(chunks)) + chunks
+
+
+def _equal_part(length: int) -> int:
+    return next(length // n for n in range(1, length + 1) if length % n == 0 and length // n <= LARGEST_CHUNK)
+
+
+def _prediction_step(
+    settings: Settings, info: VolumeInfo, project: Project, grid: Grid, chunks: tuple[int, ...]
+) -> PredictionStep:
+    prediction = settings.prediction
+    channels = _channels(settings, info, project)
+    _check_axes(settings, info, project, grid)
+    engine = make_engine(prediction.engine, project, structure_tensor=prediction.structure_tensor)
+    sizes = dict(zip(grid.axes, grid.shape, strict=True))
+    engine.check_shape((sizes.get("z", 1), sizes["y"], sizes["x"]))
+    blocks = dict(zip(grid.axes, grid.block_shape, strict=True))
+    block = (blocks.get("z", 1), blocks["y"], blocks["x"])
+    halo = engine.halo if "z" in grid.axes else (0, *engine.halo[1:])
+    read = tuple(min(b + 2 * h, sizes.get(a, 1)) for a, b, h in zip("zyx", block, halo, strict=True))
+    return PredictionStep(
+        work_dir=settings.work_dir,
+        change_detection=settings.change_detection,
+        grid=grid,
+        raw=info,
+        channels=channels,
+        project=prediction.project,
+        project_hash=project.content_hash,
+        classes=_classes(settings, project),
+        class_names=project.classes,
+        dtype=prediction.dtype,
+        engine=prediction.engine,
+        structure_tensor=prediction.structure_tensor,
+        seed=prediction.seed,
+        feature_halo=halo,
+        engine_memory=int(engine.bytes_per_voxel * math.prod(read)),
+        address=f"{settings.output}:probabilities",
+        chunks=chunks,
+    )
+
+
+def _check_axes(settings: Settings, info: VolumeInfo, project: Project, grid: Grid) -> None:
+    expected = project.axes.replace("t", "").replace("c", "")
+    found = grid.axes.replace("t", "")
+    if len(expected) != len(found):
+        raise UserError(
+            f"raw {info.address}: {len(found)} spatial axes ({info.axes}, shape {info.shape}), but project "
+            f"{settings.prediction.project} was made for {len(expected)} ({project.axes}); use data with the same "
+            "axes as the project's images, or set raw.axes if they are named wrongly"
+        )
+
+
+def _channels(settings: Settings, info: VolumeInfo, project: Project) -> tuple[int, ...]:
+    available = info.shape[info.axes.index("c")] if "c" in info.axes else 1
+    chosen = settings.raw.channel
+    channels = tuple(range(available)) if chosen is None else (chosen,) if isinstance(chosen, int) else chosen
+    if not channels or not all(0 <= c < available for c in channels):
+        raise UserError(f"raw.channel: {chosen}, but {info.address} has channels 0 to {available - 1}")
+    if len(channels) != project.n_channels:
+        raise UserError(
+            f"raw {info.address}: {len(channels)} channels ({info.axes}, shape {info.shape}), but project "
+            f"{settings.prediction.project} was made for {project.n_channels}; choose with raw.channel, or check "
+            "raw.axes"
+        )
+    return channels
+
+
+def _classes(settings: Settings, project: Project) -> tuple[int, ...]:
+    chosen = settings.prediction.classes
+    if chosen == "all":
+        return tuple(range(len(project.classes)))
+    indices = tuple(_class_index(c, project.classes, settings, "prediction.classes") for c in chosen)
+    if not indices or len(set(indices)) < len(indices):
+        raise UserError(f"prediction.classes: {list(chosen)}; name each class once, or write all")
+    return indices
+
+
+def _class_index(chosen: int | str, names: tuple[str, ...], settings: Settings, key: str) -> int:
+    listed = ", ".join(f"{i} {name!r}" for i, name in enumerate(names))
+    if isinstance(chosen, str) and chosen in names:
+        return names.index(chosen)
+    if isinstance(chosen, int) and 0 <= chosen < len(names):
+        return chosen
+    raise UserError(
+        f"{key}: {chosen!r} is no class of {settings.prediction.project}; its classes are {listed} "
+        "(an index counts from 0, a name must be exact)"
+    )
+
+
+def _threshold_step(settings: Settings, prediction: PredictionStep, chunks: tuple[int, ...]) -> ThresholdStep:
+    threshold, axes = settings.threshold, prediction.grid.axes
+    index = _class_index(threshold.class_, prediction.class_names, settings, "threshold.class")
+    if index not in prediction.classes:
+        raise UserError(
+            f"threshold.class: {threshold.class_!r} is not among prediction.classes "
+            f"{settings.prediction.classes}; add it there"
+        )
+    sigma, spatial = threshold.sigma, axes.replace("t", "")
+    per_axis = (float(sigma),) * len(spatial) if isinstance(sigma, float | int) else tuple(map(float, sigma))
+    if len(per_axis) != len(spatial):
+        raise UserError(
+            f"threshold.sigma: {list(per_axis)} for the axes {spatial}; write one number, or one for each"
+        )
+    return ThresholdStep(
+        work_dir=settings.work_dir,
+        change_detection=settings.change_detection,
+        grid=prediction.grid,
+        prediction=prediction,
+        class_index=index,
+        sigma=(0.0,) * ("t" in axes) + per_axis,
+        threshold=threshold.threshold,
+        address=f"{settings.output}:thresholded",
+        chunks=chunks,
+    )
+
+
+def _connectivity(settings: Settings, grid: Grid) -> int:
+    spatial = grid.axes.replace("t", "")
+    known = CONNECTIVITIES[len(spatial)]
+    chosen = settings.connected_components.connectivity
+    if chosen is None:
+        return known[-1]
+    if chosen not in known:
+        raise UserError(f"connected_components.connectivity: {chosen}; for the axes {spatial} it is one of {known}")
+    return chosen
+
+
+def check_memory(steps: Steps, settings: Settings) -> None:
+    """Refuse a configuration whose workers would need more memory than there is.
+
+    Raises:
+        UserError: naming the step, what it needs, what it may have, and what to change.
+    """
+    workers = settings.backend.workers
+    limit = (settings.backend.memory_gb or psutil.virtual_memory().total / 1e9 / workers) * 1e9
+    for step in steps.all():
+        needed = step.projected_memory()
+        if needed > limit:
+            allowed = (
+                f"backend.memory_gb allows {limit / 1e9:.2f} GB"
+                if settings.backend.memory_gb
+                else f"this machine has {limit / 1e9:.2f} GB for each of {workers} workers"
+            )
+            raise UserError(
+                f"{step.name}: a worker needs about {needed / 1e9:.2f} GB for blocks of "
+                f"{'x'.join(map(str, step.grid.block_shape))}, but {allowed}; use smaller blocks or fewer workers"
+            )
+
+
+def default_config() -> str:
+    """The configuration that ``luigi.cfg`` names for ``ConnectedComponentsWorkflow``."""
+    import luigi
+
+    return str(luigi.configuration.get_config().get("ConnectedComponentsWorkflow", "config", "configs/example.yaml"))

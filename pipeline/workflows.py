@@ -1,0 +1,119 @@
+"""Which step feeds which: the workflows that users name on Luigi's command line."""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property
+from typing import Any
+
+import luigi
+from luigi.interface import PidLockAlreadyTakenExit
+
+from blockwise.backends import LocalBackend
+from pipeline.config import BackendSettings, Settings, load_settings
+from pipeline.report import RunReport
+from pipeline.session import WorkDirBusyError, begin_session
+from pipeline.steps import Steps, build_steps
+from tasks.base import BlockTask, Execution
+from tasks.component_faces import ComponentFacesTask
+from tasks.component_merge import ComponentMergeTask
+from tasks.connected_components import ConnectedComponentsTask
+from tasks.prediction import PredictionTask
+from tasks.threshold import ThresholdTask
+
+
+class Workflow(luigi.Task):  # type: ignore[misc]
+    """A chain of steps up to one of them, and a report at its end.
+
+    Attributes:
+        config: path of the configuration file.
+    """
+
+    config: str = luigi.Parameter(description="path of the configuration file")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Read here and once, so that a wrong setting is refused before Luigi schedules anything.
+        self.settings: Settings = load_settings(self.config)
+        self.steps: Steps = build_steps(self.settings)
+
+    def last_task(self) -> BlockTask:
+        """The task whose step ends the workflow."""
+        raise NotImplementedError
+
+    @cached_property
+    def report(self) -> RunReport:
+        """The report at the end."""
+        return RunReport(self.get_task_family(), self.settings, self.steps.up_to(self.last_task().step.name))
+
+    def requires(self) -> BlockTask:
+        """The last step's task; whoever asks is about to run, so the work folder is locked first."""
+        try:
+            begin_session(self.settings.work_dir)
+        except WorkDirBusyError as error:
+            print(error, file=sys.stderr)
+            raise PidLockAlreadyTakenExit from error
+        return self.last_task()
+
+    def complete(self) -> bool:
+        """Whether all steps are finished and the report is of their present results."""
+        return self.last_task().complete() and self.report.is_current()
+
+    def run(self) -> None:
+        """Write and print the report."""
+        self.report.write()
+        print(self.report.text())
+
+    @cached_property
+    def execution(self) -> Execution:
+        """How blocks are computed."""
+        return execution(self.settings.backend)
+
+    @cached_property
+    def _prediction(self) -> BlockTask:
+        return PredictionTask.of(self.steps.prediction, self.execution)
+
+    @cached_property
+    def _threshold(self) -> BlockTask:
+        return ThresholdTask.of(self.steps.threshold, self.execution, self._prediction)
+
+    @cached_property
+    def _connected_components(self) -> BlockTask:
+        faces = ComponentFacesTask.of(self.steps.component_faces, self.execution, self._threshold)
+        merge = ComponentMergeTask.of(self.steps.component_merge, self.execution, faces)
+        return ConnectedComponentsTask.of(self.steps.connected_components, self.execution, self._threshold, merge)
+
+
+class PredictionWorkflow(Workflow):
+    """Raw volume and project -> probabilities."""
+
+    def last_task(self) -> BlockTask:
+        """Prediction."""
+        return self._prediction
+
+
+class ThresholdWorkflow(Workflow):
+    """Raw volume and project -> mask."""
+
+    def last_task(self) -> BlockTask:
+        """Threshold."""
+        return self._threshold
+
+
+class ConnectedComponentsWorkflow(Workflow):
+    """Raw volume and project -> labelled objects."""
+
+    def last_task(self) -> BlockTask:
+        """Connected components."""
+        return self._connected_components
+
+
+def execution(settings: BackendSettings) -> Execution:
+    """Turn the backend's settings into a backend."""
+    return Execution(lambda: LocalBackend(settings.workers, settings.timeout_s), settings.max_attempts)
+
+
+@Workflow.event_handler(luigi.Event.DEPENDENCY_PRESENT)
+def _say_that_nothing_is_to_do(task: luigi.Task) -> None:
+    if isinstance(task, Workflow):
+        print(f"Nothing to do: {task.get_task_family()} is finished and up to date.\n{task.report.places()}")

@@ -1,0 +1,94 @@
+"""Step 3: label each block in memory; keep what joins components across blocks, not the labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+
+from blockwise.grid import Block
+from blockwise.outputs import FolderOutput
+from blockwise.sources import BlocksSource
+from blockwise.step import BlockStep
+from blockwise.volume import open_volume
+from tasks.base import BASE_MEMORY, BlockTask
+from tasks.component_labels import face_labels, label_components, measure_components
+from tasks.threshold import ThresholdStep
+
+LABELLING_BYTES_PER_VOXEL = 24
+"""Mask, labels, cc3d's tables, and the running maximum that finds first voxels."""
+
+
+class ComponentFacesStep(BlockStep):
+    """Components of each block by itself.
+
+    Attributes:
+        threshold: the step that makes the mask.
+        foreground: 1: objects are what the mask holds; 0: objects are its zeros.
+        connectivity: neighbours of a voxel: 6, 18, 26 in 3D; 4, 8 in 2D.
+    """
+
+    name: ClassVar[str] = "component_faces"
+    version: ClassVar[int] = 1
+
+    threshold: ThresholdStep
+    foreground: int
+    connectivity: int
+
+    def settings(self) -> Mapping[str, Any]:
+        """Settings that can change the result."""
+        return {"foreground": self.foreground, "connectivity": self.connectivity}
+
+    @cached_property
+    def _source(self) -> BlocksSource:
+        return BlocksSource(self.threshold)
+
+    def sources(self) -> tuple[BlocksSource, ...]:
+        """The mask."""
+        return (self._source,)
+
+    def output(self) -> FolderOutput:
+        """One file per block."""
+        return FolderOutput(self.folder / "data", self.grid)
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """Places of the spatial axes in the grid; time steps are labelled each by itself."""
+        return tuple(i for i, axis in enumerate(self.grid.axes) if axis != "t")
+
+    def projected_memory(self) -> int:
+        """The mask and what labelling needs."""
+        return BASE_MEMORY + LABELLING_BYTES_PER_VOXEL * math.prod(self.grid.largest_read_shape(self.halo))
+
+    def bytes_per_block(self) -> tuple[int, int]:
+        """The mask; two faces per axis, two bytes a voxel."""
+        voxels = math.prod(s.stop - s.start for s in self.grid.domain)
+        return voxels, sum(4 * voxels // self.grid.block_shape[axis] for axis in self.spatial)
+
+    def prepare(self) -> Any:
+        """Open the mask."""
+        return open_volume(self.threshold.address)
+
+    def labels(self, block: Block, mask_volume: Any) -> NDArray[Any]:
+        """Labels of one block, spatial axes only."""
+        mask = mask_volume.read(block.write_box)
+        return label_components(
+            mask.reshape([mask.shape[i] for i in self.spatial]), self.foreground, self.connectivity
+        )
+
+    def compute(self, block: Block, prepared: Any) -> dict[str, NDArray[Any]]:
+        """Describe the components of one block."""
+        labels = self.labels(block, prepared)
+        origin = tuple(block.write_box[i].start for i in self.spatial)
+        shape = tuple(self.grid.shape[i] for i in self.spatial)
+        measures = measure_components(labels, origin, shape)
+        if "t" in self.grid.axes:
+            measures["first"] = measures["first"] + block.write_box[0].start * math.prod(shape)
+        return {**measures, **face_labels(labels)}
+
+
+class ComponentFacesTask(BlockTask):
+    """Luigi's node for the components of each block."""

@@ -1,0 +1,220 @@
+"""Step 4: join the blocks' components into objects, and number them as if there had been no blocks."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from blockwise.files import replacing
+from blockwise.grid import Block, Grid
+from blockwise.outputs import FilesOutput
+from blockwise.sources import WholeSource
+from blockwise.step import BlockStep
+from tasks.base import BASE_MEMORY, BlockTask
+from tasks.component_faces import ComponentFacesStep
+from tasks.component_labels import neighbour_axes, touching_pairs
+
+Arrays = Mapping[str, NDArray[Any]]
+MEASURES = ("voxels", "first", "start", "stop", "sums")
+FACE_CACHE_BYTES = 256_000_000
+PROJECTED_COMPONENTS_PER_VOXEL = 1e-4
+"""For plans only: how many components a volume may have before anything is known of it."""
+BYTES_PER_COMPONENT = 400
+
+
+def dense_offsets(counts: Mapping[int, int], block_ids: int) -> NDArray[np.int64]:
+    """Number the components of all blocks through: component k (from 1) of block b is ``offsets[b] + k - 1``.
+
+    Args:
+        counts: components of each block.
+        block_ids: number of block ids, blocks that are not computed included.
+
+    Returns:
+        int64 (block_ids + 1,); the last one is the number of components.
+    """
+    per_block = np.zeros(block_ids + 1, np.int64)
+    for block_id, count in counts.items():
+        per_block[block_id + 1] = count
+    return np.cumsum(per_block)
+
+
+def forward_offsets(axes: str, reach: int) -> list[tuple[int, ...]]:
+    """Offsets to the neighbouring blocks that a voxel's neighbours can lie in, one of each opposite pair.
+
+    None leads along t: time steps are independent.
+    """
+    choices = [(0,) if axis == "t" else (-1, 0, 1) for axis in axes]
+    return [
+        offset
+        for offset in itertools.product(*choices)
+        if offset > (0,) * len(axes) and sum(o != 0 for o in offset) <= reach
+    ]
+
+
+def pairs_between_blocks(
+    grid: Grid, faces: Callable[[int], Arrays], offsets: NDArray[np.int64], reach: int
+) -> Iterator[NDArray[np.int64]]:
+    """Pairs of dense component numbers that touch across block borders, block by block; int64 (pairs, 2)."""
+    is_spatial = [axis != "t" for axis in grid.axes]
+    directions = forward_offsets(grid.axes, reach)
+    for block in grid:
+        if offsets[block.id + 1] == offsets[block.id]:
+            continue
+        for direction in directions:
+            index = tuple(i + d for i, d in zip(block.index, direction, strict=True))
+            if index not in grid:
+                continue
+            other = grid.id_of(index)
+            if offsets[other + 1] == offsets[other]:
+                continue
+            spatial = tuple(itertools.compress(direction, is_spatial))
+            pairs = touching_pairs(faces(block.id), faces(other), spatial, reach)
+            yield pairs + np.array([offsets[block.id] - 1, offsets[other] - 1])
+
+
+def merge_components(
+    measures: Arrays, pairs: NDArray[np.int64], min_size: int
+) -> tuple[NDArray[np.uint64], dict[str, NDArray[np.int64]]]:
+    """Join components into objects.
+
+    Args:
+        measures: of all components by dense number, as ``measure_components`` gives them for one block.
+        pairs: int64 (pairs, 2), dense numbers that belong together.
+        min_size: objects with fewer voxels are dropped.
+
+    Returns:
+        The object (from 1; 0 if dropped) of each component, uint64; and the measures of the objects, in
+        order. Objects are numbered in raster order of their first voxels, as ``skimage.measure.label`` does.
+    """
+    count = len(measures["voxels"])
+    if count == 0:
+        return np.empty(0, np.uint64), {name: np.asarray(measures[name], np.int64) for name in MEASURES}
+    links = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    _, root = connected_components(links, directed=False)
+    order = np.argsort(root, kind="stable")
+    starts = np.flatnonzero(np.diff(root[order], prepend=-1))
+    combine = {"voxels": np.add, "first": np.minimum, "start": np.minimum, "stop": np.maximum, "sums": np.add}
+    objects = {name: combine[name].reduceat(measures[name][order], starts) for name in MEASURES}
+
+    kept = np.flatnonzero(objects["voxels"] >= min_size)
+    kept = kept[np.argsort(objects["first"][kept])]
+    numbers = np.zeros(len(starts), np.uint64)
+    numbers[kept] = np.arange(1, len(kept) + 1, dtype=np.uint64)
+    return numbers[root], {name: values[kept] for name, values in objects.items()}
+
+
+def object_table(objects: Arrays, axes: str, shape: tuple[int, ...]) -> pd.DataFrame:
+    """Table of objects: label, (t,) voxels, bounding box (stop exclusive) and centroid, in voxels.
+
+    Args:
+        objects: measures as ``merge_components`` gives them.
+        axes: the grid's axes.
+        shape: the grid's shape.
+    """
+    columns: dict[str, NDArray[Any]] = {"label": np.arange(1, len(objects["voxels"]) + 1, dtype=np.uint64)}
+    spatial = axes.replace("t", "")
+    if "t" in axes:
+        columns["t"] = objects["first"] // math.prod(shape[1:])
+    columns["voxels"] = objects["voxels"]
+    for i, axis in enumerate(spatial):
+        columns[f"start_{axis}"] = objects["start"][:, i]
+        columns[f"stop_{axis}"] = objects["stop"][:, i]
+    for i, axis in enumerate(spatial):
+        columns[f"centroid_{axis}"] = objects["sums"][:, i] / np.maximum(objects["voxels"], 1)
+    return pd.DataFrame(columns)
+
+
+class ComponentMergeStep(BlockStep):
+    """Join components over all blocks, in one job; its own grid has one block.
+
+    Attributes:
+        faces: the step that labels each block.
+        min_size: smallest object that is kept, in voxels.
+    """
+
+    name: ClassVar[str] = "component_merge"
+    version: ClassVar[int] = 1
+
+    faces: ComponentFacesStep
+    min_size: int
+
+    def settings(self) -> Mapping[str, Any]:
+        """Settings that can change the result."""
+        return {"min_size": self.min_size}
+
+    @cached_property
+    def _source(self) -> WholeSource:
+        return WholeSource(self.faces)
+
+    def sources(self) -> tuple[WholeSource, ...]:
+        """Components of all blocks."""
+        return (self._source,)
+
+    def output(self) -> FilesOutput:
+        """Lookup tables, and the objects as CSV and Parquet."""
+        return FilesOutput(self.folder / "data", ("lookup", "offsets"), (self.table("csv"), self.table("parquet")))
+
+    def table(self, suffix: str) -> Path:
+        """Path of the object table."""
+        return Path(self.work_dir) / f"objects.{suffix}"
+
+    def projected_memory(self) -> int:
+        """Grows with components, never with voxels; how many there will be is a guess before they are counted."""
+        voxels = math.prod(s.stop - s.start for s in self.faces.grid.domain)
+        guess = int(voxels * PROJECTED_COMPONENTS_PER_VOXEL)
+        return BASE_MEMORY + guess * BYTES_PER_COMPONENT
+
+    def compute(self, block: Block, prepared: Any) -> Arrays:
+        """Write the object tables; return the lookup table and where each block's part of it begins."""
+        grid, output = self.faces.grid, self.faces.output()
+        tables = {block.id: _pick(output.read(block), MEASURES) for block in grid}
+        counts = {block_id: len(table["voxels"]) for block_id, table in tables.items()}
+        offsets = dense_offsets(counts, math.prod(grid.blocks_per_axis))
+        measures = {name: np.concatenate([table[name] for table in tables.values()]) for name in MEASURES}
+        del tables
+
+        @functools.lru_cache(maxsize=_cached_blocks(grid))
+        def faces(block_id: int) -> Arrays:
+            return _without(output.read(grid.block(block_id)), MEASURES)
+
+        reach = neighbour_axes(self.faces.connectivity)
+        found = list(pairs_between_blocks(grid, faces, offsets, reach))
+        pairs = np.concatenate([*found, np.empty((0, 2), np.int64)])
+        lookup, objects = merge_components(measures, pairs, self.min_size)
+        self._write_tables(object_table(objects, grid.axes, grid.shape))
+        return {"lookup": lookup, "offsets": offsets}
+
+    def _write_tables(self, table: pd.DataFrame) -> None:
+        with replacing(self.table("csv")) as temporary:
+            table.to_csv(temporary, index=False)
+        with replacing(self.table("parquet")) as temporary:
+            table.to_parquet(temporary, index=False)
+
+
+def _pick(arrays: Arrays, names: tuple[str, ...]) -> Arrays:
+    return {name: arrays[name] for name in names}
+
+
+def _without(arrays: Arrays, names: tuple[str, ...]) -> Arrays:
+    return {name: values for name, values in arrays.items() if name not in names}
+
+
+def _cached_blocks(grid: Grid) -> int:
+    """How many blocks' faces may stay in memory; at the least those that two neighbours need."""
+    face = sum(2 * math.prod(grid.block_shape) // n for n in grid.block_shape)
+    return max(32, FACE_CACHE_BYTES // (2 * face))
+
+
+class ComponentMergeTask(BlockTask):
+    """Luigi's node for the merge."""

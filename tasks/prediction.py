@@ -1,0 +1,163 @@
+"""Step 1: raw volume + ilastik project -> probabilities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blockwise.errors import UserError
+from blockwise.grid import Block, Box, grow, relative
+from blockwise.outputs import VolumeOutput
+from blockwise.sources import RawSource, Source, VolumeInfo
+from blockwise.step import BlockStep
+from blockwise.volume import open_volume
+from tasks.base import BASE_MEMORY, BlockTask
+from tasks.pixel_classification.engine import make_engine
+from tasks.pixel_classification.project import load_project
+
+
+def quantize(probabilities: NDArray[np.float32], dtype: str) -> NDArray[Any]:
+    """Probabilities as they are stored: float32 as they are, or uint8 as 255 p, rounded half to even."""
+    if dtype == "float32":
+        return probabilities
+    return np.rint(probabilities * np.float32(255)).astype(np.uint8)
+
+
+def to_zyxc(data: NDArray[Any], axes: str) -> NDArray[Any]:
+    """Bring one time step to axes zyxc; missing axes get length 1.
+
+    Args:
+        data: any axes of ``tczyx`` in any order; t, if there, has length 1.
+        axes: names of the axes of ``data``.
+    """
+    order = [axes.index(axis) for axis in "tzyxc" if axis in axes]
+    shape = [data.shape[axes.index(axis)] if axis in axes else 1 for axis in "zyxc"]
+    return data.transpose(order).reshape(shape)
+
+
+class PredictionStep(BlockStep):
+    """Pixel classification.
+
+    Attributes:
+        raw: the raw volume.
+        channels: channels of the raw volume that the project sees, in order.
+        project: path of the ilastik project.
+        project_hash: of the project's content.
+        classes: classes that are written, from 0.
+        class_names: names of all classes of the project.
+        dtype: ``float32`` or ``uint8``.
+        engine: which implementation computes.
+        structure_tensor: ``fastfilters`` or ``vigra``.
+        seed: for training, where the project has labels only.
+        feature_halo: voxels (z, y, x) around a block that the features depend on.
+        engine_memory: bytes that the engine needs at its peak for the largest block.
+        address: output dataset.
+        chunks: of the output, per axis of the grid.
+    """
+
+    name: ClassVar[str] = "prediction"
+    version: ClassVar[int] = 1
+
+    raw: VolumeInfo
+    channels: tuple[int, ...]
+    project: str
+    project_hash: str
+    classes: tuple[int, ...]
+    class_names: tuple[str, ...]
+    dtype: str
+    engine: str
+    structure_tensor: str
+    seed: int
+    feature_halo: tuple[int, int, int]
+    engine_memory: int
+    address: str
+    chunks: tuple[int, ...]
+
+    def settings(self) -> Mapping[str, Any]:
+        """Settings that can change the result; of the project its content, not its path."""
+        return {
+            "project": self.project_hash,
+            "channels": list(self.channels),
+            "classes": list(self.classes),
+            "dtype": self.dtype,
+            "engine": self.engine,
+            "structure_tensor": self.structure_tensor,
+            "seed": self.seed,
+        }
+
+    def provenance(self) -> Mapping[str, Any]:
+        """Settings, and the paths of the inputs."""
+        return {**super().provenance(), "project_path": self.project, "raw": self.raw.address}
+
+    @cached_property
+    def _source(self) -> RawSource:
+        return RawSource(self.raw, self.grid.axes, self.change_detection == "files")
+
+    def sources(self) -> tuple[Source, ...]:
+        """The raw volume."""
+        return (self._source,)
+
+    def output(self) -> VolumeOutput:
+        """Probabilities, one class a channel."""
+        names = [self.class_names[i] for i in self.classes]
+        extra = {"classes": names, "class_indices": list(self.classes)}
+        return VolumeOutput(self.address, self.grid, self.chunks, self.dtype, len(self.classes), extra)
+
+    @property
+    def halo(self) -> tuple[int, ...]:
+        """What the features reach."""
+        reach = dict(zip("zyx", self.feature_halo, strict=True))
+        return tuple(reach.get(axis, 0) for axis in self.grid.axes)
+
+    @property
+    def read_domain(self) -> Box:
+        """The whole volume: the halo of a region of interest exists."""
+        return tuple(slice(0, n) for n in self.grid.shape)
+
+    def projected_memory(self) -> int:
+        """The raw block, what the engine needs, and the probabilities."""
+        read = math.prod(n + 2 * h for n, h in zip(self.grid.block_shape, self.halo, strict=True))
+        written = math.prod(self.grid.block_shape) * len(self.classes) * np.dtype(self.dtype).itemsize
+        raw = read * len(self.channels) * (np.dtype(self.raw.dtype).itemsize + 4)
+        return BASE_MEMORY + raw + written + self.engine_memory
+
+    def bytes_per_block(self) -> tuple[int, int]:
+        """The raw volume with halo; probabilities of all written classes."""
+        voxels = math.prod(s.stop - s.start for s in self.grid.domain)
+        read = voxels * (1 + self.grid.halo_waste(self.halo)) * np.dtype(self.raw.dtype).itemsize
+        written = voxels * len(self.classes) * np.dtype(self.dtype).itemsize
+        return int(read * len(self.channels)), written
+
+    def prepare(self) -> Any:
+        """Load the project and open the raw volume, once per worker."""
+        project = load_project(self.project, seed=self.seed)
+        if project.content_hash != self.project_hash:
+            raise UserError(f"project {self.project} was changed while the run was going on; start the run again")
+        engine = make_engine(self.engine, project, structure_tensor=self.structure_tensor)
+        return engine, open_volume(self.raw.address)
+
+    def compute(self, block: Block, prepared: Any) -> NDArray[Any]:
+        """Compute the probabilities of one block."""
+        engine, volume = prepared
+        read_box = grow(block.write_box, self.halo, self.read_domain)
+        boxes = dict(zip(self.grid.axes, read_box, strict=True))
+        data = volume.read(tuple(self._channel_range if axis == "c" else boxes[axis] for axis in self.raw.axes))
+        image = to_zyxc(data, self.raw.axes)[..., [c - self._channel_range.start for c in self.channels]]
+        inner = dict(zip(self.grid.axes, relative(block.write_box, read_box), strict=True))
+        interior = tuple(inner.get(axis, slice(0, 1)) for axis in "zyx")
+        probabilities = engine.predict(image, interior)[list(self.classes)]
+        shape = [s.stop - s.start for s in block.write_box]
+        return quantize(probabilities, self.dtype).reshape([len(self.classes), *shape])
+
+    @cached_property
+    def _channel_range(self) -> slice:
+        return slice(min(self.channels), max(self.channels) + 1)
+
+
+class PredictionTask(BlockTask):
+    """Luigi's node for the prediction."""

@@ -1,0 +1,135 @@
+"""How a step stands, for the eyes: a bar on the terminal, percentage and status in luigid."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
+
+from blockwise.backends import Outcome
+
+if TYPE_CHECKING:
+    from tasks.base import BlockTask
+
+logger = logging.getLogger(__name__)
+
+LUIGID_INTERVAL_S = 5.0
+LUIGID_LAST_WORD_S = 2.0
+"""How long the end of a step waits for luigid to take its last status."""
+
+
+@contextlib.contextmanager
+def showing_progress(task: BlockTask, show: bool) -> Iterator[Callable[[Outcome], None]]:
+    """Give a function that shows an outcome wherever somebody may look."""
+    with contextlib.ExitStack() as stack:
+        shows: list[Callable[[Outcome], None]] = [stack.enter_context(_luigid(task))]
+        if show and sys.stderr.isatty():
+            shows.append(stack.enter_context(_terminal(task.step.name)))
+
+        def report(outcome: Outcome) -> None:
+            for one in shows:
+                one(outcome)
+
+        yield report
+
+
+def status_text(outcome: Outcome) -> str:
+    """Several short lines for luigid's status box."""
+    lines = [f"{outcome.done} of {outcome.total} blocks done, {len(outcome.failed)} failed"]
+    left = outcome.seconds_left
+    if left is not None:
+        lines.append(f"{rate(outcome.voxels_per_second)}, {duration(left)} left")
+    if outcome.note:
+        lines.append(outcome.note)
+    for block, result in list(outcome.failed.items())[-1:]:
+        lines.append(f"last failure: block {block}: {result.error}: {result.message}")
+    return "\n".join(lines)
+
+
+def rate(voxels_per_second: float) -> str:
+    """Voxels per second in the unit that fits."""
+    for limit, unit in ((1e9, "Gvoxel/s"), (1e6, "Mvoxel/s"), (1e3, "kvoxel/s")):
+        if voxels_per_second >= limit:
+            return f"{voxels_per_second / limit:.1f} {unit}"
+    return f"{voxels_per_second:.0f} voxel/s"
+
+
+def duration(seconds: float) -> str:
+    """Time in at most two units, such as ``3 h 20 min``."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, hours = seconds // 60, seconds // 3600
+    if minutes < 60:
+        return f"{minutes} min {seconds % 60} s"
+    if hours < 48:
+        return f"{hours} h {minutes % 60} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+@contextlib.contextmanager
+def _terminal(name: str) -> Iterator[Callable[[Outcome], None]]:
+    columns = (
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[detail]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bar = progress.add_task(name, total=None, detail="")
+
+        def report(outcome: Outcome) -> None:
+            left = outcome.seconds_left
+            detail = "" if left is None else f"{rate(outcome.voxels_per_second)}, {duration(left)} left"
+            if outcome.failed:
+                detail += f", {len(outcome.failed)} failed"
+            progress.update(bar, total=outcome.total, completed=outcome.done, detail=detail)
+
+        yield report
+
+
+@contextlib.contextmanager
+def _luigid(task: BlockTask) -> Iterator[Callable[[Outcome], None]]:
+    """Tell luigid from a thread of its own: when luigid is gone, a call blocks for minutes and then raises."""
+    latest: list[Outcome] = []
+    wake = threading.Event()
+    end = threading.Event()
+
+    def tell() -> None:
+        while not end.is_set():
+            wake.wait()
+            wake.clear()
+            if latest:
+                _tell_luigid(task, latest[-1])
+            end.wait(LUIGID_INTERVAL_S)
+        if latest:
+            _tell_luigid(task, latest[-1])
+
+    thread = threading.Thread(target=tell, daemon=True, name="luigid-status")
+    thread.start()
+
+    def report(outcome: Outcome) -> None:
+        latest[:] = [outcome]
+        wake.set()
+
+    try:
+        yield report
+    finally:
+        end.set()
+        wake.set()
+        thread.join(LUIGID_LAST_WORD_S)
+
+
+def _tell_luigid(task: BlockTask, outcome: Outcome) -> None:
+    try:
+        task.set_status_message(status_text(outcome))
+        task.set_progress_percentage(100.0 * outcome.done / max(outcome.total, 1))
+    except Exception as error:  # luigid only shows; the step goes on without it
+        logger.debug("luigid was not told: %s", error)
