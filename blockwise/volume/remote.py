@@ -38,7 +38,13 @@ class StoreSlowError(StoreUnreachableError):
 
 
 class RemoteStore(Store):
-    """A container below a URL."""
+    """A container below a URL.
+
+    Attributes:
+        tells_generations: whether the last object that was read came with an entity tag or generation.
+    """
+
+    tells_generations = False
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -47,14 +53,13 @@ class RemoteStore(Store):
     def read(self, name: str) -> bytes | None:
         """The content of an object, or None."""
         result = wait(self._kv.read(name), self.address)
-        return bytes(result.value) if result.state == "value" else None
-
-    def generation(self, name: str) -> bytes | None:
-        """What changes when an object is rewritten; empty where the store does not tell, None without an object."""
-        return self.generations([name])[0]
+        if result.state != "value":
+            return None
+        self.tells_generations = bool(_informative(result.stamp.generation))
+        return bytes(result.value)
 
     def generations(self, names: list[str]) -> list[bytes | None]:
-        """The same of many objects, all requests under way at once."""
+        """What changes when an object is rewritten; None without an object. All requests are under way at once."""
         results = [wait(future, self.address) for future in [self._kv.read(n, byte_range=slice(0, 0)) for n in names]]
         return [_informative(result.stamp.generation) if result.state == "value" else None for result in results]
 
@@ -184,11 +189,11 @@ def wait(future: Any, address: Address, *, size: int = 0, seconds: float | None 
             f"{address}: no answer from {place(address)} within {patience:g} s. Is the network up? A store that is "
             "only slow gets more time by ?timeout_s=600 behind the address"
         ) from None
-    except ValueError as error:
+    except Exception as error:  # TensorStore chooses the type by the status code: ValueError, IndexError, ...
         raise translated(error, address) from None
 
 
-def translated(error: ValueError, address: Address) -> Exception:
+def translated(error: Exception, address: Address) -> Exception:
     """An error of TensorStore without its specification (which names profiles), as what a user can act on."""
     text = _DETAILS.sub("", str(error))
     status = re.search(r"(?:http_response_code='|HTTP code )(\d+)", str(error))
@@ -202,6 +207,11 @@ def translated(error: ValueError, address: Address) -> Exception:
         return StoreUnreachableError(
             f"{address}: {place(address)} cannot be reached or keeps failing: {shown}. Check the address, the "
             "endpoint and the network, and run again: finished blocks are kept"
+        )
+    if "byte range" in text and "ignored" in text:
+        return UserError(
+            f"{address}: {place(address)} does not serve parts of files (HTTP range requests), which shards need; use "
+            "another server, or a copy without shards"
         )
     return OSError(shown)
 

@@ -41,10 +41,7 @@ class TensorVolume(Volume):
         self.axes = array.axes
         self.spacing = array.spacing
         self._decode_shape = tuple(self._dataset.chunk_layout.read_chunk.shape)
-        self._has_states = self._knows_generations()
-
-    def _knows_generations(self) -> bool:
-        return not isinstance(self._store, RemoteStore) or bool(self._store.generation(self._array.metadata_name))
+        self._has_states = not isinstance(store, RemoteStore) or store.tells_generations
 
     def _read(self, box: Box) -> NDArray[Any]:
         part = self._dataset[box]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +35,7 @@ class TiffVolume(Volume):
     def __init__(self, address: Address) -> None:
         self.address = address
         self._file = _open(address)
+        weakref.finalize(self, self._file.close)
         self._series = _series(self._file, address)
         self.shape = tuple(self._series.shape)
         self.dtype = np.dtype(self._series.dtype).newbyteorder("=")
