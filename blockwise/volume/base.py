@@ -158,8 +158,7 @@ class Volume(ABC):
                 states[i] = ABSENT, 0
 
     def _first_damaged(self, box: Box) -> Box | None:
-        ranges = [range(s.start // c, -(-s.stop // c)) for s, c in zip(box, self.chunks, strict=True)]
-        for index in itertools.product(*ranges):
+        for index in self.chunk_indices(box):
             piece = tuple(
                 slice(max(s.start, i * c), min(s.stop, (i + 1) * c))
                 for s, i, c in zip(box, index, self.chunks, strict=True)
@@ -169,6 +168,11 @@ class Volume(ABC):
             except (OSError, RuntimeError):
                 return piece
         return None
+
+    def chunk_indices(self, box: Box) -> Iterator[Index]:
+        """Indices of the chunks that a box touches, in raster order."""
+        ranges = [range(s.start // c, -(-s.stop // c)) for s, c in zip(box, self.chunks, strict=True)]
+        return itertools.product(*ranges)
 
     def check_aligned(self, box: Box, data: NDArray[Any]) -> None:
         """Refuse writes that would share a chunk with another block: they lose data when blocks run at once."""

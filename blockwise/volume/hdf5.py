@@ -51,12 +51,17 @@ def is_hdf5_array(address: Address) -> bool:
     """Whether there is a dataset at the address.
 
     Raises:
-        UserError: the file is no HDF5 file.
+        UserError: the file is no HDF5 file, or damaged.
     """
     if not h5py.is_hdf5(address.path):
         raise UserError(f"{address.path}: ends in {address.suffix} but is not an HDF5 file; is it damaged?")
-    with h5py.File(address.path, "r", locking=False) as container:
-        return bool(address.key) and isinstance(container.get(address.key), h5py.Dataset)
+    try:
+        with h5py.File(address.path, "r", locking=False) as container:
+            return bool(address.key) and isinstance(container.get(address.key), h5py.Dataset)
+    except OSError as error:
+        raise UserError(
+            f"{address.path}: is damaged or cut off: {error}; copy it again"
+        ) from error
 
 
 def hdf5_keys(path: str) -> list[str]:

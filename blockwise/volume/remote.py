@@ -20,6 +20,8 @@ TIMEOUT_S = 60.0
 SLOWEST_BYTES_PER_S = 1e6
 """Large requests get more time: this much for every byte on top of the timeout."""
 
+_REQUESTS_AT_ONCE = 256
+
 _DENIED = ("PERMISSION_DENIED", "UNAUTHENTICATED")
 _UNREACHABLE = ("ABORTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")
 _DETAILS = re.compile(r"\s*\[\w+='.*", re.DOTALL)
@@ -59,9 +61,14 @@ class RemoteStore(Store):
         return bytes(result.value)
 
     def generations(self, names: list[str]) -> list[bytes | None]:
-        """What changes when an object is rewritten; None without an object. All requests are under way at once."""
-        results = [wait(future, self.address) for future in [self._kv.read(n, byte_range=slice(0, 0)) for n in names]]
-        return [_informative(result.stamp.generation) if result.state == "value" else None for result in results]
+        """What changes when an object is rewritten; None without an object. Many requests are under way at once."""
+        found: list[bytes | None] = []
+        for start in range(0, len(names), _REQUESTS_AT_ONCE):
+            part = names[start : start + _REQUESTS_AT_ONCE]
+            for future in [self._kv.read(name, byte_range=slice(0, 0)) for name in part]:
+                result = wait(future, self.address)
+                found.append(_informative(result.stamp.generation) if result.state == "value" else None)
+        return found
 
     def create(self, key: str, array: NewArray) -> None:
         """Write the document that makes the array exist last, in one request, attributes included."""
@@ -73,7 +80,9 @@ class RemoteStore(Store):
 
     def _clear_remains(self, key: str) -> None:
         """Delete chunks that an interrupted deletion left: they would show through where the new array has zeros."""
-        names = self._names(f"{key}/" if key else "")
+        if not key:  # the container itself is the array: whatever lies there is not ours
+            return
+        names = self._names(f"{key}/")
         arrays = [name for name in names if name.endswith(("/.zarray", "/zarr.json", "/attributes.json"))]
         inner = [name for name in arrays if self.find(name.rpartition("/")[0])]
         if inner:
@@ -81,21 +90,22 @@ class RemoteStore(Store):
                 f"{self.address.within(key)}: cannot be created, there are other datasets below it: "
                 f"{', '.join(sorted(inner)[:3])}; choose another key"
             )
-        if key and names:
-            self._delete_prefix(f"{key}/")
+        self.delete_objects(names)
 
     def delete(self, key: str) -> None:
         """Delete the array's own document first, then those of other scales, then the rest."""
         array = self.find(key)
         if array is not None:
             self.delete_objects([array.metadata_name])
-        self.delete_objects([name for name in self._names(f"{key}/") if name.rpartition("/")[2] in METADATA_NAMES])
-        self._delete_prefix(f"{key}/")
+        names = self._names(f"{key}/")
+        self.delete_objects([name for name in names if name.rpartition("/")[2] in METADATA_NAMES])
+        self.delete_objects(names)
 
     def delete_objects(self, names: list[str]) -> None:
         """Delete single objects; those that are not there are no error."""
-        for future in [self._kv.write(name, None) for name in names]:
-            wait(future, self.address)
+        for start in range(0, len(names), _REQUESTS_AT_ONCE):
+            for future in [self._kv.write(name, None) for name in names[start : start + _REQUESTS_AT_ONCE]]:
+                wait(future, self.address)
 
     def exists(self, key: str) -> bool:
         """Whether an array or image is there; chunks that an interrupted deletion left do not count."""
@@ -112,17 +122,21 @@ class RemoteStore(Store):
         return sorted({array.key for array in found if array is not None})
 
     def _names(self, prefix: str, timeout_s: float | None = None) -> list[str]:
-        listing = wait(self._kv.list(_below(prefix)), self.address, seconds=timeout_s)
-        return [name.decode() for name in listing]
-
-    def _delete_prefix(self, prefix: str) -> None:
-        future = self._kv.delete_range(_below(prefix))
-        wait(future, self.address, seconds=100 * timeout_s(self.address))  # one request per object
+        """Names of the objects below a prefix, which ends in a slash or is empty."""
+        root = self.address.path.partition("://")[2].partition("/")[2] + "/"
+        bucket = wait(ts.KvStore.open(self._spec("")), self.address)
+        listing = wait(bucket.list(_range(root + prefix)), self.address, seconds=timeout_s)
+        # A server may not know the limits of a listing and give the whole bucket: what is deleted is not left to it.
+        names = [name.decode() for name in listing]
+        return [name.removeprefix(root) for name in names if name.startswith(root + prefix)]
 
     def kvstore(self, key: str) -> dict[str, Any]:
         """The place in the words of TensorStore; holds no secrets, those stay in the environment and in profiles."""
-        host, _, path = self.address.path.partition("://")[2].partition("/")
-        path = "/".join(filter(None, [path, key])) + "/"
+        container = self.address.path.partition("://")[2].partition("/")[2]
+        return self._spec("/".join(filter(None, [container, key])) + "/")
+
+    def _spec(self, path: str) -> dict[str, Any]:
+        host = self.address.path.partition("://")[2].partition("/")[0]
         if self.address.scheme == S3:
             return {"driver": "s3", "bucket": host, "path": path, "s3_request_retries": RETRIES} | _s3(self.address)
         if self.address.scheme == GCS:
@@ -210,8 +224,8 @@ def translated(error: Exception, address: Address) -> Exception:
         )
     if "byte range" in text and "ignored" in text:
         return UserError(
-            f"{address}: {place(address)} does not serve parts of files (HTTP range requests), which shards need; use "
-            "another server, or a copy without shards"
+            f"{address}: {place(address)} does not serve parts of files (HTTP range requests), which shards need; "
+            "use another server, or a copy without shards"
         )
     return OSError(shown)
 
@@ -243,7 +257,5 @@ def _informative(generation: bytes) -> bytes:
     return generation if len(generation) > 1 and any(generation) else b""
 
 
-def _below(prefix: str) -> Any:
-    if not prefix:
-        return ts.KvStore.KeyRange()
+def _range(prefix: str) -> Any:
     return ts.KvStore.KeyRange(prefix, f"{prefix[:-1]}0")  # '0' is the character after '/'

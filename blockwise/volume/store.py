@@ -38,6 +38,10 @@ class Store(ABC):
         """Delete all below a key, in such an order that a half-deleted array is never taken for whole."""
 
     @abstractmethod
+    def delete_objects(self, names: list[str]) -> None:
+        """Delete single files; those that are not there are no error."""
+
+    @abstractmethod
     def exists(self, key: str) -> bool:
         """Whether anything lies there that must not be overwritten."""
 
@@ -116,6 +120,11 @@ class LocalStore(Store):
         shutil.rmtree(doomed, ignore_errors=True)
         folder.rename(doomed)
         shutil.rmtree(doomed)
+
+    def delete_objects(self, names: list[str]) -> None:
+        """Delete single files."""
+        for name in names:
+            (self.folder / name).unlink(missing_ok=True)
 
     def exists(self, key: str) -> bool:
         """Whether there is a file or folder at the key."""

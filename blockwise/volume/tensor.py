@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,7 +21,6 @@ CONTEXT = {
     "data_copy_concurrency": {"limit": 1},  # a worker is meant to keep one core busy, as with the other formats
     "file_io_sync": False,  # z5py does not wait for the disk after each chunk either; markers carry checksums
 }
-_REQUESTS_AT_ONCE = 256
 
 
 class TensorVolume(Volume):
@@ -62,17 +60,8 @@ class TensorVolume(Volume):
             wait(self._dataset[box].write(data), self.address, size=data.nbytes)
         except OSError:
             # At the volume's end TensorStore reads what it overwrites; if that is damaged, nothing of it is needed.
-            self._delete_files(box)
+            self._store.delete_objects([self._array.chunk_name(index) for index in self.chunk_indices(box)])
             wait(self._dataset[box].write(data), self.address, size=data.nbytes)
-
-    def _delete_files(self, box: Box) -> None:
-        kv = wait(ts.KvStore.open(self._store.kvstore("")), self.address)
-        for index in self._indices(box):
-            wait(kv.write(self._array.chunk_name(index), None), self.address)
-
-    def _indices(self, box: Box) -> Iterator[Index]:
-        ranges = [range(s.start // c, -(-s.stop // c)) for s, c in zip(box, self.chunks, strict=True)]
-        return itertools.product(*ranges)
 
     @property
     def attributes(self) -> Mapping[str, Any]:
@@ -105,11 +94,9 @@ class TensorVolume(Volume):
         if not self.has_file_states:
             states[...] = 0
             return
-        names = [self._array.chunk_name(index) for index in indices]
-        for start in range(0, len(names), _REQUESTS_AT_ONCE):
-            generations = self._store.generations(names[start : start + _REQUESTS_AT_ONCE])
-            for i, generation in enumerate(generations, start):
-                states[i] = (ABSENT, 0) if generation is None else (0, _as_int63(generation))
+        generations = self._store.generations([self._array.chunk_name(index) for index in indices])
+        for i, generation in enumerate(generations):
+            states[i] = (ABSENT, 0) if generation is None else (0, _as_int63(generation))
 
 
 def _as_int63(generation: bytes) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import logging
 import math
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -107,6 +109,32 @@ class TiffVolume(Volume):
         return self.address.path
 
 
+class _Complaints(logging.Handler):
+    """Collects what tifffile logs about a file: it goes on with the pages that it finds, however few."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if "invalid page offset" in message or "corrupted" in message:
+            self.lines.append(message)
+
+
+@contextlib.contextmanager
+def _refusing_cut_files(address: Address) -> Iterator[None]:
+    complaints, logger = _Complaints(), logging.getLogger("tifffile")
+    logger.addHandler(complaints)
+    try:
+        yield
+    finally:
+        logger.removeHandler(complaints)
+    if complaints.lines:
+        lines = "; ".join(complaints.lines)
+        raise UserError(f"{address.path}: is damaged or cut off, pages are missing ({lines}); copy it again")
+
+
 def _open(address: Address) -> tifffile.TiffFile:
     try:
         return tifffile.TiffFile(address.path)
@@ -115,7 +143,9 @@ def _open(address: Address) -> tifffile.TiffFile:
 
 
 def _series(file: tifffile.TiffFile, address: Address) -> tifffile.TiffPageSeries:
-    found = file.series
+    with _refusing_cut_files(address):
+        found = file.series
+        len(file.pages)
     number = address.key or "0"
     if not number.isdecimal() or int(number) >= len(found):
         listed = ", ".join(f"{i} ({series.axes} {series.shape})" for i, series in enumerate(found))

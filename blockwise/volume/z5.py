@@ -45,8 +45,17 @@ class Z5Volume(Volume):
             DiskFullError: the file system has no room left.
         """
         self.check_aligned(box, data)
+        data = np.ascontiguousarray(data, dtype=self.dtype)
         try:
-            self._dataset[box] = np.ascontiguousarray(data, dtype=self.dtype)
+            self._write(box, data)
+        except RuntimeError:
+            # At the volume's end z5py reads what it overwrites in Zarr; if that is damaged, nothing of it is needed.
+            self._store.delete_objects([self._array.chunk_name(index) for index in self.chunk_indices(box)])
+            self._write(box, data)
+
+    def _write(self, box: Box, data: NDArray[Any]) -> None:
+        try:
+            self._dataset[box] = data
         except RuntimeError as error:
             if "failed to write" not in str(error):
                 raise

@@ -20,7 +20,7 @@ import tifffile
 from blockwise.volume import create_volume, open_volume
 from tests.contract import servers
 
-SHAPE = (19, 35, 41)
+SHAPE = (11, 35, 20)
 """Odd along every axis, so that the last chunks are cut."""
 CHUNKS = (8, 16, 16)
 ATTRIBUTES = {

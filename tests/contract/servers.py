@@ -18,7 +18,6 @@ from urllib.parse import unquote
 
 import pytest
 
-
 _QUEUE = 128
 """Connections that may wait; those beyond the usual five try again after a whole second."""
 
@@ -120,7 +119,7 @@ def s3() -> Iterator[str]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/bucket", method="PUT")).close()  # noqa: S310
+    urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/bucket", method="PUT")).close()
     try:
         yield f"http://{host}:{port}"
     finally:
@@ -161,6 +160,7 @@ def gs() -> Iterator[str]:
         port = int(probe.getsockname()[1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(emulator, "RequestHandler", Handler)
+        patch.setattr("gcp_storage_emulator.storage.Storage._write_config_to_file", lambda _: None)  # nothing is kept
         patch.setattr(http.server.HTTPServer, "request_queue_size", _QUEUE)
         server = emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket")
         server.start()
