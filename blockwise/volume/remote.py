@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import tensorstore as ts
@@ -155,18 +157,29 @@ def _s3(address: Address) -> dict[str, Any]:
         options.get("endpoint") or environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL")
     )
     region = options.get("region") or environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
-    credentials: dict[str, str] = {"type": "default"}
-    if options.get("anonymous", "false").lower() in ("true", "1", "yes"):
-        credentials = {"type": "anonymous"}
-    elif "profile" in options:
-        credentials = {"type": "profile", "profile": options["profile"]}
-    elif "AWS_ACCESS_KEY_ID" in environment:
-        credentials = {"type": "environment"}
-    spec: dict[str, Any] = {"aws_credentials": credentials}
+    spec: dict[str, Any] = {"aws_credentials": _aws_credentials(options)}
     if endpoint:
         spec["endpoint"] = endpoint
         region = region or "us-east-1"  # an own server has no region, but the signature needs one
     return spec | ({"aws_region": region} if region else {})
+
+
+def _aws_credentials(options: Mapping[str, str]) -> dict[str, str]:
+    """Where TensorStore finds the keys; never the keys."""
+    environment = os.environ
+    if options.get("anonymous", "false").lower() in ("true", "1", "yes"):
+        return {"type": "anonymous"}
+    if "profile" not in options and "AWS_ACCESS_KEY_ID" in environment:
+        return {"type": "environment"}
+    profile = options.get("profile") or environment.get("AWS_PROFILE")
+    if not profile:
+        return {"type": "default"}
+    files = {  # TensorStore finds neither by itself
+        "credentials_file": environment.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
+        "config_file": environment.get("AWS_CONFIG_FILE", "~/.aws/config"),
+    }
+    paths = {name: str(Path(path).expanduser()) for name, path in files.items()}
+    return {"type": "profile", "profile": profile, **paths}
 
 
 def timeout_s(address: Address) -> float:
@@ -217,6 +230,8 @@ def translated(error: Exception, address: Address) -> Exception:
         return StoreDeniedError(f"{address}: access denied by {place(address)}: {shown}. {_remedy(address)}")
     if "No space left" in text or code == "RESOURCE_EXHAUSTED":
         return DiskFullError(f"{address}: {shown}")
+    if code == "NOT_FOUND":
+        return UserError(f"{address}: {place(address)} holds no such bucket or object: {shown}")
     if code in _UNREACHABLE:
         return StoreUnreachableError(
             f"{address}: {place(address)} cannot be reached or keeps failing: {shown}. Check the address, the "
@@ -242,6 +257,9 @@ def place(address: Address) -> str:
 
 
 def _remedy(address: Address) -> str:
+    if "profile" in dict(address.options):
+        credentials = _aws_credentials(dict(address.options))
+        return f"Does {credentials.get('credentials_file')} hold the profile {credentials.get('profile')!r}?"
     if address.scheme == S3:
         return (
             "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, name a profile by ?profile=NAME, or "

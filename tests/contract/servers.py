@@ -6,6 +6,7 @@ import http.server
 import logging
 import re
 import socket
+import ssl
 import threading
 import time
 import urllib.request
@@ -55,12 +56,14 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(handler: Any) -> Iterator[str]:
+def serving(handler: Any, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """URL of a server that answers by a handler."""
     server = _Server(("127.0.0.1", 0), handler)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"http{'s' if tls else ''}://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()
