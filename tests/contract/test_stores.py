@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import textwrap
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from blockwise.volume.remote import (
     StoreUnreachableError,
     translated,
 )
+from blockwise.volume.store import open_store
 from tests.contract import servers
 
 SECRET = "verysecretkey"
@@ -104,14 +106,20 @@ def test_a_server_without_byte_ranges_cannot_give_shards(tmp_path: Path) -> None
         open_volume(f"{url}/a.zarr:raw").read((slice(0, 4),) * 2)
 
 
-def test_a_profile_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_profiles_and_anonymous_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     credentials = tmp_path / "credentials"
     credentials.write_text(f"[lab]\naws_access_key_id = AKIALAB\naws_secret_access_key = {SECRET}\n")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     with servers.s3() as url:
         create_volume(f"s3://bucket/a.n5:raw?endpoint={url}&profile=lab", (4, 4), (4, 4), "uint8", {})
-        assert volume_exists(f"s3://bucket/a.n5:raw?endpoint={url}&anonymous=true")
+        with pytest.raises(StoreDeniedError):
+            open_volume(f"s3://bucket/a.n5:raw?endpoint={url}&anonymous=true")
+        document = open_store(Address.parse(f"s3://bucket/a.n5?endpoint={url}")).read("raw/attributes.json")
+        public = urllib.request.Request(f"{url}/bucket/public.n5/raw/attributes.json", document, method="PUT")
+        public.add_header("x-amz-acl", "public-read")
+        urllib.request.urlopen(public).close()
+        assert volume_exists(f"s3://bucket/public.n5:raw?endpoint={url}&anonymous=true")
         with pytest.raises(StoreDeniedError, match="hold the profile 'nobody'"):
             open_volume(f"s3://bucket/a.n5:raw?endpoint={url}&profile=nobody")
 
