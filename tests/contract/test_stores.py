@@ -118,6 +118,7 @@ def test_profiles_and_anonymous_reading(tmp_path: Path, monkeypatch: pytest.Monk
         document = open_store(Address.parse(f"s3://bucket/a.n5?endpoint={url}")).read("raw/attributes.json")
         public = urllib.request.Request(f"{url}/bucket/public.n5/raw/attributes.json", document, method="PUT")
         public.add_header("x-amz-acl", "public-read")
+        public.add_header("Content-Type", "application/json")
         urllib.request.urlopen(public).close()
         assert volume_exists(f"s3://bucket/public.n5:raw?endpoint={url}&anonymous=true")
         with pytest.raises(StoreDeniedError, match="hold the profile 'nobody'"):
