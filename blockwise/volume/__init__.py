@@ -4,6 +4,7 @@ from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing
 from blockwise.volume.base import ABSENT, DamagedDataError, Volume
 from blockwise.volume.formats import check_writable, create_volume, delete_volume, open_volume, volume_exists
+from blockwise.volume.ingest import ingest
 
 __all__ = [
     "ABSENT",
@@ -14,6 +15,7 @@ __all__ = [
     "check_writable",
     "create_volume",
     "delete_volume",
+    "ingest",
     "open_volume",
     "volume_exists",
 ]

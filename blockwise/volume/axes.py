@@ -55,9 +55,10 @@ def known_axes(names: Sequence[str], ndim: int) -> str | None:
 
 
 def spacing_from_attributes(attributes: Mapping[str, Any], axes: str | None) -> Spacing | None:
-    """Voxel spacing from attributes ``resolution`` and ``units`` (order of the axes), or HDF5's ``element_size_um``.
+    """Voxel spacing from attributes ``resolution`` and ``units``, ilastik's ``axistags``, or ``element_size_um``.
 
-    ``element_size_um`` holds zyx or yx, in micrometres. None where nothing is said or its length fits nothing.
+    ``resolution`` and ``units`` are in the order of the axes; ``element_size_um`` holds zyx or yx in micrometres.
+    None where nothing is said or its length fits nothing.
     """
     if axes is None:
         return None
@@ -65,6 +66,8 @@ def spacing_from_attributes(attributes: Mapping[str, Any], axes: str | None) -> 
     if len(steps) == len(axes):
         units = _plain(attributes.get("units"))
         return Spacing(tuple(steps), tuple(units) if len(units) == len(axes) else ("",) * len(axes))
+    if (tagged := _tagged_spacing(attributes, axes)) is not None:
+        return tagged
     steps = _numbers(attributes.get("element_size_um"))
     spatial = "".join(axis for axis in "zyx" if axis in axes)
     if steps and len(steps) == len(spatial):
@@ -81,6 +84,19 @@ def axistags(axes: str, spacing: Spacing | None = None) -> str:
         for axis, step in zip(axes, steps, strict=True)
     ]
     return json.dumps({"axes": tags})
+
+
+def _tagged_spacing(attributes: Mapping[str, Any], axes: str) -> Spacing | None:
+    """Ilastik keeps steps in ``axistags`` and units in ``axis_units``; a step of 0 says nothing."""
+    try:
+        tags = json.loads(_text(attributes["axistags"]))["axes"]
+        steps = {tag["key"]: float(tag.get("resolution", 0)) for tag in tags}
+        units = json.loads(_text(attributes.get("axis_units", "{}")))
+    except (KeyError, ValueError, TypeError):
+        return None
+    if not any(steps.get(axis) for axis in axes if axis in "zyx"):
+        return None
+    return Spacing(tuple(steps.get(a) or 1.0 for a in axes), tuple(str(units.get(a) or "") for a in axes))
 
 
 def _plain(value: Any) -> list[str]:

@@ -19,7 +19,7 @@ from blockwise.volume.address import (
 )
 from blockwise.volume.base import Volume
 from blockwise.volume.hdf5 import Hdf5Volume, hdf5_keys, is_hdf5_array
-from blockwise.volume.metadata import DTYPES, Kind, NewArray
+from blockwise.volume.metadata import DTYPES, UNFINISHED, Kind, NewArray, encode
 from blockwise.volume.stack import StackVolume
 from blockwise.volume.store import Store, open_store
 from blockwise.volume.z5 import Z5Volume, z5py_reads
@@ -69,6 +69,11 @@ def _open_in_container(address: Address, mode: str) -> Volume:
     array = store.find(address.key)
     if array is None:
         raise _no_dataset(address, store.array_keys())
+    if mode == "r" and UNFINISHED in array.attributes:
+        raise UserError(
+            f"{address}: is unfinished, it was broken off while being filled by {array.attributes[UNFINISHED]}; "
+            "do that again"
+        )
     if not address.is_remote and z5py_reads(array):
         return Z5Volume(address, store, array, mode)
     from blockwise.volume.tensor import TensorVolume  # loads TensorStore
@@ -119,6 +124,52 @@ def create_volume(
     _check_array(address, shape, chunks, dtype, shards)
     is_ome = address.suffix == ".ome.zarr"
     store.create(address.key, NewArray(kind, tuple(shape), tuple(chunks), dtype, attributes, shards, is_ome))
+
+
+def begin_volume(
+    address: Address | str,
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    dtype: str,
+    attributes: Mapping[str, Any],
+    *,
+    maker: str,
+    zarr_format: int | None = None,
+    shards: tuple[int, ...] | None = None,
+) -> None:
+    """Create a dataset that cannot be read until ``finish_volume``; an unfinished one is replaced.
+
+    Args:
+        address: as all that is not named here, as in ``create_volume``.
+        shape: in voxels.
+        chunks: in voxels.
+        dtype: name of a numpy dtype.
+        attributes: anything that JSON holds.
+        maker: what fills it, for the message that an unfinished dataset gives.
+        zarr_format: 2 or 3.
+        shards: in voxels.
+
+    Raises:
+        UserError: the format cannot be written, or something finished lies there already.
+    """
+    address = _parsed(address)
+    check_writable(address)
+    found = open_store(address).find(address.key)
+    if found is not None and UNFINISHED in found.attributes:
+        delete_volume(address)
+    attributes = {**attributes, UNFINISHED: maker}
+    create_volume(address, shape, chunks, dtype, attributes, zarr_format=zarr_format, shards=shards)
+
+
+def finish_volume(address: Address | str) -> None:
+    """Make a dataset of ``begin_volume`` readable, in one moment."""
+    address = _parsed(address)
+    store = open_store(address)
+    array = store.find(address.key)
+    if array is None:
+        raise _no_dataset(address, store.array_keys())
+    name, document = array.without(UNFINISHED)
+    store.write(name, encode(document))
 
 
 def delete_volume(address: Address | str) -> None:

@@ -25,6 +25,9 @@ GZIP_LEVEL = 1
 
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64")
 _N5_OWN = {"dimensions", "blockSize", "dataType", "compression", "n5"}
+_PER_AXIS = ("axes", "resolution", "units")
+UNFINISHED = "unfinished"
+"""Attribute of an array that is still being filled as a whole; its value says by what."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,15 @@ class Array:
         """Name of the document without which the array does not exist."""
         return _join(self.key, {"n5": "attributes.json", "zarr": ".zarray", "zarr3": "zarr.json"}[self.kind])
 
+    def without(self, attribute: str) -> tuple[str, Document]:
+        """Name and content of the document that holds the attributes, without one of them."""
+        name = {"n5": "attributes.json", "zarr": ".zattrs", "zarr3": "zarr.json"}[self.kind]
+        if self.kind == "zarr3":
+            document = {**self.document, "attributes": _but(self.attributes, attribute)}
+        else:
+            document = _but(self.document if self.kind == "n5" else self.attributes, attribute)
+        return _join(self.key, name), document
+
     def chunk_name(self, index: Index) -> str:
         """Name of the file of a chunk (or shard). N5 nests folders from the last axis (x) to the first."""
         if self.kind == "n5":
@@ -86,7 +98,7 @@ def _array_at(read: Reader, key: str, kind: Kind) -> Array | None:
         found = read(_join(key, "attributes.json"))
         if found is None or not {"dimensions", "blockSize"} <= set(found):
             return None
-        own = {name: value for name, value in found.items() if name not in _N5_OWN}
+        own = _n5_attributes({name: value for name, value in found.items() if name not in _N5_OWN})
         return Array(kind, key, tuple(found["dimensions"][::-1]), tuple(found["blockSize"][::-1]), found, own)
     if kind == "zarr":
         found = read(_join(key, ".zarray"))
@@ -99,6 +111,18 @@ def _array_at(read: Reader, key: str, kind: Kind) -> Array | None:
         return None
     chunks = tuple(found["chunk_grid"]["configuration"]["chunk_shape"])
     return Array(kind, key, tuple(found["shape"]), chunks, found, found.get("attributes", {}))
+
+
+def _n5_attributes(attributes: Document) -> Document:
+    """Attributes in the order of the array's axes: N5's own readers (Neuroglancer, ilastik) have them x first."""
+    axes = attributes.get("axes")
+    if not isinstance(axes, list) or "x" not in axes or "y" not in axes or axes.index("x") > axes.index("y"):
+        return attributes
+    return attributes | _reversed(attributes)
+
+
+def _reversed(attributes: Mapping[str, Any]) -> Document:
+    return {name: list(attributes[name])[::-1] for name in _PER_AXIS if name in attributes}
 
 
 def _with_axes(read: Reader, array: Array) -> Array:
@@ -163,7 +187,7 @@ class NewArray:
         if self.kind == "n5":
             compression = {"type": "gzip", "level": GZIP_LEVEL, "useZlib": False}
             own = {"dimensions": list(self.shape[::-1]), "blockSize": list(self.chunks[::-1]), "dataType": self.dtype}
-            return {"attributes.json": {**attributes, **own, "compression": compression}}
+            return {"attributes.json": {**attributes, **_reversed(attributes), **own, "compression": compression}}
         if self.kind == "zarr":
             description: Document = {
                 "zarr_format": 2,
@@ -217,6 +241,10 @@ def group_documents(kind: Kind, *, is_root: bool) -> dict[str, Document]:
     if kind == "zarr":
         return {".zgroup": {"zarr_format": 2}}
     return {"zarr.json": {"zarr_format": 3, "node_type": "group", "attributes": {}}}
+
+
+def _but(values: Mapping[str, Any], without: str) -> Document:
+    return {name: value for name, value in values.items() if name != without}
 
 
 def encode(document: Document) -> bytes:

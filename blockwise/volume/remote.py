@@ -72,13 +72,17 @@ class RemoteStore(Store):
                 found.append(_informative(result.stamp.generation) if result.state == "value" else None)
         return found
 
+    def write(self, name: str, content: bytes) -> None:
+        """One request; object stores replace objects as a whole."""
+        wait(self._kv.write(name, content), self.address)
+
     def create(self, key: str, array: NewArray) -> None:
         """Write the document that makes the array exist last, in one request, attributes included."""
         self._clear_remains(key)
         for name, content in self.missing_groups(key, array.kind).items():
-            wait(self._kv.write(name, content), self.address)
+            self.write(name, content)
         for name, document in array.documents().items():
-            wait(self._kv.write(f"{key}/{name}" if key else name, encode(document)), self.address)
+            self.write(f"{key}/{name}" if key else name, encode(document))
 
     def _clear_remains(self, key: str) -> None:
         """Delete chunks that an interrupted deletion left: they would show through where the new array has zeros."""

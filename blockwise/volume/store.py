@@ -30,6 +30,10 @@ class Store(ABC):
         """The content of a file of the container, or None where there is none."""
 
     @abstractmethod
+    def write(self, name: str, content: bytes) -> None:
+        """Write or replace a file of the container; readers find the old or the new content, never a part."""
+
+    @abstractmethod
     def create(self, key: str, array: NewArray) -> None:
         """Make an array appear at a key, with all its attributes, in one moment."""
 
@@ -99,11 +103,19 @@ class LocalStore(Store):
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
 
+    def write(self, name: str, content: bytes) -> None:
+        """Write a temporary file, then rename it."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".new-{os.getpid()}-{path.name}")
+        temporary.write_bytes(content)
+        temporary.rename(path)
+
     def create(self, key: str, array: NewArray) -> None:
         """Build the array under a name of its own, then rename it: it appears with all attributes or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, content in self.missing_groups(key, array.kind).items():
-            _write_whole(self.folder / name, content)
+            self.write(name, content)
         target = self.folder / key
         temporary = target.with_name(f".new-{target.name}")
         shutil.rmtree(temporary, ignore_errors=True)
@@ -151,13 +163,6 @@ class LocalStore(Store):
     def url(self, name: str) -> str:
         """The path of a file."""
         return f"{self.address.path}/{name}" if name else self.address.path
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".new-{os.getpid()}-{path.name}")
-    temporary.write_bytes(content)
-    temporary.rename(path)
 
 
 def open_store(address: Address) -> Store:

@@ -39,7 +39,8 @@ def test_options_survive_the_round_trip_but_not_all_of_them_are_identity() -> No
 
 
 @pytest.mark.parametrize(
-    "text", ["s3://AKIA:secret@bucket/a.n5:raw", "https://me:secret@host/a.n5:raw", "https://host/a.n5:raw?token=secret"]
+    "text",
+    ["s3://AKIA:secret@bucket/a.n5:raw", "https://me:secret@host/a.n5:raw", "https://host/a.n5:raw?token=secret"],
 )
 def test_credentials_in_an_address_are_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(UserError) as failure:
