@@ -25,6 +25,7 @@ class Marker:
         stamps: what the block read, per source; see ``blockwise.sources``.
         files: digest over size and time of the files that were written.
         seconds: wall time.
+        cpu_seconds: processor time.
         peak_memory_mb: largest resident memory of the worker so far.
         attempt: 1 for the first.
         host: name of the machine.
@@ -36,6 +37,7 @@ class Marker:
     stamps: dict[str, str]
     files: str
     seconds: float
+    cpu_seconds: float
     peak_memory_mb: float
     attempt: int
     host: str

@@ -41,10 +41,19 @@ class FileStates:
         return array_checksum(self.states[tuple(region)])
 
 
+UNWATCHED = "metadata only"
+"""Stands for the state of files that nobody looks at."""
+
+
+def differs(recorded: str | None, present: str | None) -> bool:
+    """Whether something has changed since its state was recorded; what nobody looks at has not."""
+    return present not in (UNWATCHED, recorded)
+
+
 class Unwatched:
     """Files that nobody looks at, as ``change_detection: metadata`` says."""
 
-    digest = "metadata only"
+    digest = UNWATCHED
 
     def stamp(self, block: Block, box: Box) -> str:
         """The same for every block."""

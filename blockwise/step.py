@@ -100,7 +100,7 @@ class BlockStep(BaseModel, ABC):
                 "axes": self.grid.axes,
                 "shape": list(self.grid.shape),
                 "blocks": list(self.grid.block_shape),
-                "roi": self.grid.roi,
+                "roi": self.grid.roi and [list(part) for part in self.grid.roi],
             },
         }
 

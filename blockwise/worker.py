@@ -53,6 +53,24 @@ class Result:
     upstream: str = ""
 
 
+class Stopwatch:
+    """Wall and processor time since it was made."""
+
+    def __init__(self) -> None:
+        self._wall = time.monotonic()
+        self._cpu = time.process_time()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time."""
+        return time.monotonic() - self._wall
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time of this process."""
+        return time.process_time() - self._cpu
+
+
 class Worker:
     """Computes blocks of one step and keeps what they share."""
 
@@ -65,20 +83,20 @@ class Worker:
 
     def run(self, item: Item, attempt: int) -> Result:
         """Compute one block, or find its data good; never raises an Exception."""
-        start = time.monotonic()
+        start = Stopwatch()
         block = self.step.grid.block(item.block)
         voxels = box_size(block.write_box)
         try:
             state = "unchanged" if item.check and self._is_good(item) else "computed"
             if state == "computed":
                 self._compute(item, attempt, start)
-            return Result(item.block, state, voxels, time.monotonic() - start)
+            return Result(item.block, state, voxels, start.seconds)
         except Exception as error:
             upstream = self._forget_damaged(error)
             final = bool(upstream) or isinstance(error, UserError)
             self._record(item.block, attempt, error)
-            seconds = time.monotonic() - start
-            return Result(item.block, "failed", voxels, seconds, type(error).__name__, str(error), final, upstream)
+            name = type(error).__name__
+            return Result(item.block, "failed", voxels, start.seconds, name, str(error), final, upstream)
 
     def prepare(self) -> None:
         """Load what all blocks share; done once."""
@@ -86,29 +104,29 @@ class Worker:
             self.prepared = self.step.prepare()
             self.is_prepared = True
 
-    def _compute(self, item: Item, attempt: int, start: float) -> None:
+    def _compute(self, item: Item, attempt: int, start: Stopwatch) -> None:
         block = self.step.grid.block(item.block)
         self.prepare()
         data = self.step.compute(block, self.prepared)
         # From here on the old data is overwritten: a marker must not vouch for a mixture.
         self.step.markers.remove(item.block)
         checksum = self.output.write(block, data)
-        self._mark(item, checksum, attempt, time.monotonic() - start)
+        self._mark(item, checksum, attempt, start)
 
     def _is_good(self, item: Item) -> bool:
         marker = self.step.markers.read(item.block)
         if marker is None:
             return False
-        start = time.monotonic()
+        start = Stopwatch()
         try:
             checksum = self.output.checksum(self.step.grid.block(item.block))
         except (DamagedDataError, FileNotFoundError):
             return False
         if checksum == marker.checksum:
-            self._mark(item, checksum, marker.attempt, time.monotonic() - start)
+            self._mark(item, checksum, marker.attempt, start)
         return checksum == marker.checksum
 
-    def _mark(self, item: Item, checksum: str, attempt: int, seconds: float) -> None:
+    def _mark(self, item: Item, checksum: str, attempt: int, start: Stopwatch) -> None:
         self.step.markers.write(
             Marker(
                 block=item.block,
@@ -116,7 +134,8 @@ class Worker:
                 checksum=checksum,
                 stamps=dict(item.stamps),
                 files=self.output.files_stamp(self.step.grid.block(item.block)),
-                seconds=round(seconds, 4),
+                seconds=round(start.seconds, 4),
+                cpu_seconds=round(start.cpu_seconds, 4),
                 peak_memory_mb=round(peak_memory() / 1e6, 1),
                 attempt=attempt,
                 host=socket.gethostname(),

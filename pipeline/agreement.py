@@ -70,7 +70,7 @@ def _overlaps(a: Volume, b: Volume) -> pd.DataFrame:
     for box in _slabs(a.shape, a.chunks):
         part = pd.DataFrame({"a": _flat(a, box), "b": _flat(b, box)})
         counted = part.value_counts().rename("voxels").reset_index()
-        total = pd.concat([total, counted]).groupby(["a", "b"], as_index=False, sort=True)["voxels"].sum()
+        total = pd.concat([total, counted]).groupby(["a", "b"])["voxels"].sum().reset_index()
     return total
 
 

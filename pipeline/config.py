@@ -57,9 +57,9 @@ class Prediction(Section):
     project: str
     classes: Literal["all"] | tuple[int | str, ...] = "all"
     dtype: Literal["float32", "uint8"] = "float32"
-    engine: str = "reference"
+    engine: str = "fast"
     structure_tensor: Literal["fastfilters", "vigra"] = "fastfilters"
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
 class Threshold(Section):

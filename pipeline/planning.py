@@ -50,7 +50,8 @@ class StepStatus:
 def forecast(step: BlockStep) -> StepForecast:
     """Look at a step and what it reads; nothing is changed."""
     exact = all(source.digest() is not None for source in step.sources())
-    left, reasons = len(step.grid), ()
+    left = len(step.grid)
+    reasons: tuple[str, ...] = ()
     if exact and is_complete(step):
         left = 0
     elif exact:

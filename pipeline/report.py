@@ -16,7 +16,9 @@ from blockwise.files import read_json, replacing, write_json
 from blockwise.step import BlockStep
 from blockwise.volume import open_volume
 from pipeline.config import Settings
-from tasks.progress import rate
+
+Panel = tuple[str, NDArray[Any], dict[str, Any]]
+"""Title, image, and options of ``imshow``."""
 
 LARGEST_PICTURE = 1024
 """Longest side of a slice in the picture, in voxels; of larger slices the middle is shown."""
@@ -67,12 +69,12 @@ class RunReport:
         if objects is not None:
             total, largest = int(objects["voxels"].sum()), int(objects["voxels"].max() if len(objects) else 0)
             lines.append(f"  objects  {len(objects):,}, {total:,} voxels in all, the largest {largest:,}")
-        lines += ["  seconds  (wall time of the step's last run; CPU-time of its blocks)"]
+        lines += ["  step                      seconds   CPU seconds   per voxel   memory"]
         for name, target in self._targets().items():
-            speed = rate(voxels / max(target["block_seconds"], 1e-9))
+            cpu = target["cpu_seconds"]
             lines.append(
-                f"    {name:<22}{target['seconds']:8.1f}{target['block_seconds']:10.1f}   "
-                f"{speed} a worker, at most {target['peak_memory_mb']:.0f} MB"
+                f"    {name:<22}{target['seconds']:9.1f}{cpu:14.1f}{1e9 * cpu / voxels:9.0f} ns"
+                f"{target['peak_memory_mb']:6.0f} MB"
             )
         return "\n".join((*lines, self.places()))
 
@@ -119,11 +121,11 @@ def draw_overview(steps: tuple[BlockStep, ...], path: Path) -> None:
         canvas.print_figure(str(temporary), format="png")
 
 
-def _panels(steps: tuple[BlockStep, ...]) -> list[tuple[str, NDArray[Any], dict[str, Any]]]:
+def _panels(steps: tuple[BlockStep, ...]) -> list[Panel]:
     by_name = {step.name: step for step in steps}
     prediction: Any = by_name["prediction"]
     threshold: Any = by_name.get("threshold")
-    panels = [("raw", _middle_of_raw(prediction), {"cmap": "gray"})]
+    panels: list[Panel] = [("raw", _middle_of_raw(prediction), {"cmap": "gray"})]
     shown = threshold.class_index if threshold else prediction.classes[-1]
     channel = prediction.classes.index(shown)
     probability = _middle(prediction.address, prediction, channel).astype(np.float32)

@@ -12,11 +12,11 @@ from types import TracebackType
 from typing import Any
 
 from filelock import FileLock, Timeout
-from rich.console import Console
 from rich.logging import RichHandler
 
 from blockwise.errors import UserError
 from blockwise.files import read_json, write_json
+from tasks.progress import TERMINAL
 
 LOCK = ".lock"
 OWNER = ".lock-owner.json"
@@ -98,9 +98,11 @@ def _log_to(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     to_file = logging.FileHandler(path)
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    to_terminal = RichHandler(
-        console=Console(stderr=True), show_path=False, show_time=False, show_level=False, highlighter=None
-    )
+    to_terminal: logging.Handler = logging.StreamHandler()
+    if TERMINAL.is_terminal:
+        to_terminal = RichHandler(
+            console=TERMINAL, show_path=False, show_time=False, show_level=False, highlighter=None
+        )
     for name in PACKAGES:
         package = logging.getLogger(name)
         package.setLevel(logging.INFO)

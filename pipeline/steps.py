@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 
 import psutil
-from tasks.pixel_classification.engine import make_engine
-from tasks.pixel_classification.project import Project, load_project
 
 from blockwise.errors import UserError
 from blockwise.grid import Grid
@@ -20,6 +18,9 @@ from tasks.component_faces import ComponentFacesStep
 from tasks.component_labels import CONNECTIVITIES
 from tasks.component_merge import ComponentMergeStep
 from tasks.connected_components import ConnectedComponentsStep
+from tasks.pixel_classification.engine import make_engine
+from tasks.pixel_classification.project import Project
+from tasks.pixel_classification.training import open_project
 from tasks.prediction import PredictionStep
 from tasks.threshold import ThresholdStep
 
@@ -59,7 +60,7 @@ def build_steps(settings: Settings) -> Steps:
         UserError: an input is missing, a value does not fit it, or a worker would need too much memory.
     """
     info = describe_raw(settings.raw)
-    project = load_project(settings.prediction.project, seed=settings.prediction.seed)
+    project = open_project(settings.prediction.project)
     grid = make_grid(settings, info)
     chunks = chunk_shape(settings, grid)
     check_writable(Address(settings.output, "probabilities"))

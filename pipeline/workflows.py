@@ -22,7 +22,7 @@ from tasks.prediction import PredictionTask
 from tasks.threshold import ThresholdTask
 
 
-class Workflow(luigi.Task):  # type: ignore[misc]
+class Workflow(luigi.Task):
     """A chain of steps up to one of them, and a report at its end.
 
     Attributes:

@@ -46,7 +46,7 @@ class Execution:
     show: bool = True
 
 
-class ObjectParameter(luigi.Parameter):  # type: ignore[misc]
+class ObjectParameter(luigi.Parameter):
     """A Python object, handed from task to task, that never becomes text."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class ObjectParameter(luigi.Parameter):  # type: ignore[misc]
         """Any type is right."""
 
 
-class BlockTask(luigi.Task):  # type: ignore[misc]
+class BlockTask(luigi.Task):
     """Luigi's node for one step: one task however many blocks there are.
 
     Attributes:

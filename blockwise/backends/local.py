@@ -53,7 +53,7 @@ class LocalBackend:
                 pool.hand_out(waiting)
                 for order, result in pool.results():
                     if referee.judge(result, order.attempt):
-                        waiting.append(_Order(order.item, order.attempt + 1))
+                        _queue_again(waiting, _Order(order.item, order.attempt + 1), referee.outcome)
                 report(referee.outcome)
                 _check_parent()
         finally:
@@ -64,6 +64,17 @@ class LocalBackend:
 class _Order:
     item: Item
     attempt: int
+
+
+def _queue_again(waiting: deque[_Order], order: _Order, outcome: Outcome) -> None:
+    """Try a block again at the end, when whatever disturbed it may be over.
+
+    As long as no block has succeeded it is tried next: where all fail, this must show before all have been tried.
+    """
+    if outcome.done:
+        waiting.append(order)
+    else:
+        waiting.appendleft(order)
 
 
 class _Process:

@@ -118,7 +118,8 @@ class LocalStore(Store):
             self.write(name, content)
         target = self.folder / key
         temporary = target.with_name(f".new-{target.name}")
-        shutil.rmtree(temporary, ignore_errors=True)
+        for left in (temporary, _doomed(target)):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         for name, document in array.documents().items():
             path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +129,7 @@ class LocalStore(Store):
     def delete(self, key: str) -> None:
         """Rename first, so that a half-deleted array is never taken for whole."""
         folder = self.folder / key
-        doomed = folder.with_name(f".old-{folder.name}")
+        doomed = _doomed(folder)
         shutil.rmtree(doomed, ignore_errors=True)
         folder.rename(doomed)
         shutil.rmtree(doomed)
@@ -163,6 +164,10 @@ class LocalStore(Store):
     def url(self, name: str) -> str:
         """The path of a file."""
         return f"{self.address.path}/{name}" if name else self.address.path
+
+
+def _doomed(folder: Path) -> Path:
+    return folder.with_name(f".old-{folder.name}")
 
 
 def open_store(address: Address) -> Store:

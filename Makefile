@@ -1,0 +1,40 @@
+# `make run` and `make test` prepare everything they need below .venv; nothing else on the machine is touched.
+PYTHON ?= python3
+BIN := .venv/bin
+CONFIG ?= configs/example.yaml
+WORKFLOW ?= ConnectedComponentsWorkflow
+
+.PHONY: help install run test soak check format clean
+
+help:  ## list these verbs
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+install: .venv/installed  ## make .venv and install the pipeline and its tools into it
+
+.venv/installed: pyproject.toml setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or later is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 install"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,check]"
+	@touch $@
+
+run: .venv/installed  ## run the bundled example (or CONFIG=my.yaml WORKFLOW=ThresholdWorkflow)
+	@$(BIN)/luigi --module pipeline $(WORKFLOW) --config $(CONFIG) --local-scheduler
+
+test: .venv/installed  ## run the tests
+	$(BIN)/python -m pytest -n 2 -m "not soak"
+
+soak: .venv/installed  ## run the long tests with random faults
+	$(BIN)/python -m pytest -m soak
+
+check: .venv/installed  ## look for mistakes of style and types (ruff, mypy)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/installed  ## put the code in form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: .venv/installed  ## remove the example's results (lists them and asks)
+	$(BIN)/python -m pipeline clean --config $(CONFIG)

@@ -1,0 +1,174 @@
+"""Block of pre-smoothed volumes -> probabilities, tile by tile: no feature ever exists for more than one tile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import uint64
+
+from tasks.pixel_classification.compiled import Integer, compiled
+from tasks.pixel_classification.fast.lanes import LANES, copy_8, is_nan
+from tasks.pixel_classification.fast.tile import MARGIN, N_BUFFERS, load, scale_features
+from tasks.pixel_classification.fast.traversal import add_probabilities, count_votes, reach
+
+ROW = 8  # a group of 64 voxels is 8 rows along x of 8 voxels each
+
+
+@compiled
+def gather(features: Any, shape: Any, group: Any, group_y: Integer, values: Any) -> Any:
+    """Copy the features of a group of voxels together; returns the bits of its voxels that lie in the tile.
+
+    Args:
+        features: float32 (features, cells) of the tile with its margin.
+        shape: of the tile.
+        group: first voxel (z, y, x) of the group in the tile.
+        group_y: rows of the group in one z slice; 8 rows in all.
+        values: flat float32, receives feature k at 64 k.
+    """
+    row = shape[2] + 2 * MARGIN
+    plane = (shape[1] + 2 * MARGIN) * row
+    width = min(shape[2] - group[2], ROW)
+    cells = features.shape[1]
+    flat = features.reshape(-1)
+    bits = uint64(0)
+    for r in range(ROW):
+        z, y = group[0] + r // group_y, group[1] + r % group_y
+        if z < shape[0] and y < shape[1]:
+            bits |= uint64((1 << width) - 1) << uint64(ROW * r)
+            start = (z + MARGIN) * plane + (y + MARGIN) * row + group[2] + MARGIN
+            for k in range(features.shape[0]):
+                copy_8(values, k * LANES + r * ROW, flat, k * cells + start)
+    for k in range(features.shape[0]):
+        bits &= ~is_nan(values, k * LANES)
+    return bits
+
+
+@compiled
+def scatter(values: Any, classes: Any, shape: Any, group: Any, group_y: Integer, corner: Any, out: Any) -> None:
+    """Write the probabilities (columns, 64) of a group to their place in the block (classes, z, y, x)."""
+    width = min(shape[2] - group[2], ROW)
+    x = corner[2] + group[2]
+    for r in range(ROW):
+        z, y = group[0] + r // group_y, group[1] + r % group_y
+        if z < shape[0] and y < shape[1]:
+            for column in range(classes.size):
+                target = out[classes[column], corner[0] + z, corner[1] + y]
+                for i in range(width):
+                    target[x + i] = values[column, ROW * r + i]
+
+
+@compiled
+def vote(
+    values: Any, bits: Integer, forest: Any, ends: Any, outcomes: Any, pure: bool, scratch: Any, out: Any
+) -> None:
+    """Probabilities (columns, 64) of a group; 0 for voxels without their bit.
+
+    The operations and their order are those of `tasks.pixel_classification.forest.evaluate`. Counts of votes are
+    whole numbers, so for trees with pure leaves their order does not matter.
+    """
+    nodes, thresholds, roots = forest
+    queue, members, counts, sums, totals = scratch
+    out[:] = 0
+    first = 0
+    for end in ends:
+        trees = np.float32(end - first)
+        if pure:
+            found = reach(values, bits, nodes, thresholds, roots[first:end], queue, members)
+            count_votes(counts, queue, members, found)
+            for column in range(out.shape[0]):
+                for i in range(LANES):
+                    out[column, i] += np.float32(counts[column * LANES + i]) / trees * trees
+        else:
+            sums[:] = 0
+            totals[:] = 0
+            for tree in range(first, end):
+                found = reach(values, bits, nodes, thresholds, roots[tree : tree + 1], queue, members)
+                add_probabilities(sums, totals, outcomes, queue, members, found)
+            for column in range(out.shape[0]):
+                for i in range(LANES):
+                    if (bits >> uint64(i)) & uint64(1):
+                        out[column, i] += sums[column, i] / np.float32(totals[i]) * trees
+        first = end
+    total = np.float32(first)
+    for column in range(out.shape[0]):
+        for i in range(LANES):
+            out[column, i] /= total
+
+
+@compiled
+def predict_tiles(
+    smoothed: Any,
+    taps: Any,
+    plans: Any,
+    n_channels: Integer,
+    start: Any,
+    size: Any,
+    tile: Any,
+    n_features: Integer,
+    forest: Any,
+    ends: Any,
+    outcomes: Any,
+    pure: bool,
+    classes: Any,
+    out: Any,
+) -> None:
+    """Fill a block with probabilities.
+
+    Args:
+        smoothed: float32 (scales * channels, z, y, x) with a margin of MARGIN along y and x, and along z unless all
+            scales are in 2D.
+        taps: float32 (scales, N_KERNELS, 3).
+        plans: int64 (scales, 8), see `tile`.
+        n_channels: of the raw image.
+        start: int64 (3,), the block's first voxel in the volume.
+        size: int64 (3,), the volume's shape.
+        tile: int64 (3,), shape of a tile.
+        n_features: length of the feature vector.
+        forest: (nodes, thresholds, roots) of a PackedForest.
+        ends: int64 (forests,), end of each stored forest in the list of trees.
+        outcomes: float32 (outcomes, columns).
+        pure: see PackedForest.
+        classes: int64 (columns,), class of each column.
+        out: float32 (classes, z, y, x); classes without a column are left alone.
+    """
+    n_z, n_y, n_x = out.shape[1:]
+    margin_z = (smoothed.shape[1] - n_z) // 2
+    m = MARGIN
+    cells = (tile[0] + 2 * m) * (tile[1] + 2 * m) * (tile[2] + 2 * m) + LANES
+    work = np.zeros((N_BUFFERS, cells), np.float32)
+    features = np.zeros((n_features, cells), np.float32)
+    values = np.zeros(n_features * LANES, np.float32)
+    result = np.zeros((classes.size, LANES), np.float32)
+    queue_size = forest[0].size // 2 + forest[2].size + 2
+    scratch = (
+        np.zeros(queue_size, np.int32),
+        np.zeros(queue_size, np.uint64),
+        np.zeros(outcomes.shape[0] * LANES, np.uint16),
+        np.zeros((classes.size, LANES), np.float32),
+        np.zeros(LANES, np.float64),
+    )
+    group_y = ROW if n_z == 1 else ROW // 2
+    shape, corner, group = np.zeros(3, np.int64), np.zeros(3, np.int64), np.zeros(3, np.int64)
+    limits = np.zeros((3, 2), np.int64)
+    for corner[0] in range(0, n_z, tile[0]):
+        for corner[1] in range(0, n_y, tile[1]):
+            for corner[2] in range(0, n_x, tile[2]):
+                for axis in range(3):
+                    shape[axis] = min(tile[axis], out.shape[1 + axis] - corner[axis])
+                    limits[axis, 0] = -start[axis] - corner[axis]
+                    limits[axis, 1] = limits[axis, 0] + size[axis]
+                box_y, box_x = shape[1] + 2 * m, shape[2] + 2 * m
+                for scale in range(plans.shape[0]):
+                    for channel in range(n_channels):
+                        volume = smoothed[scale * n_channels + channel]
+                        z, y, x = corner
+                        at = (m - margin_z) * box_y * box_x
+                        load(volume, z, y, x, shape[0] + 2 * margin_z, box_y, box_x, work[0], at)
+                        scale_features(work, taps[scale], plans[scale], channel, shape, limits, features)
+                for group[0] in range(0, shape[0], ROW // group_y):
+                    for group[1] in range(0, shape[1], group_y):
+                        for group[2] in range(0, shape[2], ROW):
+                            bits = gather(features, shape, group, group_y, values)
+                            vote(values, bits, forest, ends, outcomes, pure, scratch, result)
+                            scatter(result, classes, shape, group, group_y, corner, out)

@@ -1,0 +1,219 @@
+"""An ilastik pixel-classification project (`.ilp`), read without ilastik. Nothing in it is ever unpickled."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from blockwise.errors import UserError
+from blockwise.identity import array_checksum, canonical_json, digest
+from tasks.pixel_classification.features import FILTERS, Feature, n_channels
+from tasks.pixel_classification.forest import Forest
+from tasks.pixel_classification.labels import read_labels
+from tasks.pixel_classification.lanes import Lane, read_lanes
+from tasks.pixel_classification.layout import LayoutError, decode, read_text
+from tasks.pixel_classification.vigra_forest import read_forest
+
+WORKFLOW = "Pixel Classification"
+CLASSIFIER = "ParallelVigraRfLazyflowClassifier"
+
+
+@dataclass(frozen=True, eq=False)
+class Project:
+    """What a project says about how to predict.
+
+    Attributes:
+        path: the file.
+        version: of the ilastik that wrote it.
+        classes: names of the classes, in order.
+        axes: of the images, from the last one.
+        n_channels: channels of a raw image.
+        features: the selected features in the project's order.
+        forest: the classifier; None where the project has labels only.
+        lanes: the training images.
+        labels: int64 (voxels, 6), see `labels.read_labels`; empty where the classifier is stored.
+        images: checksum of the training images around the labels; empty where the classifier is stored, and until
+            `training.open_project` has looked at them.
+    """
+
+    path: str
+    version: str
+    classes: tuple[str, ...]
+    axes: str
+    n_channels: int
+    features: tuple[Feature, ...]
+    forest: Forest | None
+    lanes: tuple[Lane, ...]
+    labels: NDArray[np.int64]
+    images: str = ""
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Checksum of what decides about predictions.
+
+        These are classes, channels, features, and the forest; without a forest what it will be trained on. What else
+        a project holds (display, window, time of saving, the place of its images) is not in it, so that saving a
+        project again changes nothing.
+        """
+        parts: dict[str, Any] = {
+            "classes": self.classes,
+            "channels": self.n_channels,
+            "features": [[f.id, f.scale, f.in_2d] for f in self.features],
+        }
+        if len(self.labels):
+            parts |= {"labels": array_checksum(self.labels), "images": self.images}
+        elif self.forest is not None:
+            parts["forest"] = self.forest.checksum
+        return digest(canonical_json(parts))
+
+
+def load_project(path: str) -> Project:
+    """Read a project.
+
+    Raises:
+        UserError: it is missing, no HDF5, of another workflow or version, without features or classes, or holds a
+            feature or classifier that is not known here. The message says which, and what to do.
+    """
+    if not Path(path).exists():
+        raise UserError(f"project {path}: there is no such file (looked from {Path.cwd()})")
+    if Path(path).is_dir() or not h5py.is_hdf5(path):
+        raise UserError(f"project {path}: is not an HDF5 file, so not an ilastik project; is it cut off?")
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return _read(path, file)
+    except LayoutError as error:
+        raise UserError(f"project {path}: {error}") from error
+    except (OSError, KeyError, ValueError, IndexError) as error:
+        raise UserError(
+            f"project {path}: cannot be read, it is damaged or of a layout that is not known here ({error}); "
+            "open it in ilastik and save it again"
+        ) from error
+
+
+def _read(path: str, file: h5py.File) -> Project:
+    _check_workflow(file)
+    lanes = read_lanes(file)
+    if not lanes or not lanes[-1].axes:
+        raise LayoutError("names no axes of its images; open it in ilastik, check the images, and save it again")
+    version = read_text(file, "ilastikVersion", "unknown")
+    # As ilastik does in headless mode, the last image decides about axes and channels.
+    features = _features(file, lanes[-1])
+    forest = _forest(file)
+    labels = np.empty((0, 6), np.int64) if forest else read_labels(file, lanes, version)
+    if forest is None and not len(labels):
+        raise LayoutError(
+            "has neither a trained classifier nor labels; label some pixels in ilastik, switch on Live Update once, "
+            "and save"
+        )
+    return Project(
+        path=path,
+        version=version,
+        classes=_classes(file, forest, labels),
+        axes=lanes[-1].axes,
+        n_channels=_channels(lanes[-1], features, forest),
+        features=features,
+        forest=forest,
+        lanes=lanes,
+        labels=labels,
+    )
+
+
+def _check_workflow(file: h5py.File) -> None:
+    version = file.get("ilastikVersion")
+    if isinstance(version, h5py.Dataset) and version.dtype.kind == "f":
+        raise LayoutError(
+            f"was written by ilastik {float(version[()]):g}; make it anew with ilastik 1.2 or later, this layout "
+            "cannot be read"
+        )
+    workflow = read_text(file, "workflowName")
+    if workflow != WORKFLOW:
+        found = f"the workflow is {workflow!r}" if workflow else "it names no workflow"
+        raise LayoutError(f"{found}, expected {WORKFLOW!r}; train a project of that kind in ilastik")
+
+
+def _features(file: h5py.File, lane: Lane) -> tuple[Feature, ...]:
+    group = file.get("FeatureSelections")
+    needed = ("FeatureIds", "Scales", "SelectionMatrix")
+    if not isinstance(group, h5py.Group) or any(name not in group for name in needed):
+        raise LayoutError("has no feature selection; select features in ilastik and save it")
+    ids = [decode(name) for name in group["FeatureIds"][()]]
+    scales = [float(scale) for scale in group["Scales"][()]]
+    matrix = np.asarray(group["SelectionMatrix"][()], bool)
+    # Before 1.3.2 there was no choice: flat images in 2D, others in 3D.
+    flags = group["ComputeIn2d"][()] if "ComputeIn2d" in group else [lane.length("z") == 1] * len(scales)
+    if matrix.shape != (len(ids), len(scales)) or len(flags) != len(scales):
+        raise LayoutError(
+            f"its feature selection is a table of shape {matrix.shape} with {len(flags)} flags for 2D, but names "
+            f"{len(ids)} features and {len(scales)} scales; select features again in ilastik and save it"
+        )
+    chosen = tuple(Feature(ids[i], scales[j], bool(flags[j])) for i, j in zip(*np.nonzero(matrix), strict=True))
+    if not chosen:
+        raise LayoutError("no feature is selected; select some in ilastik and save it")
+    for feature in chosen:
+        _check_feature(feature)
+    return chosen
+
+
+def _check_feature(feature: Feature) -> None:
+    if feature.id not in FILTERS:
+        raise LayoutError(f"feature {feature.id!r} is not known; known are {', '.join(FILTERS)}")
+    if feature.scale < feature.least_scale:
+        raise LayoutError(
+            f"feature {feature.id} is selected at scale {feature.scale:g}, where its kernel has no neighbours; the "
+            f"least scale is {feature.least_scale:g}. Select other scales in ilastik, train, and save it"
+        )
+
+
+def _forest(file: h5py.File) -> Forest | None:
+    group = file.get("PixelClassification/ClassifierForests")
+    if not isinstance(group, h5py.Group):
+        return None
+    kind = read_text(group, "pickled_type", CLASSIFIER)
+    if not re.search(rf"\b{CLASSIFIER}\b", kind):
+        name = re.search(r"\n(\w+)\n", kind)
+        raise LayoutError(
+            f"its classifier is {(name.group(1) if name else kind)!r:.60}, expected {CLASSIFIER}; train it in "
+            "ilastik with the default classifier (Parallel Random Forest)"
+        )
+    if not any(name.startswith("Forest") for name in group):
+        return None
+    try:
+        return read_forest(group)
+    except (LayoutError, KeyError, ValueError, IndexError) as error:
+        raise LayoutError(f"its classifier cannot be read: {error}; train it again in ilastik and save it") from error
+
+
+def _classes(file: h5py.File, forest: Forest | None, labels: NDArray[np.int64]) -> tuple[str, ...]:
+    highest = max(forest.classes) + 1 if forest else int(labels[:, -1].max())
+    names = file.get("PixelClassification/LabelNames")
+    if not isinstance(names, h5py.Dataset) or not names.size or names.attrs.get("isEmpty", False):
+        return tuple(f"Class {i + 1}" for i in range(highest))
+    classes = tuple(decode(name) for name in names[()])
+    if highest > len(classes):
+        what = "classifier knows" if forest else "labels hold"
+        raise LayoutError(f"its {what} class {highest}, but it names only {len(classes)}; save it again in ilastik")
+    return classes
+
+
+def _channels(lane: Lane, features: tuple[Feature, ...], forest: Forest | None) -> int:
+    """Channels of an image; files up to 1.3.0 do not say, there the forest's number of columns tells."""
+    channels = lane.length("c")
+    if forest is None:
+        return channels or 1
+    per_channel = n_channels(features, 1, 1 if lane.length("z") == 1 else 2)
+    if channels is None and forest.n_features % per_channel == 0:
+        return forest.n_features // per_channel
+    if forest.n_features != per_channel * (channels or 1):
+        raise LayoutError(
+            f"its classifier was trained on {forest.n_features} feature channels, but the selected features give "
+            f"{per_channel * (channels or 1)}; the features were changed after training: switch on Live Update in "
+            "ilastik and save"
+        )
+    return channels or 1
