@@ -184,7 +184,9 @@ def _planes(content: Content, axes: str, memory_bytes: int) -> Iterator[tuple[in
         planes = data.reshape(-1, *data.shape[-2:])
         channels = arranged.shape[arranged.axes.index("c")] if "c" in arranged.axes else 1
         for start in range(0, len(planes), channels):
-            yield first + start // channels, list(planes[start : start + channels])
+            # Copies, so that nobody holds the slab while the next one is read.
+            yield first + start // channels, [plane.copy() for plane in planes[start : start + channels]]
+        del data, planes
 
 
 def _tiff(
@@ -222,6 +224,7 @@ def _save_tiff(
             metadata=metadata,
             compression="zlib" if compress else None,
             compressionargs={"level": 1} if compress else None,
+            maxworkers=1,  # more would gather many pages in memory first
         )
 
 

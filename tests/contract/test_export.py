@@ -167,7 +167,7 @@ def test_names_that_mean_nothing(probabilities: Volume, tmp_path: Path, target: 
 
 
 def test_memory_stays_below_two_blocks_of_slices(tmp_path: Path) -> None:
-    """Export and ingest of 4 and of 12 blocks of 16 slices, each in a process of its own, for the peak."""
+    """Export and ingest of 3 and of 9 blocks of 16 slices, each in a process of its own, for the peak."""
     script = textwrap.dedent("""
         import sys
         import numpy as np
@@ -196,7 +196,7 @@ def test_memory_stays_below_two_blocks_of_slices(tmp_path: Path) -> None:
         print(exported, peak() - before)
     """)
     block = 16 * 512 * 1024
-    for blocks in (4, 12):
+    for blocks in (3, 9):
         folder = tmp_path / str(blocks)
         folder.mkdir()
         done = subprocess.run(
