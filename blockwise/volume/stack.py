@@ -147,7 +147,7 @@ def _header(name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
                 return tuple(file.pages.first.shape), np.dtype(file.pages.first.dtype)
         import imageio.v3
 
-        properties = imageio.v3.improps(name)
+        properties = imageio.v3.improps(name, plugin="pillow")
         return tuple(properties.shape), np.dtype(properties.dtype)
     except (OSError, ValueError, SyntaxError) as error:
         raise UserError(f"{name}: is no readable image: {error}") from error
@@ -161,6 +161,6 @@ def _decode(name: str) -> NDArray[Any]:
             return np.asarray(tifffile.imread(name, key=0))
         import imageio.v3
 
-        return np.asarray(imageio.v3.imread(name))
+        return np.asarray(imageio.v3.imread(name, plugin="pillow"))
     except Exception as error:  # decoders raise whatever they like for broken bytes
         raise OSError(f"{name} cannot be decoded: {error}") from error

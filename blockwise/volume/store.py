@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import shutil
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from blockwise.errors import UserError
+from blockwise.errors import DiskFullError, UserError
 from blockwise.volume.address import N5_SUFFIXES, Address
 from blockwise.volume.metadata import Array, Document, Kind, NewArray, encode, find_array, group_documents
 
@@ -105,14 +108,28 @@ class LocalStore(Store):
 
     def write(self, name: str, content: bytes) -> None:
         """Write a temporary file, then rename it."""
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".new-{os.getpid()}-{path.name}")
-        temporary.write_bytes(content)
-        temporary.rename(path)
+        with self._telling_full_disk():
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".new-{os.getpid()}-{path.name}")
+            temporary.write_bytes(content)
+            temporary.rename(path)
+
+    @contextlib.contextmanager
+    def _telling_full_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise DiskFullError(f"{self.address}: {error}") from error
 
     def create(self, key: str, array: NewArray) -> None:
         """Build the array under a name of its own, then rename it: it appears with all attributes or not at all."""
+        with self._telling_full_disk():
+            self._create(key, array)
+
+    def _create(self, key: str, array: NewArray) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, content in self.missing_groups(key, array.kind).items():
             self.write(name, content)

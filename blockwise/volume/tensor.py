@@ -10,6 +10,7 @@ import numpy as np
 import tensorstore as ts
 from numpy.typing import NDArray
 
+from blockwise.errors import UserError
 from blockwise.grid import Box, Index
 from blockwise.volume.address import Address
 from blockwise.volume.base import ABSENT, Volume
@@ -30,7 +31,7 @@ class TensorVolume(Volume):
         self.address = address
         self._store = store
         self._array = array
-        self._dataset = wait(ts.open(_spec(store, array), open=True), address)
+        self._dataset = _open(address, store, array)
         if array.kind == "n5":  # TensorStore keeps the order of the file, x first
             self._dataset = self._dataset.T
         self.shape = array.shape
@@ -103,13 +104,23 @@ def _as_int63(generation: bytes) -> int:
     return int.from_bytes(hashlib.sha256(generation).digest()[:8], "big") >> 1
 
 
+def _open(address: Address, store: Store, array: Array) -> Any:
+    try:
+        return wait(ts.open(_spec(store, array)), address)
+    except OSError as error:
+        raise UserError(
+            f"{address}: TensorStore cannot read this array: {error}; a copy with gzip or zstd compression can be read"
+        ) from error
+
+
 def _spec(store: Store, array: Array) -> dict[str, Any]:
-    spec: dict[str, Any] = {"driver": array.kind, "kvstore": store.kvstore(array.key), "context": CONTEXT}
+    kvstore = store.kvstore(array.key)
+    spec: dict[str, Any] = {"driver": array.kind, "kvstore": kvstore, "context": CONTEXT, "open": True}
     compression = array.document.get("compression")
     if array.kind == "n5" and isinstance(compression, dict) and compression.get("type") == "blosc":
-        # z5py names blosc's inner codec otherwise than the N5 specification, and TensorStore refuses that.
+        # z5py adds a member that the N5 specification does not know, and TensorStore refuses the array for it.
         names = ("cname", "clevel", "shuffle", "blocksize")
-        known = {"cname": compression.get("codec", "lz4"), **{n: compression[n] for n in names if n in compression}}
+        known = {name: compression[name] for name in names if name in compression}
         own = ("dimensions", "blockSize", "dataType")
         metadata = {name: array.document[name] for name in own}
         spec |= {"assume_metadata": True, "metadata": metadata | {"compression": {"type": "blosc", **known}}}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +19,7 @@ from blockwise.volume.base import Volume
 from blockwise.volume.metadata import DTYPES, Array
 from blockwise.volume.store import Store
 
+_SCARCE_BYTES = 1 << 24
 _ZARR_COMPRESSORS = ("blosc", "gzip", "lz4", "zlib", "zstd", "bz2")
 
 
@@ -48,7 +51,7 @@ class Z5Volume(Volume):
         data = np.ascontiguousarray(data, dtype=self.dtype)
         try:
             self._write(box, data)
-        except RuntimeError:
+        except RuntimeError:  # DiskFullError is none
             # At the volume's end z5py reads what it overwrites in Zarr; if that is damaged, nothing of it is needed.
             self._store.delete_objects([self._array.chunk_name(index) for index in self.chunk_indices(box)])
             self._write(box, data)
@@ -59,8 +62,31 @@ class Z5Volume(Volume):
         except RuntimeError as error:
             if "failed to write" not in str(error):
                 raise
-            free = shutil.disk_usage(self.address.path).free
-            raise DiskFullError(f"{self.address}: {error} ({free / 1e6:.1f} MB free on this disk)") from error
+            raise self._full(str(error)) from error
+        if self._may_be_cut(box) and not self._holds(box, data):
+            raise self._full("chunks were cut off")
+
+    def _full(self, what: str) -> DiskFullError:
+        return DiskFullError(f"{self.address}: {what} ({self._free_bytes() / 1e6:.1f} MB free on this disk)")
+
+    def _free_bytes(self) -> int:
+        return shutil.disk_usage(self.address.path).free
+
+    def _may_be_cut(self, box: Box) -> bool:
+        """Whether chunks may be incomplete: z5py does not notice when the last kilobytes of a file find no room."""
+        if self._free_bytes() < _SCARCE_BYTES:
+            return True
+        for index in self.chunk_indices(box):
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(self.file_of(index)).st_size == 0:
+                    return True
+        return False
+
+    def _holds(self, box: Box, data: NDArray[Any]) -> bool:
+        try:
+            return np.array_equal(self._read(box), data, equal_nan=data.dtype.kind == "f")
+        except RuntimeError:
+            return False
 
     @property
     def attributes(self) -> Mapping[str, Any]:
