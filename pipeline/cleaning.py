@@ -10,7 +10,8 @@ from blockwise.outputs import VolumeOutput
 from blockwise.plan import IDENTITY
 from blockwise.volume import delete_volume
 from pipeline.config import Settings
-from pipeline.session import LOCK, OWNER, begin_session, end_sessions
+from pipeline.lock import LOCK, OWNER
+from pipeline.session import begin_session, end_sessions
 from pipeline.steps import Steps
 
 
