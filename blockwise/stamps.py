@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blockwise.grid import Block, Box, Grid
 from blockwise.identity import array_checksum, digest
@@ -67,14 +68,20 @@ class Unwatched:
 class Checksums:
     """What the blocks of a step have written, from its markers."""
 
-    def __init__(self, grid: Grid, markers: Iterable[Marker]) -> None:
+    def __init__(self, grid: Grid, checksums: NDArray[np.bytes_]) -> None:
         self.grid = grid
+        self.checksums = checksums
+        self.digest = array_checksum(checksums)
+
+    @classmethod
+    def of(cls, grid: Grid, markers: Iterable[Marker]) -> Checksums:
+        """Take them from markers."""
         # By index of the block, so that what a box touches is one slice; empty where a block is not done.
-        self.checksums = np.zeros(grid.blocks_per_axis, "S32")
-        flat = self.checksums.reshape(-1)
+        checksums = np.zeros(grid.blocks_per_axis, "S32")
+        flat = checksums.reshape(-1)
         for marker in markers:
             flat[marker.block] = marker.checksum.encode()
-        self.digest = array_checksum(self.checksums)
+        return cls(grid, checksums)
 
     def stamp(self, block: Block, box: Box) -> str:
         """Digest over the checksums of the blocks that a box touches."""
