@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import luigi
 from luigi.interface import PidLockAlreadyTakenExit
@@ -31,11 +31,16 @@ class Workflow(luigi.Task):
 
     config: str = luigi.Parameter(description="path of the configuration file")
 
+    last_step: ClassVar[str]
+    """Name of the step that ends the workflow."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Read here and once, so that a wrong setting is refused before Luigi schedules anything.
         self.settings: Settings = load_settings(self.config)
         self.steps: Steps = build_steps(self.settings)
+        for step in self.steps.up_to(self.last_step):
+            step.output().check_ours()
 
     def last_task(self) -> BlockTask:
         """The task whose step ends the workflow."""
@@ -44,7 +49,7 @@ class Workflow(luigi.Task):
     @cached_property
     def report(self) -> RunReport:
         """The report at the end."""
-        return RunReport(self.get_task_family(), self.settings, self.steps.up_to(self.last_task().step.name))
+        return RunReport(self.get_task_family(), self.settings, self.steps.up_to(self.last_step))
 
     def requires(self) -> BlockTask:
         """The last step's task; whoever asks is about to run, so the work folder is locked first."""
@@ -87,6 +92,8 @@ class Workflow(luigi.Task):
 class PredictionWorkflow(Workflow):
     """Raw volume and project -> probabilities."""
 
+    last_step = "prediction"
+
     def last_task(self) -> BlockTask:
         """Prediction."""
         return self._prediction
@@ -95,6 +102,8 @@ class PredictionWorkflow(Workflow):
 class ThresholdWorkflow(Workflow):
     """Raw volume and project -> mask."""
 
+    last_step = "threshold"
+
     def last_task(self) -> BlockTask:
         """Threshold."""
         return self._threshold
@@ -102,6 +111,8 @@ class ThresholdWorkflow(Workflow):
 
 class ConnectedComponentsWorkflow(Workflow):
     """Raw volume and project -> labelled objects."""
+
+    last_step = "connected_components"
 
     def last_task(self) -> BlockTask:
         """Connected components."""

@@ -77,8 +77,8 @@ def _gradient_magnitude(image: Volume, sigma: float, ndim: int, variant: Structu
 
 def _difference_of_gaussians(image: Volume, sigma: float, ndim: int, variant: StructureTensor) -> list[Volume]:
     wide = derivative(image, (0,) * ndim, sigma, FILTER_WINDOW)
-    wide -= derivative(image, (0,) * ndim, 0.66 * sigma, FILTER_WINDOW)
-    return [wide]
+    # Not in place: at tiny scales a Gaussian is the identity and gives the image itself, which other features need.
+    return [wide - derivative(image, (0,) * ndim, 0.66 * sigma, FILTER_WINDOW)]
 
 
 def _pairs(ndim: int) -> list[tuple[int, int]]:

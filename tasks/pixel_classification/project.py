@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,6 +42,7 @@ class Project:
         labels: int64 (voxels, 6), see `labels.read_labels`; empty where the classifier is stored.
         images: checksum of the training images around the labels; empty where the classifier is stored, and until
             `training.open_project` has looked at them.
+        n_features: feature channels of the training images; None where the file does not tell and nobody has looked.
     """
 
     path: str
@@ -53,6 +55,7 @@ class Project:
     lanes: tuple[Lane, ...]
     labels: NDArray[np.int64]
     images: str = ""
+    n_features: int | None = None
 
     @cached_property
     def content_hash(self) -> str:
@@ -90,7 +93,7 @@ def load_project(path: str) -> Project:
             return _read(path, file)
     except LayoutError as error:
         raise UserError(f"project {path}: {error}") from error
-    except (OSError, KeyError, ValueError, IndexError) as error:
+    except (OSError, KeyError, ValueError, IndexError, TypeError) as error:
         raise UserError(
             f"project {path}: cannot be read, it is damaged or of a layout that is not known here ({error}); "
             "open it in ilastik and save it again"
@@ -122,6 +125,7 @@ def _read(path: str, file: h5py.File) -> Project:
         forest=forest,
         lanes=lanes,
         labels=labels,
+        n_features=forest.n_features if forest else None,
     )
 
 
@@ -164,7 +168,7 @@ def _features(file: h5py.File, lane: Lane) -> tuple[Feature, ...]:
 def _check_feature(feature: Feature) -> None:
     if feature.id not in FILTERS:
         raise LayoutError(f"feature {feature.id!r} is not known; known are {', '.join(FILTERS)}")
-    if feature.scale < feature.least_scale:
+    if not feature.least_scale <= feature.scale < math.inf:  # false for NaN, too
         raise LayoutError(
             f"feature {feature.id} is selected at scale {feature.scale:g}, where its kernel has no neighbours; the "
             f"least scale is {feature.least_scale:g}. Select other scales in ilastik, train, and save it"
@@ -186,7 +190,7 @@ def _forest(file: h5py.File) -> Forest | None:
         return None
     try:
         return read_forest(group)
-    except (LayoutError, KeyError, ValueError, IndexError) as error:
+    except (LayoutError, KeyError, ValueError, IndexError, TypeError) as error:
         raise LayoutError(f"its classifier cannot be read: {error}; train it again in ilastik and save it") from error
 
 

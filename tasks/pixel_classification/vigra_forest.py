@@ -78,6 +78,9 @@ def _read_tree(group: h5py.Group, shape: tuple[int, int], name: str) -> Tree:
     )
     for i, place in enumerate(places):
         address = int(topology[place + 1])
+        length = 1 + n_classes if topology[place] == LEAF_NODE else 2
+        if not 0 <= address <= len(parameters) - length:
+            raise LayoutError(f"{name}: node {place} has its parameters at {address} of {len(parameters)}")
         if topology[place] == LEAF_NODE:
             tree.leaf[i] = parameters[address + 1 : address + 1 + n_classes]
         else:

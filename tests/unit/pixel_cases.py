@@ -28,7 +28,7 @@ def case_folder(name: str) -> Path:
 
 
 def read(path: Path, key: str) -> NDArray[Any]:
-    with h5py.File(path, "r") as file:
+    with h5py.File(path, "r", locking=False) as file:
         array: NDArray[Any] = file[key][()]
     return array
 
