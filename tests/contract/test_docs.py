@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import pipeline.export  # here, because luigi looks for its settings in the folder in which it is loaded
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "volumes.md"
 
 
@@ -19,7 +21,7 @@ def test_examples(
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
     examples = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), flags=re.DOTALL)
     assert len(examples) >= 9
-    namespace: dict[str, object] = {}
+    namespace: dict[str, object] = {"pipeline": pipeline}
     for example in examples:
         if "https://" in example:
             shutil.copytree("a.zarr", folder / "docs" / "a.zarr")
