@@ -67,7 +67,7 @@ class Markers:
 
     def write(self, marker: Marker) -> None:
         """Record a finished block; its data has been written before. A failure record of the block goes."""
-        write_json(self._path("done", marker.block), asdict(marker))
+        write_json(self._path("done", marker.block), asdict(marker), indent=None)
         self._path("failed", marker.block).unlink(missing_ok=True)
 
     def write_failure(self, failure: Failure) -> None:

@@ -1,3 +1,3 @@
-from tests.runs import expected, finished, fresh, project
+from tests.runs import expected, finished, project, unused
 
-__all__ = ["expected", "finished", "fresh", "project"]
+__all__ = ["expected", "finished", "project", "unused"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from blockwise.files import read_json, replacing, write_json
 from blockwise.markers import BLOCKS_PER_FOLDER, Failure, Marker, Markers
 
-MARKER = Marker(7, "abc", "sum", {"raw": "r"}, "files", 1.5, 200.0, 1, "here")
+MARKER = Marker(7, "abc", "sum", {"raw": "r"}, "files", 1.5, 1.4, 200.0, 1, "here")
 FAILURE = Failure(7, "abc", "ValueError", "odd", "Traceback ...", "log", 2, "here")
 
 
@@ -71,7 +70,7 @@ def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
     write_json(path, {"a": 1})
     with pytest.raises(ValueError, match="JSON"):
         write_json(path, {"a": float("nan")})
-    with contextlib.suppress(KeyError), replacing(path) as temporary:
+    with pytest.raises(KeyError), replacing(path) as temporary:  # noqa: PT012 - the error must come within
         temporary.write_text("half")
         raise KeyError
     assert read_json(path) == {"a": 1}
