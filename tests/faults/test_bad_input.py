@@ -162,7 +162,8 @@ RAW = {
     ),
     "no key": (edit(raw="raw.n5"), ["raw.n5", "the address names no dataset"]),
     "not HDF5": (both(write("raw.h5", b"not at all"), edit(raw="raw.h5:data")), ["raw.h5", "is not an HDF5 file"]),
-    "unknown ending": (both(write("raw.tif", b"II*"), edit(raw="raw.tif")), ["unknown format '.tif'", ".n5"]),
+    "unknown ending": (both(write("raw.czi", b"II*"), edit(raw="raw.czi")), ["unknown format '.czi'", ".n5"]),
+    "not TIFF": (both(write("raw.tif", b"II*"), edit(raw="raw.tif")), ["raw.tif", "is not a TIFF file"]),
     "no key in HDF5": (
         lambda project: (shutil.copy(ROOT / "data" / "raw.h5", "."), project.change("raw", "raw.h5:dada")),
         ["no dataset 'dada' in raw.h5", "did you mean raw.h5:data?"],
