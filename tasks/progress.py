@@ -142,6 +142,6 @@ def _link_logs(task: BlockTask) -> None:
 def _tell_luigid(task: BlockTask, outcome: Outcome) -> None:
     try:
         task.set_status_message(status_text(outcome))
-        task.set_progress_percentage(100.0 * outcome.done / max(outcome.total, 1))
+        task.set_progress_percentage(round(100 * outcome.done / max(outcome.total, 1)))
     except Exception as error:  # luigid only shows; the step goes on without it
         logger.debug("luigid was not told: %s", error)
