@@ -49,7 +49,7 @@ def random_tree(rng: np.random.Generator, values: NDArray[Any], columns: int, le
 def random_forest(
     rng: np.random.Generator, values: NDArray[Any], sizes: tuple[int, ...], columns: int, leaves: int, pure: bool
 ) -> Forest:
-    """A forest of trees of 1 to ``leaves`` leaves; its columns are classes in a random order, one class is left out."""
+    """A forest of trees of 1 to ``leaves`` leaves; its columns are classes in random order, one class is left out."""
     trees = [random_tree(rng, values, columns, int(rng.integers(1, leaves + 1)), pure) for _ in range(sum(sizes))]
     classes = tuple(int(i) for i in rng.permutation(columns + 1)[:columns])
     return join_trees(trees, sizes, values.shape[1], classes)

@@ -138,7 +138,7 @@ def test_a_volume_too_small_for_its_kernels_is_refused() -> None:
     image = np.zeros((12, 40, 40, 1), np.uint8)
     made = made_project(0, features, np.zeros((13, 40, 40, 1), np.uint8))
     for name in ("fast", "reference"):
-        with pytest.raises(ValueError, match="too (small|few)"):
+        with pytest.raises(ValueError, match=r"too (small|few)"):
             make_engine(name, made).predict(image, everything(image.shape))
 
 
