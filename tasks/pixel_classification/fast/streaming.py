@@ -12,6 +12,7 @@ from tasks.pixel_classification.fast.lanes import LANES, copy_8, is_nan
 from tasks.pixel_classification.fast.tile import MARGIN, N_BUFFERS, load, scale_features
 from tasks.pixel_classification.fast.traversal import add_probabilities, count_votes, reach
 
+MOST_VOTES = 255  # that a count can hold
 ROW = 8  # a group of 64 voxels is 8 rows along x of 8 voxels each
 
 
@@ -72,28 +73,26 @@ def vote(
     out[:] = 0
     first = 0
     for end in ends:
-        trees = np.float32(end - first)
-        if pure:
-            found = reach(values, bits, nodes, thresholds, roots[first:end], queue, members)
-            count_votes(counts, queue, members, found)
-            for column in range(out.shape[0]):
-                for i in range(LANES):
-                    out[column, i] += np.float32(counts[column * LANES + i]) / trees * trees
-        else:
-            sums[:] = 0
-            totals[:] = 0
-            for tree in range(first, end):
-                found = reach(values, bits, nodes, thresholds, roots[tree : tree + 1], queue, members)
+        sums[:] = 0
+        totals[:] = end - first if pure else 0
+        step = MOST_VOTES if pure else 1
+        for tree in range(first, end, step):
+            found = reach(values, bits, nodes, thresholds, roots[tree : min(tree + step, end)], queue, members)
+            if pure:
+                count_votes(counts, queue, members, found)
+                for column in range(out.shape[0]):
+                    for i in range(LANES):
+                        sums[column, i] += np.float32(counts[column * LANES + i])
+            else:
                 add_probabilities(sums, totals, outcomes, queue, members, found)
-            for column in range(out.shape[0]):
-                for i in range(LANES):
-                    if (bits >> uint64(i)) & uint64(1):
-                        out[column, i] += sums[column, i] / np.float32(totals[i]) * trees
+        for column in range(out.shape[0]):
+            for i in range(LANES):
+                if (bits >> uint64(i)) & uint64(1):
+                    out[column, i] += sums[column, i] / np.float32(totals[i]) * np.float32(end - first)
         first = end
-    total = np.float32(first)
     for column in range(out.shape[0]):
         for i in range(LANES):
-            out[column, i] /= total
+            out[column, i] /= np.float32(first)
 
 
 @compiled
@@ -144,7 +143,7 @@ def predict_tiles(
     scratch = (
         np.zeros(queue_size, np.int32),
         np.zeros(queue_size, np.uint64),
-        np.zeros(outcomes.shape[0] * LANES, np.uint16),
+        np.zeros(outcomes.shape[0] * LANES, np.uint8),
         np.zeros((classes.size, LANES), np.float32),
         np.zeros(LANES, np.float64),
     )
