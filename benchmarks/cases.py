@@ -1,4 +1,4 @@
-"""What is predicted: a block of the FIB-SEM cube with its own project, and made-up projects for other kinds of work."""
+"""What is predicted: a block of the FIB-SEM cube with its own project, and made-up projects for other work."""
 
 from __future__ import annotations
 
