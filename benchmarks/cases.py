@@ -90,7 +90,7 @@ def made_forest(
     part = image[:, :64, :64] if image.shape[0] > 1 else image[:, :512, :512]
     values = compute_features(part.astype(np.float32), features)
     values = values.reshape(-1, values.shape[-1])
-    values = values[rng.choice(len(values), 6000, replace=False)]
+    values = values[rng.choice(len(values), min(len(values), 20000), replace=False)]
     score = values[:, values.shape[1] // 2]
     labels = np.digitize(score, np.quantile(score, np.linspace(0, 1, classes + 1)[1:-1]))
     labels = np.where(rng.random(labels.size) < 0.15, rng.integers(0, classes, labels.size), labels)
