@@ -27,7 +27,7 @@ def _cache_folder() -> Path:
     digest = hashlib.sha256(llvmlite.binding.get_host_cpu_features().flatten().encode())
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
-    name = f"{llvmlite.binding.get_host_cpu_name()}-{digest.hexdigest()[:12]}"
+    name = f"{numba.config.CPU_NAME or llvmlite.binding.get_host_cpu_name()}-{digest.hexdigest()[:12]}"
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(os.environ.get("NUMBA_CACHE_DIR") or Path(home) / "blockwise-ilastik") / name
 
