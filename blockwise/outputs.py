@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +33,9 @@ from blockwise.volume import (
 
 ATTRIBUTES = "attributes.json"
 """Name of the file that stands for a folder's attributes; it is written last when a folder is made."""
+
+UNREADABLE = (OSError, ValueError, EOFError)
+"""What numpy raises for a file that is absent, empty, cut off, or does not begin as it should."""
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -86,7 +90,10 @@ class VolumeOutput:
     extra: Mapping[str, Any]
 
     def check_ours(self) -> None:
-        """Refuse a dataset or folder that does not carry one of our fingerprints."""
+        """Refuse a dataset or folder that does not carry one of our fingerprints, and a file for a container."""
+        container = Address.parse(self.address).path
+        if Path(container).is_file():
+            raise UserError(f"output {self.address}: {container} is a file, not a container; set another `output`")
         if volume_exists(self.address) and self.found() is None:
             raise UserError(
                 f"output {self.address}: something lies there that this pipeline has not written (no attribute "
@@ -110,46 +117,56 @@ class VolumeOutput:
             delete_volume(self.address)
         axes = [*("c" if self.channels else ""), *self.grid.axes]
         lead = (self.channels,) if self.channels else ()
-        create_volume(
-            Address.parse(self.address),
-            lead + self.grid.shape,
-            (1,) * len(lead) + self.chunks,
-            self.dtype,
-            {"axes": axes, **self.extra, **attributes},
-        )
+        try:
+            create_volume(
+                Address.parse(self.address),
+                lead + self.grid.shape,
+                (1,) * len(lead) + self.chunks,
+                self.dtype,
+                {"axes": axes, **self.extra, **attributes},
+            )
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"output {self.address}: cannot be created: {error}") from error
 
     def write(self, block: Block, data: NDArray[Any]) -> str:
-        """Write whole chunks; ``data`` has the write box's shape, channels first."""
-        _opened(self.address).write(self.box(block.write_box), data)
+        """Write whole chunks; ``data`` has the write box's shape, channels first.
+
+        Where a region of interest cuts chunks, what lies outside it becomes 0: no other block writes there.
+        """
+        box = self.box(block.write_box)
+        whole = _whole_chunks(box, self._opened.chunks, self._opened.shape)
+        margins = [(i.start - o.start, o.stop - i.stop) for i, o in zip(box, whole, strict=True)]
+        self._opened.write(whole, np.pad(data, margins) if whole != box else data)
         return array_checksum(data)
 
     def checksum(self, block: Block) -> str:
         """Read a block back, and return its checksum."""
-        return array_checksum(_opened(self.address).read(self.box(block.write_box)))
+        return array_checksum(self._opened.read(self.box(block.write_box)))
 
     def files_stamp(self, block: Block) -> str:
         """Digest over size and time of one block's chunks."""
-        return array_checksum(_opened(self.address).file_states(self.box(block.write_box)))
+        return array_checksum(self._opened.file_states(self.box(block.write_box)))
 
     def files(self) -> Snapshot:
         """Size and time of all chunks."""
         lead = 1 if self.channels else 0
         return FileStates(open_volume(self.address), tuple(range(lead, lead + len(self.grid.shape))))
 
+    @cached_property
+    def _opened(self) -> Volume:
+        """The dataset, opened at the first block: a worker has one output object for all its blocks."""
+        return open_volume(self.address, "a")
+
     def box(self, box: Box) -> Box:
         """A box of the grid with all channels."""
         return (slice(0, self.channels), *box) if self.channels else box
 
 
-_open_for_writing: dict[tuple[int, str], Volume] = {}
-
-
-def _opened(address: str) -> Volume:
-    """Open an output once per process; handles must not survive a fork."""
-    key = (os.getpid(), address)
-    if key not in _open_for_writing:
-        _open_for_writing[key] = open_volume(address, "a")
-    return _open_for_writing[key]
+def _whole_chunks(box: Box, chunks: tuple[int, ...], shape: tuple[int, ...]) -> Box:
+    """Enlarge a box to whole chunks, cut at the volume's end."""
+    return tuple(
+        slice(s.start // c * c, min(-(-s.stop // c) * c, n)) for s, c, n in zip(box, chunks, shape, strict=True)
+    )
 
 
 @dataclass(frozen=True)
@@ -186,22 +203,29 @@ class FolderOutput:
             np.savez_compressed(file, **dict(data))  # type: ignore[arg-type]
         return _arrays_checksum(data)
 
-    def read(self, block: Block) -> dict[str, NDArray[Any]]:
+    def read(self, block: Block, name: str) -> NDArray[Any]:
+        """Read one of a block's arrays; see ``read_all``."""
+        return self._read(block, (name,))[name]
+
+    def read_all(self, block: Block) -> dict[str, NDArray[Any]]:
         """Read a block's arrays.
 
         Raises:
             DamagedDataError: the file is absent or cut off.
         """
+        return self._read(block, None)
+
+    def _read(self, block: Block, names: tuple[str, ...] | None) -> dict[str, NDArray[Any]]:
         try:
-            with np.load(self.path(block.id)) as data:
-                return dict(data)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            with self.path(block.id).open("rb") as file, np.load(file) as data:
+                return {name: data[name] for name in names or data.files}
+        except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
             message = f"cannot read {self.path(block.id)}: {error}"
             raise DamagedDataError(message, self.address, block.write_box) from error
 
     def checksum(self, block: Block) -> str:
         """Read a block's arrays back, and return their checksum."""
-        return _arrays_checksum(self.read(block))
+        return _arrays_checksum(self.read_all(block))
 
     def files_stamp(self, block: Block) -> str:
         """Size and time of a block's file."""
@@ -257,8 +281,15 @@ class FilesOutput:
         return self.checksum(block)
 
     def checksum(self, block: Block) -> str:
-        """Read everything back, and return its checksum."""
-        sums = [array_checksum(np.load(self.path(name), mmap_mode="r")) for name in self.arrays]
+        """Read everything back, and return its checksum.
+
+        Raises:
+            DamagedDataError: a file is absent or cut off.
+        """
+        try:
+            sums = [array_checksum(np.load(self.path(name), mmap_mode="r")) for name in self.arrays]
+        except UNREADABLE as error:
+            raise DamagedDataError(f"cannot read {self.address}: {error}", self.address, block.write_box) from error
         sums += [digest(table.read_bytes()) for table in self.tables]
         return digest(",".join(sums))
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
-from blockwise.files import read_json, write_json
+import numpy as np
+
+from blockwise.files import read_json, replacing, write_json
 from blockwise.identity import differences
 from blockwise.markers import Marker
 from blockwise.outputs import new_attributes
-from blockwise.sources import checksums_digest
-from blockwise.stamps import Snapshot
+from blockwise.stamps import UNWATCHED, Checksums, Snapshot, differs
 from blockwise.step import BlockStep
 
 IDENTITY = "identity.json"
 OUTPUT = "output.json"
+DOOMED = ".old-"
+"""Begins the name of a folder that is being removed."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,8 @@ def begin(step: BlockStep, plan: Plan) -> None:
     """
     step.target_path.unlink(missing_ok=True)
     if plan.new_output:
-        for folder in _other_folders(step):
-            shutil.rmtree(folder)
-        if step.folder.exists():
-            shutil.rmtree(step.folder)
+        for folder in (*_other_folders(step), step.folder):
+            _remove(folder)
         write_json(step.folder / IDENTITY, step.identity)
         attributes = new_attributes(step.fingerprint, step.provenance())
         step.output().create(attributes)
@@ -98,11 +99,14 @@ def finish(step: BlockStep, inputs: Mapping[str, str], seconds: float) -> None:
     output = step.output().found()
     if len(markers) < len(step.grid) or output is None:
         raise RuntimeError(f"{step.name}: {len(markers)} of {len(step.grid)} markers at the end of the step")
+    checksums = Checksums.of(step.grid, markers.values())
+    with replacing(step.checksums_path) as temporary, temporary.open("wb") as file:
+        np.save(file, checksums.checksums)
     write_json(
         step.target_path,
         {
             "fingerprint": step.fingerprint,
-            "digest": checksums_digest({block: marker.checksum for block, marker in markers.items()}),
+            "digest": checksums.digest,
             "inputs": dict(inputs),
             "output": output["id"],
             "files": _files_digest(step),
@@ -125,14 +129,14 @@ def is_complete(step: BlockStep) -> bool:
     output = step.output().found()
     if output is None or output["fingerprint"] != step.fingerprint or output["id"] != target["output"]:
         return False
-    if any(source.digest() != target["inputs"].get(source.name) for source in step.sources()):
+    if any(differs(target["inputs"].get(source.name), source.digest()) for source in step.sources()):
         return False
-    return step.markers.count() >= len(step.grid) and _files_digest(step) == target["files"]
+    return step.markers.count() >= len(step.grid) and not differs(target["files"], _files_digest(step))
 
 
 def _files_digest(step: BlockStep) -> str:
     if step.change_detection == "metadata":
-        return "metadata only"
+        return UNWATCHED
     return step.output().files().digest
 
 
@@ -152,10 +156,21 @@ def _output_state(step: BlockStep) -> tuple[bool, list[str]]:
     return True, reasons
 
 
-def _other_folders(step: BlockStep) -> list[Any]:
+def _other_folders(step: BlockStep) -> list[Path]:
+    """Folders of other fingerprints, and what is left of one whose removal was interrupted."""
     if not step.folder.parent.exists():
         return []
-    return sorted(path for path in step.folder.parent.iterdir() if path != step.folder and (path / IDENTITY).exists())
+    others = (path for path in step.folder.parent.iterdir() if path != step.folder)
+    return sorted(path for path in others if (path / IDENTITY).exists() or path.name.startswith(DOOMED))
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder; renamed first, so that a half-removed one is known as such."""
+    if not folder.exists():
+        return
+    if not folder.name.startswith(DOOMED):
+        folder = folder.rename(folder.with_name(DOOMED + folder.name))
+    shutil.rmtree(folder)
 
 
 def _items(
@@ -171,10 +186,9 @@ def _items(
         if marker is None:
             tally.missing += 1
             items.append(Item(block.id, stamps))
-        elif marker.stamps != stamps:
-            for name in stamps:
-                if marker.stamps.get(name) != stamps[name]:
-                    tally.stale[name] = tally.stale.get(name, 0) + 1
+        elif changed := [name for name in stamps if differs(marker.stamps.get(name), stamps[name])]:
+            for name in changed:
+                tally.stale[name] = tally.stale.get(name, 0) + 1
             items.append(Item(block.id, stamps))
         elif files and marker.files != files.stamp(block, block.write_box):
             tally.touched += 1

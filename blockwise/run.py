@@ -29,7 +29,8 @@ def run_step(step: BlockStep, backend: Backend, max_attempts: int, report: Calla
     plan = plan_step(step)
     for reason in plan.reasons:
         logger.info("%s: %s", step.name, reason)
-    logger.info("%s: %d of %d blocks to do", step.name, len(plan.items), len(step.grid))
+    if plan.items:
+        logger.info("%s: %d of %d blocks to do", step.name, len(plan.items), len(step.grid))
     begin(step, plan)
     outcome = Outcome(total=len(plan.items))
     if plan.items:

@@ -100,7 +100,7 @@ class BlockStep(BaseModel, ABC):
                 "axes": self.grid.axes,
                 "shape": list(self.grid.shape),
                 "blocks": list(self.grid.block_shape),
-                "roi": self.grid.roi,
+                "roi": self.grid.roi and [list(part) for part in self.grid.roi],
             },
         }
 
@@ -123,6 +123,11 @@ class BlockStep(BaseModel, ABC):
     def target_path(self) -> Path:
         """File that says that the step is finished."""
         return Path(self.work_dir) / f"{self.name}.json"
+
+    @property
+    def checksums_path(self) -> Path:
+        """File with the checksums of all blocks of a finished step, so that nobody has to read a million markers."""
+        return self.folder / "checksums.npy"
 
     @cached_property
     def markers(self) -> Markers:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
 from rich import filesize
+from rich.box import SIMPLE
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from blockwise.errors import UserError
@@ -16,10 +19,14 @@ from pipeline.agreement import compare
 from pipeline.cleaning import find_ours, remove
 from pipeline.config import load_settings
 from pipeline.planning import StepForecast, StepStatus, forecast, status
+from pipeline.session import begin_session
 from pipeline.steps import build_steps, default_config
+from pipeline.verification import verify
+from tasks.progress import TERMINAL
 
 EXIT_DIFFERENT = 1
 EXIT_FAILED_BLOCKS = 1
+EXIT_DAMAGED = 1
 EXIT_USER_ERROR = 2
 
 
@@ -46,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, run, text in (
         ("plan", _plan, "what a run would do: blocks, bytes, memory; nothing is run"),
         ("status", _status, "what is done, failed and missing, from the markers alone"),
+        ("verify", _verify, "read every finished block back; what is damaged is computed again by the next run"),
         ("clean", _clean, "remove results and work files that carry our fingerprints"),
     ):
         command = commands.add_parser(name, help=text, description=text)
@@ -69,9 +77,10 @@ def _steps(options: argparse.Namespace):  # type: ignore[no-untyped-def]
 
 def _plan(options: argparse.Namespace) -> int:
     settings, steps = _steps(options)
-    table = Table("step", "blocks", "left", "reads", "writes", "halo waste", "memory a worker")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = Table("step", "blocks", "left", "reads", "writes", "halo", "memory", box=SIMPLE)
+    for column in table.columns:
+        column.no_wrap = True
+        column.justify = "left" if column.header == "step" else "right"
     rows = [forecast(step) for step in steps.all()]
     for row in rows:
         table.add_row(*_plan_cells(row))
@@ -81,6 +90,7 @@ def _plan(options: argparse.Namespace) -> int:
     console.print(f"raw {raw.address}: axes {raw.axes}, shape {raw.shape}, {raw.dtype}; blocks {grid.block_shape}")
     console.print(f"project {settings.prediction.project}: classes {', '.join(steps.prediction.class_names)}")
     console.print(table)
+    console.print("halo: voxels read beyond those written; memory: projected, for one worker")
     for row in rows:
         for reason in row.reasons:
             console.print(f"{row.step}: {reason}", highlight=False)
@@ -88,7 +98,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _plan_cells(row: StepForecast) -> list[str]:
-    left = f"{row.left:,}" if row.exact else f"up to {row.left:,}"
+    left = f"{row.left:,}" if row.exact else f"<= {row.left:,}"
     return [
         row.step,
         f"{row.blocks:,}",
@@ -106,7 +116,7 @@ def _bytes(number: float) -> str:
 
 def _status(options: argparse.Namespace) -> int:
     _, steps = _steps(options)
-    table = Table("step", "done", "failed", "missing", "finished")
+    table = Table("step", "done", "failed", "missing", "finished", box=SIMPLE)
     rows: list[StepStatus] = [status(step) for step in steps.all()]
     for row in rows:
         table.add_row(
@@ -118,6 +128,25 @@ def _status(options: argparse.Namespace) -> int:
         for message in row.messages:
             console.print(f"{row.step}: {message}", highlight=False)
     return EXIT_FAILED_BLOCKS if any(row.failed for row in rows) else 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    settings, steps = _steps(options)
+    begin_session(settings.work_dir)
+    damaged = 0
+    for step in steps.all():
+        with Progress(
+            *Progress.get_default_columns(), console=TERMINAL, transient=True, disable=not TERMINAL.is_terminal
+        ) as progress:
+            bar = progress.add_task(step.name, total=step.markers.count())
+            result = verify(step, settings.backend.workers, functools.partial(progress.advance, bar))
+        print(f"{step.name}: {result.checked} blocks read, {len(result.damaged)} damaged")
+        for item in result.damaged:
+            print(f"  block {item.block} at {item.start}: {item.found}")
+        damaged += len(result.damaged)
+    if damaged:
+        print("the next run computes the damaged blocks again")
+    return EXIT_DAMAGED if damaged else 0
 
 
 def _validate(options: argparse.Namespace) -> int:

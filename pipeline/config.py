@@ -59,14 +59,17 @@ class Prediction(Section):
     dtype: Literal["float32", "uint8"] = "float32"
     engine: str = "fast"
     structure_tensor: Literal["fastfilters", "vigra"] = "fastfilters"
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
+Sigma = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Threshold(Section):
     """Smoothing and threshold."""
 
     class_: int | str = Field(1, alias="class")
-    sigma: Annotated[float, Field(ge=0)] | tuple[Annotated[float, Field(ge=0)], ...] = 1.6
+    sigma: Sigma | tuple[Sigma, ...] = 1.6
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.grid import Block
@@ -15,7 +16,7 @@ from blockwise.sources import BlocksSource
 from blockwise.step import BlockStep
 from blockwise.volume import open_volume
 from tasks.base import BASE_MEMORY, BlockTask
-from tasks.component_labels import face_labels, label_components, measure_components
+from tasks.component_labels import face_labels, label_components, measure_components, pack, unpack_faces
 from tasks.threshold import ThresholdStep
 
 LABELLING_BYTES_PER_VOXEL = 24
@@ -32,7 +33,7 @@ class ComponentFacesStep(BlockStep):
     """
 
     name: ClassVar[str] = "component_faces"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     threshold: ThresholdStep
     foreground: int
@@ -87,7 +88,17 @@ class ComponentFacesStep(BlockStep):
         measures = measure_components(labels, origin, shape)
         if "t" in self.grid.axes:
             measures["first"] = measures["first"] + block.write_box[0].start * math.prod(shape)
-        return {**measures, **face_labels(labels)}
+        return pack(measures, face_labels(labels))
+
+    def read_components(self, block: Block) -> NDArray[np.int64]:
+        """Read what ``compute`` has written of a block's components."""
+        components: NDArray[np.int64] = self.output().read(block, "components")
+        return components
+
+    def read_faces(self, block: Block) -> dict[str, NDArray[Any]]:
+        """Read what ``compute`` has written of a block's faces."""
+        shape = tuple(block.write_box[i].stop - block.write_box[i].start for i in self.spatial)
+        return unpack_faces(self.output().read(block, "faces"), shape)
 
 
 class ComponentFacesTask(BlockTask):

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
+
+from tasks.pixel_classification.compiled import compiled
+
+MEASURES = ("voxels", "first", "start", "stop", "sums")
+"""What is known of a component; see ``measure_components``."""
 
 CONNECTIVITIES = {2: (4, 8), 3: (6, 18, 26)}
 """Numbers of neighbours that may be chosen, by number of spatial axes."""
@@ -47,10 +53,19 @@ def first_voxels(labels: NDArray[Any]) -> NDArray[np.int64]:
     Returns:
         int64 (components,), ascending. Shorter than the largest label where the labels do not appear in order.
     """
-    flat = labels.ravel()
-    highest = np.maximum.accumulate(flat)
-    before = np.concatenate(([0], highest[:-1]))
-    return np.flatnonzero(highest == before + 1).astype(np.int64) if flat.size else np.empty(0, np.int64)
+    found = np.empty(int(labels.max(initial=0)), np.int64)
+    return found[: _first_voxels(labels.ravel(), found)]
+
+
+@compiled
+def _first_voxels(labels: Any, found: Any) -> int:
+    """Note where each label appears that is one more than all before; how many there are."""
+    count = 0
+    for i in range(labels.size):
+        if labels[i] == count + 1:
+            found[count] = i
+            count += 1
+    return count
 
 
 def measure_components(
@@ -86,6 +101,38 @@ def measure_components(
         "stop": boxes[:, 1::2] + 1 + shift,
         "sums": local_sums + shift * voxels[:, None],
     }
+
+
+def pack(measures: Mapping[str, NDArray[np.int64]], faces: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Put measures and faces into two arrays: opening many small arrays costs more than reading them.
+
+    Returns:
+        ``components``: int64 (n, 2 + 3 * axes), the measures side by side; ``faces``: all faces, flat.
+    """
+    columns = [np.atleast_2d(measures[name].T).T for name in MEASURES]
+    return {
+        "components": np.concatenate(columns, axis=1),
+        "faces": np.concatenate([faces[name].ravel() for name in sorted(faces)]),
+    }
+
+
+def unpack_measures(components: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+    """Give the measures of packed components, for any number of blocks one below the other."""
+    axes = (components.shape[1] - 2) // 3
+    start, stop, sums = (components[:, 2 + i * axes : 2 + (i + 1) * axes] for i in range(3))
+    return {"voxels": components[:, 0], "first": components[:, 1], "start": start, "stop": stop, "sums": sums}
+
+
+def unpack_faces(faces: NDArray[Any], shape: tuple[int, ...]) -> dict[str, NDArray[Any]]:
+    """Give the faces of a packed block of this shape."""
+    found, begin = {}, 0
+    for side in ("lower", "upper"):  # in the order of their sorted names
+        for axis in range(len(shape)):
+            face = shape[:axis] + shape[axis + 1 :]
+            size = math.prod(face)
+            found[f"{side}{axis}"] = faces[begin : begin + size].reshape(face)
+            begin += size
+    return found
 
 
 def face_labels(labels: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -132,26 +179,44 @@ def touching_pairs(
     here = block[f"upper{axis}"][tuple(all_of_it if o == 0 else last if o > 0 else first for o in others)]
     there = neighbour[f"lower{axis}"][tuple(all_of_it if o == 0 else first if o > 0 else last for o in others)]
     spare = reach - sum(o != 0 for o in offset)
-    found = [
-        _pairs(here[a], there[b])
-        for shift in np.ndindex((3,) * here.ndim)
-        if sum(s != 1 for s in shift) <= spare
-        for a, b in [_shifted(shift)]
-    ]
-    return np.unique(np.concatenate(found), axis=0)
+    pairs = _touching(_as_plane(here), _as_plane(there), spare)
+    width = int(there.max(initial=0)) + 1
+    return np.stack(np.divmod(np.unique(pairs[:, 0] * width + pairs[:, 1]), width), axis=-1)
 
 
-def _shifted(shift: tuple[int, ...]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Slices that lay an array over another one moved by ``shift - 1`` voxels."""
-    all_but_first, everything, all_but_last = slice(1, None), slice(None), slice(None, -1)
-    choices = ((all_but_first, all_but_last), (everything, everything), (all_but_last, all_but_first))
-    pairs = [choices[s] for s in shift]
-    return tuple(a for a, _ in pairs), tuple(b for _, b in pairs)
+def _as_plane(face: NDArray[Any]) -> NDArray[np.uint32]:
+    """A face, an edge or a corner as two axes."""
+    return np.ascontiguousarray(face, np.uint32).reshape((1,) * (2 - face.ndim) + face.shape)
 
 
-def _pairs(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.int64]:
-    both = (a != 0) & (b != 0)
-    pairs = np.stack([a[both], b[both]], axis=-1).astype(np.int64).reshape(-1, 2)
-    # Neighbouring voxels repeat their pair; dropping runs here leaves little to sort.
-    changes = np.any(pairs[1:] != pairs[:-1], axis=1)
-    return pairs[np.concatenate(([True], changes))] if len(pairs) else pairs
+@compiled
+def _touching(here: Any, there: Any, spare: int) -> Any:
+    """Pairs of labels of voxels that lie against each other, ``spare`` axes of the plane being free for a step.
+
+    Runs of the same pair, which neighbouring voxels give, are left out; a few repetitions stay.
+    """
+    rows, columns = here.shape
+    found = np.empty((256, 2), np.int64)
+    last = np.zeros((3, 3, 2), np.int64)
+    count = 0
+    for i in range(rows):
+        for j in range(columns):
+            a = np.int64(here[i, j])
+            if a == 0:
+                continue
+            for di in range(-1, 2):
+                for dj in range(-1, 2):
+                    k, m = i + di, j + dj
+                    if (di != 0) + (dj != 0) > spare or k < 0 or m < 0 or k >= rows or m >= columns:
+                        continue
+                    b = np.int64(there[k, m])
+                    if b == 0 or (last[di + 1, dj + 1, 0] == a and last[di + 1, dj + 1, 1] == b):
+                        continue
+                    last[di + 1, dj + 1, 0], last[di + 1, dj + 1, 1] = a, b
+                    if count == found.shape[0]:
+                        larger = np.empty((2 * count, 2), np.int64)
+                        larger[:count] = found
+                        found = larger
+                    found[count, 0], found[count, 1] = a, b
+                    count += 1
+    return found[:count]

@@ -23,10 +23,9 @@ from blockwise.sources import WholeSource
 from blockwise.step import BlockStep
 from tasks.base import BASE_MEMORY, BlockTask
 from tasks.component_faces import ComponentFacesStep
-from tasks.component_labels import neighbour_axes, touching_pairs
+from tasks.component_labels import MEASURES, neighbour_axes, touching_pairs, unpack_measures
 
 Arrays = Mapping[str, NDArray[Any]]
-MEASURES = ("voxels", "first", "start", "stop", "sums")
 FACE_CACHE_BYTES = 256_000_000
 PROJECTED_COMPONENTS_PER_VOXEL = 1e-4
 """For plans only: how many components a volume may have before anything is known of it."""
@@ -177,16 +176,16 @@ class ComponentMergeStep(BlockStep):
 
     def compute(self, block: Block, prepared: Any) -> Arrays:
         """Write the object tables; return the lookup table and where each block's part of it begins."""
-        grid, output = self.faces.grid, self.faces.output()
-        tables = {block.id: _pick(output.read(block), MEASURES) for block in grid}
-        counts = {block_id: len(table["voxels"]) for block_id, table in tables.items()}
+        grid = self.faces.grid
+        tables = {block.id: self.faces.read_components(block) for block in grid}
+        counts = {block_id: len(table) for block_id, table in tables.items()}
         offsets = dense_offsets(counts, math.prod(grid.blocks_per_axis))
-        measures = {name: np.concatenate([table[name] for table in tables.values()]) for name in MEASURES}
+        measures = unpack_measures(np.concatenate(list(tables.values())))
         del tables
 
         @functools.lru_cache(maxsize=_cached_blocks(grid))
         def faces(block_id: int) -> Arrays:
-            return _without(output.read(grid.block(block_id)), MEASURES)
+            return self.faces.read_faces(grid.block(block_id))
 
         reach = neighbour_axes(self.faces.connectivity)
         found = list(pairs_between_blocks(grid, faces, offsets, reach))
@@ -200,14 +199,6 @@ class ComponentMergeStep(BlockStep):
             table.to_csv(temporary, index=False)
         with replacing(self.table("parquet")) as temporary:
             table.to_parquet(temporary, index=False)
-
-
-def _pick(arrays: Arrays, names: tuple[str, ...]) -> Arrays:
-    return {name: arrays[name] for name in names}
-
-
-def _without(arrays: Arrays, names: tuple[str, ...]) -> Arrays:
-    return {name: values for name, values in arrays.items() if name not in names}
 
 
 def _cached_blocks(grid: Grid) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,9 +18,14 @@ from blockwise.sources import RawSource, Source, VolumeInfo
 from blockwise.step import BlockStep
 from blockwise.volume import open_volume
 from tasks.base import BASE_MEMORY, BlockTask
+from tasks.pixel_classification.axes import to_zyxc
 from tasks.pixel_classification.engine import make_engine
 from tasks.pixel_classification.features import StructureTensor
-from tasks.pixel_classification.project import load_project
+from tasks.pixel_classification.project import Project
+from tasks.pixel_classification.training import open_project, trained_once
+
+CLASSIFIERS = "classifiers"
+"""Folder, in the work folder, of classifiers that were trained from labels."""
 
 
 def quantize(probabilities: NDArray[np.float32], dtype: str) -> NDArray[Any]:
@@ -28,18 +34,6 @@ def quantize(probabilities: NDArray[np.float32], dtype: str) -> NDArray[Any]:
         return probabilities
     rounded: NDArray[np.uint8] = np.rint(probabilities * np.float32(255)).astype(np.uint8)
     return rounded
-
-
-def to_zyxc(data: NDArray[Any], axes: str) -> NDArray[Any]:
-    """Bring one time step to axes zyxc; missing axes get length 1.
-
-    Args:
-        data: any axes of ``tczyx`` in any order; t, if there, has length 1.
-        axes: names of the axes of ``data``.
-    """
-    order = [axes.index(axis) for axis in "tzyxc" if axis in axes]
-    shape = [data.shape[axes.index(axis)] if axis in axes else 1 for axis in "zyxc"]
-    return data.transpose(order).reshape(shape)
 
 
 class PredictionStep(BlockStep):
@@ -83,7 +77,7 @@ class PredictionStep(BlockStep):
     def settings(self) -> Mapping[str, Any]:
         """Settings that can change the result; of the project its content, not its path."""
         return {
-            "project": self.project_hash,
+            "project content": self.project_hash,
             "channels": list(self.channels),
             "classes": list(self.classes),
             "dtype": self.dtype,
@@ -136,12 +130,23 @@ class PredictionStep(BlockStep):
         return int(read * len(self.channels)), written
 
     def prepare(self) -> Any:
-        """Load the project and open the raw volume, once per worker."""
-        project = load_project(self.project)
-        if project.content_hash != self.project_hash:
-            raise UserError(f"project {self.project} was changed while the run was going on; start the run again")
-        engine = make_engine(self.engine, project, structure_tensor=self.structure_tensor)
+        """Load the classifier and open the raw volume, once per worker."""
+        engine = make_engine(self.engine, self.classifier(), structure_tensor=self.structure_tensor)
         return engine, open_volume(self.raw.address)
+
+    def classifier(self) -> Project:
+        """The project with its classifier; where it holds labels only, it is trained once and kept.
+
+        Raises:
+            UserError: the project, or a training image, is no longer what it was when the run began.
+        """
+        project = open_project(self.project)
+        if project.content_hash != self.project_hash:
+            raise UserError(
+                f"project {self.project} or its training images were changed while the run was going on; start the "
+                "run again"
+            )
+        return trained_once(project, self.seed, self.structure_tensor, Path(self.work_dir) / CLASSIFIERS)
 
     def compute(self, block: Block, prepared: Any) -> NDArray[Any]:
         """Compute the probabilities of one block."""
@@ -163,3 +168,10 @@ class PredictionStep(BlockStep):
 
 class PredictionTask(BlockTask):
     """Luigi's node for the prediction."""
+
+    step: PredictionStep
+
+    def run(self) -> None:
+        """Train where there is something to train, so that the workers find the classifier; then predict."""
+        self.step.classifier()
+        super().run()

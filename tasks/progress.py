@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+TERMINAL = Console(stderr=True)
+"""Shared with the run's log, so that a line of the log goes above the bar and not into it."""
+
 LUIGID_INTERVAL_S = 5.0
 LUIGID_LAST_WORD_S = 2.0
 """How long the end of a step waits for luigid to take its last status."""
@@ -82,7 +85,7 @@ def _terminal(name: str) -> Iterator[Callable[[Outcome], None]]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[detail]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=TERMINAL) as progress:
         bar = progress.add_task(name, total=None, detail="")
 
         def report(outcome: Outcome) -> None:

@@ -9,14 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.errors import UserError
-from tasks.pixel_classification.fast.engine import FastEngine
 from tasks.pixel_classification.features import StructureTensor, check_size, compute_features, halo, n_channels
 from tasks.pixel_classification.forest import evaluate
 from tasks.pixel_classification.project import Project
 
 Interior = tuple[slice, slice, slice]
 
-SAMPLES_AT_ONCE = 1 << 16
+SAMPLES_AT_ONCE = 1 << 14
+
+WORKING_VOLUMES = {
+    "GaussianSmoothing": 5,
+    "LaplacianOfGaussian": 6,
+    "GaussianGradientMagnitude": 6,
+    "DifferenceOfGaussians": 6,
+    "HessianOfGaussianEigenvalues": 12,
+    "StructureTensorEigenvalues": 15,
+}
+"""Volumes alive at the peak of each filter of one channel in 3D, the smoothed image counted."""
 
 
 class Engine(Protocol):
@@ -31,11 +40,7 @@ class Engine(Protocol):
         """Memory at the peak, per voxel of the image that ``predict`` is given, the image not counted."""
 
     def check_shape(self, shape: tuple[int, int, int]) -> None:
-        """Refuse a volume (z, y, x) that is too small for the features.
-
-        Raises:
-            UserError: naming the scale, the axis and the least size.
-        """
+        """Refuse a volume (z, y, x) that the project cannot predict; see ``check_volume``."""
 
     def predict(self, image: NDArray[Any], interior: Interior) -> NDArray[np.float32]:
         """Predict a block.
@@ -64,12 +69,15 @@ class ReferenceEngine:
 
     @property
     def bytes_per_voxel(self) -> float:
-        """All features, a second time as rows for the forest, and about twelve volumes of one filter; float32."""
-        return 4.0 * (2 * n_channels(self.project.features, self.project.n_channels, 2) + 12)
+        """All features, the image, and what the greediest filter holds; float32, and a fifth for slack."""
+        features = self.project.features
+        working = max(WORKING_VOLUMES[feature.id] for feature in features)
+        channels = self.project.n_channels
+        return 4.0 * 1.2 * (n_channels(features, channels, 2) + 2 * channels + working)
 
     def check_shape(self, shape: tuple[int, int, int]) -> None:
         """As ilastik does; see ``Engine``."""
-        check_size(self.project.features, shape)
+        check_volume(self.project, shape)
 
     def predict(self, image: NDArray[Any], interior: Interior) -> NDArray[np.float32]:
         """Predict a block; see ``Engine``."""
@@ -87,17 +95,47 @@ class ReferenceEngine:
         return out.reshape(-1, *shape)
 
 
+def check_volume(project: Project, shape: tuple[int, int, int]) -> None:
+    """Refuse a volume (z, y, x) that is too small for the features, or flat where the training images were not.
+
+    Raises:
+        UserError: naming the scale, the axis and the least size; or both numbers of feature channels.
+    """
+    check_size(project.features, shape)
+    given = n_channels(project.features, project.n_channels, shape[0])
+    if project.n_features not in (None, given):
+        raise UserError(
+            f"project {project.path}: its classifier was trained on {project.n_features} feature channels, "
+            f"but a volume of shape {shape} (z, y, x) gives {given}: eigenvalues are 3 in 3D and 2 in one slice. "
+            f"Train on images {'of one slice' if shape[0] == 1 else 'of more than one slice'}, as the volume is"
+        )
+
+
+def _ilastik(project: Project, structure_tensor: StructureTensor) -> Engine:
+    from tasks.pixel_classification.ilastik_engine import IlastikEngine
+
+    return IlastikEngine(project, structure_tensor)
+
+
+def _fast(project: Project, structure_tensor: StructureTensor) -> Engine:
+    from tasks.pixel_classification.fast.engine import FastEngine
+
+    return FastEngine(project, structure_tensor)
+
+
 ENGINES: dict[str, Callable[[Project, StructureTensor], Engine]] = {
-    "fast": FastEngine,
+    "fast": _fast,
     "reference": ReferenceEngine,
+    "ilastik": _ilastik,
 }
+"""By name; an engine is imported only when it is asked for."""
 
 
 def make_engine(name: str, project: Project, structure_tensor: StructureTensor = "fastfilters") -> Engine:
     """Make the engine of this name.
 
     Raises:
-        UserError: there is none of this name.
+        UserError: there is none of this name, or it cannot work here or with this project.
     """
     if name not in ENGINES:
         raise UserError(f"prediction.engine: {name!r} is not known; known are {', '.join(ENGINES)}")

@@ -40,6 +40,16 @@ class Feature:
             return 1
         return 2 if self.in_2d or n_z == 1 else 3
 
+    @property
+    def least_scale(self) -> float:
+        """Scale below which a derivative has no neighbour to differ from; smoothing is the identity there.
+
+        The library fastfilters takes the structure tensor's derivatives at half the scale.
+        """
+        if self.id == "GaussianSmoothing" or self.id == "DifferenceOfGaussians":
+            return 0.0
+        return 0.5 / FILTER_WINDOW * (2 if self.id == "StructureTensorEigenvalues" else 1)
+
 
 def _gaussian(image: Volume, sigma: float, ndim: int, variant: StructureTensor) -> list[Volume]:
     return [derivative(image, (0,) * ndim, sigma, FILTER_WINDOW)]
@@ -67,8 +77,8 @@ def _gradient_magnitude(image: Volume, sigma: float, ndim: int, variant: Structu
 
 def _difference_of_gaussians(image: Volume, sigma: float, ndim: int, variant: StructureTensor) -> list[Volume]:
     wide = derivative(image, (0,) * ndim, sigma, FILTER_WINDOW)
-    wide -= derivative(image, (0,) * ndim, 0.66 * sigma, FILTER_WINDOW)
-    return [wide]
+    # Not in place: at tiny scales a Gaussian is the identity and gives the image itself, which other features need.
+    return [wide - derivative(image, (0,) * ndim, 0.66 * sigma, FILTER_WINDOW)]
 
 
 def _pairs(ndim: int) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""A random forest as flat arrays: read from vigra's layout, evaluated tree by tree."""
+"""A random forest as flat arrays, evaluated tree by tree."""
 
 from __future__ import annotations
 
@@ -6,20 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.identity import array_checksum, digest
 from tasks.pixel_classification.compiled import compiled
-
-THRESHOLD_NODE = 0
-LEAF_NODE = 0x40000000
-ROOT = 2
-
-
-class ForestLayoutError(Exception):
-    """A stored forest is not laid out as this module reads it."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +53,10 @@ class Forest:
 
 def round_up(values: NDArray[np.float64]) -> NDArray[np.float32]:
     """The smallest float32 that is not below each value."""
-    near = values.astype(np.float32)
-    return np.where(near < values, np.nextafter(near, np.float32(np.inf)), near).astype(np.float32)
+    with np.errstate(over="ignore"):  # beyond float32's range infinity is the right answer
+        near = values.astype(np.float32)
+        above = np.nextafter(near, np.float32(np.inf))
+    return np.where(near < values, above, near).astype(np.float32)
 
 
 def evaluate(forest: Forest, features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -127,35 +120,6 @@ def _evaluate(
             out[i, c] /= np.float32(tree)
 
 
-def read_forest(group: h5py.Group) -> Forest:
-    """Read the forests that a project stores below ``ClassifierForests``.
-
-    Raises:
-        ForestLayoutError: something is not laid out as vigra's random forest of threshold nodes.
-    """
-    names = sorted(name for name in group if name.startswith("Forest"))
-    trees: list[Tree] = []
-    sizes: list[int] = []
-    columns: set[int] = set()
-    labels: list[int] = []
-    for name in names:
-        forest = group[name]
-        parameters = forest["_ext_param"]
-        columns.add(int(parameters["column_count_"][0]))
-        own = [int(label) for label in parameters["labels"][()]]
-        if labels and own != labels:
-            raise ForestLayoutError(f"{name} knows the labels {own}, others {labels}")
-        labels = own
-        members = sorted(member for member in forest if member.startswith("Tree_"))
-        trees += [_read_tree(forest[member], len(own), f"{name}/{member}") for member in members]
-        sizes.append(len(members))
-    if len(columns) != 1:
-        raise ForestLayoutError(f"its forests have different numbers of feature columns: {sorted(columns)}")
-    if "known_labels" in group:
-        labels = [int(label) for label in group["known_labels"][()]]
-    return join_trees(trees, tuple(sizes), columns.pop(), tuple(label - 1 for label in labels))
-
-
 @dataclass(frozen=True)
 class Tree:
     """Nodes of one tree, root first; children are indices within the tree, thresholds doubles."""
@@ -183,40 +147,3 @@ def join_trees(trees: list[Tree], sizes: tuple[int, ...], n_features: int, class
         n_features=n_features,
         classes=classes,
     )
-
-
-def _read_tree(group: h5py.Group, n_classes: int, name: str) -> Tree:
-    """Follow a tree from its root; vigra addresses nodes by their place in ``topology``."""
-    topology, parameters = group["topology"][()], group["parameters"][()]
-    if int(topology[1]) != n_classes:
-        raise ForestLayoutError(f"{name} has {topology[1]} classes, expected {n_classes}")
-    places, number = [ROOT], {ROOT: 0}
-    for place in places:  # grows while we go
-        if topology[place] == THRESHOLD_NODE:
-            for child in (int(topology[place + 2]), int(topology[place + 3])):
-                if child in number or not ROOT < child < len(topology):
-                    raise ForestLayoutError(f"{name}: node {place} has a child at {child}")
-                number[child] = len(places)
-                places.append(child)
-        elif topology[place] != LEAF_NODE:
-            raise ForestLayoutError(
-                f"{name}: node {place} is of type {topology[place]:#x}, which ilastik never writes"
-            )
-    is_leaf = topology[places] == LEAF_NODE
-    count = len(places)
-    tree = Tree(
-        feature=np.full(count, -1, np.int32),
-        threshold=np.zeros(count),
-        left=np.arange(count, dtype=np.int32),
-        right=np.arange(count, dtype=np.int32),
-        leaf=np.zeros((count, n_classes)),
-    )
-    for i, place in enumerate(places):
-        address = int(topology[place + 1])
-        if is_leaf[i]:
-            tree.leaf[i] = parameters[address + 1 : address + 1 + n_classes]
-        else:
-            tree.left[i], tree.right[i] = number[int(topology[place + 2])], number[int(topology[place + 3])]
-            tree.feature[i] = topology[place + 4]
-            tree.threshold[i] = parameters[address + 1]
-    return tree

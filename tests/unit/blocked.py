@@ -9,8 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.grid import Grid, grow, relative
-from tasks.component_labels import face_labels, label_components, measure_components, neighbour_axes
-from tasks.component_merge import MEASURES, dense_offsets, merge_components, pairs_between_blocks
+from tasks.component_labels import (
+    MEASURES,
+    face_labels,
+    label_components,
+    measure_components,
+    neighbour_axes,
+    pack,
+    unpack_faces,
+    unpack_measures,
+)
+from tasks.component_merge import dense_offsets, merge_components, pairs_between_blocks
 from tasks.connected_components import apply_lookup
 from tasks.threshold import TRUNCATE, smooth_and_threshold
 
@@ -34,7 +43,11 @@ def blocked_components(
     origins = {block.id: tuple(s.start for s in block.write_box) for block in grid}
     tables = {i: measure_components(labels[i], origins[i], grid.shape) for i in labels}
     offsets = dense_offsets({i: len(table["voxels"]) for i, table in tables.items()}, math.prod(grid.blocks_per_axis))
-    faces = {i: face_labels(block_labels) for i, block_labels in labels.items()}
+    faces = {}
+    for i, block_labels in labels.items():  # by the way that they take through files
+        packed = pack(tables[i], face_labels(block_labels))
+        faces[i] = unpack_faces(packed["faces"], block_labels.shape)
+        tables[i] = unpack_measures(packed["components"])
     pairs = list(pairs_between_blocks(grid, faces.__getitem__, offsets, neighbour_axes(connectivity)))
     measures = {name: np.concatenate([tables[i][name] for i in sorted(tables)]) for name in MEASURES}
     lookup, objects = merge_components(measures, np.concatenate([*pairs, np.empty((0, 2), np.int64)]), min_size)

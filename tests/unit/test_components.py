@@ -142,8 +142,8 @@ def test_time_steps_do_not_touch():
 
 
 def _labelled_per_time_step(mask, grid):
-    from tasks.component_labels import face_labels, measure_components
-    from tasks.component_merge import MEASURES, dense_offsets, merge_components, pairs_between_blocks
+    from tasks.component_labels import MEASURES, face_labels, measure_components
+    from tasks.component_merge import dense_offsets, merge_components, pairs_between_blocks
 
     labels, tables, faces = {}, {}, {}
     for block in grid:

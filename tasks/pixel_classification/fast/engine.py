@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.pixel_classification.engine import check_volume
 from tasks.pixel_classification.fast import tile as columns
 from tasks.pixel_classification.fast.presmoothing import mirrored, presmooth
 from tasks.pixel_classification.fast.streaming import predict_tiles
@@ -21,7 +22,6 @@ from tasks.pixel_classification.features import (
     PRESMOOTHING_WINDOW,
     Feature,
     StructureTensor,
-    check_size,
     halo,
 )
 from tasks.pixel_classification.filters import half_kernel, radius
@@ -149,8 +149,8 @@ class FastEngine:
         return 4.0 * (2 + len(scales) * self.project.n_channels + len(self.project.classes))
 
     def check_shape(self, shape: tuple[int, int, int]) -> None:
-        """As ilastik does; see ``Engine``."""
-        check_size(self.project.features, shape)
+        """As ilastik does; see ``check_volume``."""
+        check_volume(self.project, shape)
 
     @cached_property
     def _forest(self) -> tuple[Forest, PackedForest]:

@@ -1,0 +1,216 @@
+"""How the engine's own work grows with blocks and components, without any image data.
+
+    python benchmarks/scale.py --blocks 1000000 --components 4000000
+
+A virtual volume is described, its markers are written as if all blocks were done, and then the driver's work is
+measured, each part in a process of its own: looking whether a step is complete, planning a step (the resume scan),
+stamps from the lookup table, and merging components from the files of their blocks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from skimage.filters import gaussian
+
+from blockwise.grid import Grid
+from blockwise.markers import Marker
+from blockwise.plan import begin, finish, is_complete, plan_step
+from blockwise.sources import TableSource, VolumeInfo
+from blockwise.volume import create_volume
+from tasks.component_faces import ComponentFacesStep
+from tasks.component_labels import face_labels, label_components, measure_components, pack
+from tasks.component_merge import ComponentMergeStep
+from tasks.prediction import PredictionStep
+from tasks.threshold import ThresholdStep
+
+BLOCK = 64
+
+
+def main() -> None:
+    """Run all parts and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--blocks", type=int, default=100_000, help="of the virtual volume")
+    parser.add_argument("--components", type=int, default=1_000_000, help="of the merge, and four times as many")
+    parser.add_argument("--folder", help="where to work; on the kind of disk that is to be measured")
+    parser.add_argument("--json", help="write the figures there")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        rows = _blocks(Path(folder) / "blocks", options.blocks)
+        for components in (options.components, 4 * options.components):
+            rows += _merge(Path(folder) / f"merge{components}", components)
+    table = Table("part", "seconds", "microseconds each", "peak memory, MB", box=SIMPLE)
+    for row in rows:
+        table.add_row(row["part"], f"{row['seconds']:.1f}", f"{row['each_us']:.2f}", f"{row['peak_mb']:.0f}")
+    Console().print(table)
+    if options.json:
+        Path(options.json).write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def _blocks(folder: Path, blocks: int) -> list[dict[str, Any]]:
+    """Driver's work over many finished blocks."""
+    side = round(blocks ** (1 / 3))
+    step = _threshold_step(folder, (side * BLOCK,) * 3)
+    count = len(step.grid)
+    rows = [_measured(f"write {2 * count:,} markers", 2 * count, _finish_all, str(folder), side)]
+    rows.append(_measured(f"is_complete, {count:,} blocks", count, _is_complete, str(folder), side))
+    rows.append(_measured(f"plan with all done, {count:,} blocks", count, _plan, str(folder), side))
+    step.target_path.unlink()
+    shutil.rmtree(step.folder)
+    rows.append(_measured(f"plan with nothing done, {count:,} blocks", count, _plan, str(folder), side))
+    shutil.rmtree(folder)
+    return rows
+
+
+def _merge(folder: Path, components: int) -> list[dict[str, Any]]:
+    """Merge over real faces; one small patch of random blobs is repeated."""
+    patch = gaussian(np.random.default_rng(0).random((2 * BLOCK,) * 3), 1.6, mode="wrap")
+    mask = (patch > np.quantile(patch, 0.85)).astype(np.uint8)
+    per_block = sum(int(label_components(m, 1, 26).max()) for m in _patches(mask)) / 8
+    side = max(2, round((components / per_block) ** (1 / 3)))
+    count = _measured(f"write faces of {side**3:,} blocks", side**3, _write_faces, str(folder), side, mask)
+    merged = _measured(
+        f"merge {int(side**3 * per_block):,} components", side**3 * per_block, _run_merge, str(folder), side
+    )
+    stamps = _measured(f"stamps of {side**3:,} blocks from the lookup table", side**3, _stamps, str(folder), side)
+    shutil.rmtree(folder)
+    return [count, merged, stamps]
+
+
+def _measured(part: str, number: float, function: Callable[..., None], *arguments: Any) -> dict[str, Any]:
+    """Run a function in a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=_timed, args=(queue, function, *arguments))
+    process.start()
+    seconds, peak = queue.get()
+    process.join()
+    return {"part": part, "seconds": seconds, "each_us": 1e6 * seconds / number, "peak_mb": peak}
+
+
+def _timed(queue: Any, function: Callable[..., None], *arguments: Any) -> None:
+    start = time.monotonic()
+    function(*arguments)
+    queue.put((time.monotonic() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+
+
+def _threshold_step(folder: Path, shape: tuple[int, ...]) -> ThresholdStep:
+    folder.mkdir(parents=True, exist_ok=True)
+    grid = Grid("zyx", shape, (BLOCK,) * 3)
+    raw = f"{folder / 'raw.n5'}:raw"
+    prediction = PredictionStep(
+        work_dir=str(folder),
+        grid=grid,
+        raw=VolumeInfo(address=raw, axes="zyx", shape=shape, dtype="|u1", chunks=(BLOCK,) * 3),
+        channels=(0,),
+        project="none.ilp",
+        project_hash="0",
+        classes=(0,),
+        class_names=("one",),
+        dtype="float32",
+        engine="fast",
+        structure_tensor="fastfilters",
+        seed=0,
+        feature_halo=(15, 15, 15),
+        engine_memory=0,
+        address=f"{folder / 'result.n5'}:probabilities",
+        chunks=(BLOCK,) * 3,
+    )
+    return ThresholdStep(
+        work_dir=str(folder),
+        grid=grid,
+        prediction=prediction,
+        class_index=0,
+        sigma=(1.6,) * 3,
+        threshold=0.5,
+        address=f"{folder / 'result.n5'}:thresholded",
+        chunks=(BLOCK,) * 3,
+    )
+
+
+def _finish_all(folder: str, side: int) -> None:
+    """Write what a run would have left, but for the data: chunks of zeros are not stored anyway."""
+    step = _threshold_step(Path(folder), (side * BLOCK,) * 3)
+    create_volume(step.prediction.raw.address, step.grid.shape, (BLOCK,) * 3, "uint8", {"axes": ["z", "y", "x"]})
+    for each in (step.prediction, step):
+        plan = plan_step(each)
+        begin(each, plan)
+        files = each.output().files()
+        for item in plan.items:
+            stamp = files.stamp(each.grid.block(item.block), each.grid.block(item.block).write_box)
+            each.markers.write(
+                Marker(item.block, each.fingerprint, "0" * 32, dict(item.stamps), stamp, 1.0, 1.0, 300.0, 1, "host")
+            )
+        finish(each, plan.inputs, 1.0)
+
+
+def _is_complete(folder: str, side: int) -> None:
+    step = _threshold_step(Path(folder), (side * BLOCK,) * 3)
+    if not (is_complete(step.prediction) and is_complete(step)):
+        raise RuntimeError("the steps should be complete")
+
+
+def _plan(folder: str, side: int) -> None:
+    step = _threshold_step(Path(folder), (side * BLOCK,) * 3)
+    plan_step(step)
+
+
+def _patches(mask: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    return [mask[tuple(slice(i * BLOCK, i * BLOCK + BLOCK) for i in index)] for index in np.ndindex(2, 2, 2)]
+
+
+def _merge_step(folder: str, side: int) -> ComponentMergeStep:
+    threshold = _threshold_step(Path(folder), (side * BLOCK,) * 3)
+    faces = ComponentFacesStep(
+        work_dir=folder, grid=threshold.grid, threshold=threshold, foreground=1, connectivity=26
+    )
+    whole = Grid("zyx", threshold.grid.shape, threshold.grid.shape)
+    return ComponentMergeStep(work_dir=folder, grid=whole, faces=faces, min_size=0)
+
+
+def _write_faces(folder: str, side: int, mask: np.ndarray[Any, Any]) -> None:
+    step = _merge_step(folder, side).faces
+    output = step.output()
+    output.create({})
+    labels = [label_components(patch, 1, 26) for patch in _patches(mask)]
+    for block in step.grid:
+        block_labels = labels[sum((i % 2) * w for i, w in zip(block.index, (4, 2, 1), strict=True))]
+        origin = tuple(s.start for s in block.write_box)
+        output.write(
+            block, pack(measure_components(block_labels, origin, step.grid.shape), face_labels(block_labels))
+        )
+
+
+def _run_merge(folder: str, side: int) -> None:
+    step = _merge_step(folder, side)
+    step.output().create({})
+    block = step.grid.block(0)
+    step.output().write(block, step.compute(block, step.prepare()))
+
+
+def _stamps(folder: str, side: int) -> None:
+    step = _merge_step(folder, side)
+    table = step.output()
+    snapshot = TableSource(step, table.path("lookup"), table.path("offsets")).snapshot()
+    for block in step.faces.grid:
+        snapshot.stamp(block, block.write_box)
+    if math.prod(step.faces.grid.blocks_per_axis) != side**3:
+        raise RuntimeError("another grid than was asked for")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Reads every finished block back and compares it with the checksum in its marker."""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+from blockwise.step import BlockStep, load_step
+from blockwise.volume import DamagedDataError
+
+BLOCKS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class DamagedBlock:
+    """A finished block whose data is not what was written."""
+
+    step: str
+    block: int
+    start: tuple[int, ...]
+    found: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What became of the blocks of one step."""
+
+    step: str
+    checked: int
+    damaged: tuple[DamagedBlock, ...]
+
+
+def verify(step: BlockStep, workers: int, progress: Callable[[int], None]) -> Verification:
+    """Check all blocks that have a marker; drop the markers of damaged ones, and with any the step's target.
+
+    Args:
+        step: the step.
+        workers: number of processes.
+        progress: called with the number of blocks that were just checked.
+
+    Returns:
+        The damaged blocks; the next run computes them again, and only them.
+    """
+    blocks = sorted(step.markers.scan())
+    damaged: list[DamagedBlock] = []
+    check = functools.partial(_check_blocks, step.to_json())
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        parts = list(_parts(blocks))
+        for part, found in zip(parts, pool.map(check, parts), strict=True):
+            damaged += found
+            progress(len(part))
+    if damaged:
+        step.target_path.unlink(missing_ok=True)
+        for item in damaged:
+            step.markers.remove(item.block)
+    return Verification(step.name, len(blocks), tuple(damaged))
+
+
+def _parts(blocks: list[int]) -> Iterator[list[int]]:
+    for i in range(0, len(blocks), BLOCKS_AT_ONCE):
+        yield blocks[i : i + BLOCKS_AT_ONCE]
+
+
+def _check_blocks(step_text: str, blocks: list[int]) -> list[DamagedBlock]:
+    step = load_step(step_text)
+    found = (_check_block(step, block_id) for block_id in blocks)
+    return [item for item in found if item is not None]
+
+
+def _check_block(step: BlockStep, block_id: int) -> DamagedBlock | None:
+    block = step.grid.block(block_id)
+    marker = step.markers.read(block_id)
+    try:
+        checksum = step.output().checksum(block)
+        found = f"checksum {checksum[:8]}, written was {marker.checksum[:8]}" if marker else "no marker"
+    except (DamagedDataError, OSError, ValueError) as error:
+        checksum, found = "", str(error)
+    if marker is not None and checksum == marker.checksum:
+        return None
+    return DamagedBlock(step.name, block_id, tuple(s.start for s in block.write_box), found)

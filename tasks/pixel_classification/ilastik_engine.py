@@ -1,0 +1,126 @@
+"""The engine `ilastik`: an installed ilastik predicts, through its Python API, in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import multiprocessing
+import os
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blockwise.errors import UserError
+from tasks.pixel_classification.engine import Interior, ReferenceEngine
+from tasks.pixel_classification.features import StructureTensor
+from tasks.pixel_classification.project import Project
+
+API = "ilastik.experimental.api"
+REMEDY = (
+    "Make the conda environment of environment.yml (conda env create -f environment.yml) and run in it, or set "
+    "prediction.engine: reference, which needs no ilastik"
+)
+
+
+class IlastikEngine(ReferenceEngine):
+    """Predicts with ilastik itself. What a block needs around it and what it may hold is as in the reference engine.
+
+    ilastik keeps threads and imports slowly, so it lives in one process, started with the first block.
+    """
+
+    def __init__(self, project: Project, structure_tensor: StructureTensor) -> None:
+        super().__init__(project, structure_tensor)
+        if structure_tensor != "fastfilters":
+            raise UserError(
+                f"prediction.structure_tensor: {structure_tensor!r} cannot be chosen with the engine ilastik, which "
+                "computes with the library that it was installed with; set fastfilters, or another engine"
+            )
+        if project.forest is None or len(project.labels):
+            raise UserError(
+                f"project {project.path} holds labels but no classifier, which ilastik's Python API does not accept; "
+                "train it in ilastik (Live Update) and save it, or choose prediction.engine: reference"
+            )
+        check_installed()
+
+    def predict(self, image: NDArray[Any], interior: Interior) -> NDArray[np.float32]:
+        """Predict a block; see ``Engine``."""
+        is_3d = "z" in self.project.axes
+        pixels = image if is_3d else image[0]
+        self._process.send((pixels, "zyxc" if is_3d else "yxc"))
+        found = self._process.recv()
+        if isinstance(found, str):
+            raise RuntimeError(f"ilastik has failed:\n{found}")
+        return np.ascontiguousarray(found[(slice(None), *interior)])
+
+    @cached_property
+    def _process(self) -> Any:
+        """Connection to ilastik's process."""
+        # Not forked: a copy of a process with threads may wait for them for ever.
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        context.Process(target=_serve, args=(self.project.path, theirs), daemon=True).start()
+        theirs.close()
+        return ours
+
+
+@cache
+def check_installed() -> None:
+    """Import ilastik's Python API in a process of its own, to see whether it works.
+
+    Raises:
+        UserError: it does not; the message says what is missing.
+    """
+    try:
+        found = importlib.util.find_spec(API) is not None
+    except ModuleNotFoundError:
+        found = False
+    if not found:
+        raise UserError(
+            f"prediction.engine: ilastik is not installed for {sys.executable} (no module {API}). {REMEDY}"
+        )
+    run = subprocess.run([sys.executable, "-c", f"import {API}"], capture_output=True, text=True, check=False)  # noqa: S603
+    if run.returncode:
+        reason = run.stderr.strip().rpartition("\n")[2]
+        raise UserError(
+            f"prediction.engine: ilastik is installed for {sys.executable}, but fails: {reason}. {REMEDY}"
+        )
+
+
+def _serve(path: str, connection: Any) -> None:
+    """In ilastik's process: answer images with probabilities, or with a traceback, until the other end is closed."""
+    os.environ.setdefault("LAZYFLOW_THREADS", "1")  # there is one process for each worker
+    predict = None
+    while True:
+        try:
+            pixels, axes = connection.recv()
+        except EOFError:
+            return
+        try:
+            predict = predict or _load(path)
+            connection.send(_predict(predict, pixels, axes))
+        except Exception:
+            connection.send(traceback.format_exc())
+
+
+def _load(path: str) -> Callable[[Any], Any]:
+    """The project's prediction, as this release of the API calls it."""
+    api: Any = importlib.import_module(API)
+    pipeline: Any = getattr(api, "PixelClassificationPipeline", None)
+    loaded = pipeline.from_ilp_file(path) if hasattr(pipeline, "from_ilp_file") else api.from_project_file(path)
+    predict: Callable[[Any], Any] = getattr(loaded, "get_probabilities", None) or loaded.predict
+    return predict
+
+
+def _predict(predict: Callable[[Any], Any], pixels: NDArray[Any], axes: str) -> NDArray[np.float32]:
+    """Probabilities (classes, z, y, x) of an image."""
+    xarray = importlib.import_module("xarray")
+    found = predict(xarray.DataArray(np.ascontiguousarray(pixels), dims=tuple(axes)))
+    found = found.isel({axis: 0 for axis in found.dims if axis not in "czyx"})
+    missing = {axis: 1 for axis in "z" if axis not in found.dims}
+    probabilities: NDArray[np.float32] = found.expand_dims(missing).transpose("c", "z", "y", "x").to_numpy()
+    return probabilities.astype(np.float32, copy=False)

@@ -1,0 +1,110 @@
+"""Reads random forests in the layout in which vigra stores them in HDF5."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.pixel_classification.forest import Forest, Tree, join_trees
+from tasks.pixel_classification.layout import LayoutError
+
+ROOT = 2
+"""Place of the root in ``topology``; before it stand the numbers of feature columns and of classes."""
+THRESHOLD_NODE = 0
+"""Five integers: type, address of its parameters, places of the left and right child, feature column."""
+LEAF_NODE = 0x40000000
+"""Two integers: type, address of its parameters (weight, then the probability of each class)."""
+NODE_LENGTHS = {THRESHOLD_NODE: 5, LEAF_NODE: 2}
+
+
+def read_forest(group: h5py.Group) -> Forest:
+    """Read the forests that a project stores below ``ClassifierForests``.
+
+    Raises:
+        LayoutError: something is not laid out as vigra's random forest of threshold nodes.
+    """
+    trees: list[Tree] = []
+    sizes: list[int] = []
+    shapes: set[tuple[int, int]] = set()
+    for name in sorted(name for name in group if name.startswith("Forest")):
+        forest = group[name]
+        shape = _shape(forest, name)
+        shapes.add(shape)
+        members = sorted(member for member in forest if member.startswith("Tree_"))
+        trees += [_read_tree(forest[member], shape, f"{name}/{member}") for member in members]
+        sizes.append(len(members))
+    if len(shapes) != 1 or not trees:
+        raise LayoutError(
+            f"{len(trees)} trees in forests with different (feature columns, classes): {sorted(shapes)}"
+        )
+    n_features, n_classes = shapes.pop()
+    # Old files do not say which labels the columns stand for; ilastik then counts from 1.
+    labels = group["known_labels"][()].tolist() if "known_labels" in group else list(range(1, n_classes + 1))
+    if len(labels) != n_classes or min(labels) < 1:
+        raise LayoutError(f"known_labels are {labels} for {n_classes} columns")
+    return join_trees(trees, tuple(sizes), n_features, tuple(int(label) - 1 for label in labels))
+
+
+def _shape(forest: h5py.Group, name: str) -> tuple[int, int]:
+    """Number of feature columns and of classes, after a look at the options that change a prediction."""
+    parameters, options = forest["_ext_param"], forest["_options"]
+    if "predict_weighted_" in options and options["predict_weighted_"][0]:
+        raise LayoutError(f"{name} weighs its leaves (predict_weighted_), which ilastik never sets")
+    if "problem_type_" in parameters and parameters["problem_type_"][0] != 1:
+        raise LayoutError(f"{name} is no classification (problem_type_ {parameters['problem_type_'][0]:g})")
+    return int(parameters["column_count_"][0]), int(parameters["class_count_"][0])
+
+
+def _read_tree(group: h5py.Group, shape: tuple[int, int], name: str) -> Tree:
+    """Follow a tree from its root; vigra addresses nodes by their place in ``topology``."""
+    topology, parameters = group["topology"][()], group["parameters"][()]
+    n_features, n_classes = shape
+    if topology[:ROOT].tolist() != [n_features, n_classes]:
+        raise LayoutError(
+            f"{name}: (feature columns, classes) are {topology[:ROOT].tolist()}, expected {list(shape)}"
+        )
+    places = _places(topology, name)
+    number = {place: i for i, place in enumerate(places)}
+    count = len(places)
+    tree = Tree(
+        feature=np.full(count, -1, np.int32),
+        threshold=np.zeros(count),
+        left=np.arange(count, dtype=np.int32),
+        right=np.arange(count, dtype=np.int32),
+        leaf=np.zeros((count, n_classes)),
+    )
+    for i, place in enumerate(places):
+        address = int(topology[place + 1])
+        length = 1 + n_classes if topology[place] == LEAF_NODE else 2
+        if not 0 <= address <= len(parameters) - length:
+            raise LayoutError(f"{name}: node {place} has its parameters at {address} of {len(parameters)}")
+        if topology[place] == LEAF_NODE:
+            tree.leaf[i] = parameters[address + 1 : address + 1 + n_classes]
+        else:
+            tree.left[i], tree.right[i] = number[int(topology[place + 2])], number[int(topology[place + 3])]
+            tree.feature[i] = topology[place + 4]
+            tree.threshold[i] = parameters[address + 1]
+    if tree.feature.max() >= n_features or (tree.feature[topology[places] == THRESHOLD_NODE] < 0).any():
+        raise LayoutError(f"{name} tests feature columns beyond its {n_features}")
+    return tree
+
+
+def _places(topology: NDArray[Any], name: str) -> list[int]:
+    """Places of all nodes, root first; a child may be stored anywhere after the root, but has one parent."""
+    places, seen = [ROOT], {ROOT}
+    for place in places:  # grows while we go
+        kind = int(topology[place])
+        if kind not in NODE_LENGTHS:
+            raise LayoutError(f"{name}: node {place} is of type {kind:#x}, which ilastik never writes")
+        if place + NODE_LENGTHS[kind] > len(topology):
+            raise LayoutError(f"{name}: node {place} is cut off")
+        if kind == THRESHOLD_NODE:
+            for child in (int(topology[place + 2]), int(topology[place + 3])):
+                if child in seen or not ROOT < child < len(topology):
+                    raise LayoutError(f"{name}: node {place} has a child at {child}")
+                seen.add(child)
+                places.append(child)
+    return places

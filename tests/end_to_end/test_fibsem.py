@@ -1,0 +1,108 @@
+"""The whole workflow on a real FIB-SEM cube: blocks do not show, and ilastik agrees."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from skimage.filters import gaussian
+from skimage.measure import label
+
+from blockwise.volume import open_volume
+
+ROOT = Path(__file__).resolve().parents[2]
+CUBE = ROOT.parent / "shared" / "data" / "fibsem"
+ILASTIK_CPU_NS_PER_VOXEL = 4800
+BLOCKS = (64, 128)
+
+pytestmark = pytest.mark.skipif(not CUBE.exists(), reason=f"needs the FIB-SEM cube in {CUBE}")
+
+
+def run_workflow(config: Path) -> tuple[str, float]:
+    start = time.monotonic()
+    command = [sys.executable, "-m", "luigi", "--module", "pipeline", "ConnectedComponentsWorkflow"]
+    done = subprocess.run(
+        [*command, "--config", str(config), "--local-scheduler"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, time.monotonic() - start
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Folders of finished runs, by length of the block."""
+    folders = {}
+    for length in BLOCKS:
+        folder = tmp_path_factory.mktemp(f"blocks{length}")
+        settings = {
+            "work_dir": str(folder),
+            "raw": f"{CUBE / 'raw.h5'}:data",
+            "output": str(folder / "result.n5"),
+            "blocks": {"shape": [length] * 3},
+            "prediction": {"project": str(CUBE / "boundaries.ilp")},
+            "threshold": {"class": 1, "sigma": 1.6, "threshold": 0.25},
+            "connected_components": {"foreground": 0, "connectivity": 26},
+            "backend": {"workers": 2},
+        }
+        (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+        run_workflow(folder / "config.yaml")
+        folders[length] = folder
+    return folders
+
+
+def whole(folder: Path, key: str):
+    volume = open_volume(f"{folder / 'result.n5'}:{key}")
+    return volume.read(tuple(slice(0, n) for n in volume.shape))
+
+
+def test_blocks_do_not_show(runs):
+    for key in ("probabilities", "thresholded", "connected_components"):
+        first, second = (whole(runs[length], key) for length in BLOCKS)
+        np.testing.assert_array_equal(first, second, err_msg=key)
+    first, second = ((runs[length] / "objects.csv").read_bytes() for length in BLOCKS)
+    assert first == second
+
+
+def test_mask_and_labels_equal_the_whole_volume(runs):
+    probabilities = whole(runs[64], "probabilities")[1]
+    mask = gaussian(probabilities, 1.6) > 0.25
+    np.testing.assert_array_equal(whole(runs[64], "thresholded"), mask)
+    labels = whole(runs[64], "connected_components")
+    np.testing.assert_array_equal(labels, label(mask == 0, connectivity=3))
+    objects = pd.read_parquet(runs[64] / "objects.parquet")
+    np.testing.assert_array_equal(objects["voxels"], np.bincount(labels.ravel())[1:])
+
+
+def test_votes_agree_with_ilastik(runs):
+    with h5py.File(CUBE / "expected_votes.h5") as file:
+        expected = file["votes"][()] / np.float32(100)
+    found = whole(runs[64], "probabilities")
+    difference = np.abs(found[1] - expected)
+    assert difference.mean() < 1e-4
+    assert (difference > 0.005).mean() < 0.005
+    assert difference.max() < 0.1
+    assert ((found[1] > found[0]) == (expected > 0.5)).mean() >= 0.9999
+
+
+def test_prediction_costs_less_than_ilastiks(runs):
+    target = json.loads((runs[128] / "prediction.json").read_text())
+    assert 1e9 * target["cpu_seconds"] / 250**3 < ILASTIK_CPU_NS_PER_VOXEL
+    assert target["peak_memory_mb"] < 1000
+
+
+def test_nothing_to_do_takes_less_than_three_seconds(runs):
+    text, seconds = run_workflow(runs[64] / "config.yaml")
+    assert "Nothing to do" in text
+    assert seconds < 3 * 2  # the machine may be busy with other tests

@@ -1,0 +1,3 @@
+from tests.runs import expected, finished, project, unused
+
+__all__ = ["expected", "finished", "project", "unused"]

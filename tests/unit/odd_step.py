@@ -1,0 +1,83 @@
+"""A step whose blocks behave as they are told, for the engine's tests; workers import it like any other."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from blockwise.errors import UserError
+from blockwise.grid import Block, Grid
+from blockwise.outputs import FolderOutput
+from blockwise.sources import Source
+from blockwise.step import BlockStep
+
+
+class OddStep(BlockStep):
+    """Writes block numbers, unless a block is told otherwise.
+
+    Attributes:
+        orders: by block id, what happens: ``raise``, ``refuse`` (an error that a user can mend), ``hang``, ``die``;
+            with ``once`` before it, only the first time.
+        broken: ``prepare`` fails.
+    """
+
+    name: ClassVar[str] = "odd"
+    version: ClassVar[int] = 1
+
+    orders: dict[int, str] = {}  # noqa: RUF012 (pydantic copies it)
+    broken: bool = False
+
+    def settings(self) -> Mapping[str, Any]:
+        return {}
+
+    def sources(self) -> tuple[Source, ...]:
+        return ()
+
+    def output(self) -> FolderOutput:
+        return FolderOutput(self.folder / "data", self.grid)
+
+    def projected_memory(self) -> int:
+        return 0
+
+    def prepare(self) -> None:
+        self.note("prepare")
+        if self.broken:
+            raise ValueError("cannot prepare")
+
+    def compute(self, block: Block, prepared: Any) -> dict[str, Any]:
+        seen = self.noted(f"compute {block.id}")
+        self.note(f"compute {block.id}")
+        order = self.orders.get(block.id, "")
+        if order.startswith("once "):
+            order = "" if seen else order.removeprefix("once ")
+        if order == "raise":
+            raise ValueError(f"block {block.id} is odd")
+        if order == "refuse":
+            raise UserError(f"block {block.id} is refused")
+        if order == "hang":
+            time.sleep(600)
+        if order == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"number": np.array([block.id])}
+
+    def note(self, text: str) -> None:
+        with Path(self.work_dir, "events").open("a") as file:
+            file.write(f"{os.getpid()} {text}\n")
+
+    def noted(self, text: str) -> int:
+        return sum(line.partition(" ")[2] == text for line in self.events())
+
+    def events(self) -> list[str]:
+        path = Path(self.work_dir, "events")
+        return path.read_text().splitlines() if path.exists() else []
+
+
+def odd_step(folder: Path, blocks: int, **settings: Any) -> OddStep:
+    folder.mkdir(exist_ok=True)
+    return OddStep(work_dir=str(folder), grid=Grid("x", (blocks,), (1,)), **settings)

@@ -1,0 +1,173 @@
+"""Worker processes on this machine: attempts, timeouts, lost workers, early stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from blockwise.backends import LocalBackend, Outcome
+from blockwise.plan import is_complete
+from blockwise.run import failure_summary, run_step
+from blockwise.step import load_step
+from tests.unit.odd_step import OddStep, odd_step
+
+
+def run(step: OddStep, workers: int = 2, timeout_s: float | None = None, max_attempts: int = 2) -> Outcome:
+    outcome = run_step(step, LocalBackend(workers, timeout_s), max_attempts, lambda outcome: None)
+    assert not psutil.Process().children(), "a worker is left"
+    return outcome
+
+
+def test_all_blocks_are_computed_and_prepare_runs_once_a_worker(tmp_path: Path) -> None:
+    step = odd_step(tmp_path, 20)
+    outcome = run(step)
+    assert (outcome.done, outcome.computed, outcome.failed) == (20, 20, {})
+    assert is_complete(step)
+    pids = {line.split()[0] for line in step.events()}
+    assert len(pids) == 2
+    assert step.noted("prepare") == 2
+    assert [step.noted(f"compute {block}") for block in range(20)] == [1] * 20
+
+
+def test_no_more_workers_than_blocks(tmp_path: Path) -> None:
+    step = odd_step(tmp_path, 1)
+    run(step, workers=8)
+    assert step.noted("prepare") == 1
+
+
+def test_a_failing_block_does_not_stop_the_others(tmp_path: Path) -> None:
+    step = odd_step(tmp_path, 6, orders={2: "raise", 4: "refuse"})
+    outcome = run(step, max_attempts=3)
+    assert sorted(outcome.failed) == [2, 4]
+    assert outcome.done == 4
+    assert not outcome.stopped
+    assert not is_complete(step)
+    assert step.read_target() is None
+    # What a user must mend does not mend itself.
+    assert (step.noted("compute 2"), step.noted("compute 4")) == (3, 1)
+    failure = step.markers.failures()[2]
+    assert (failure.error, failure.attempt) == ("ValueError", 3)
+    assert "odd_step.py" in failure.traceback
+    assert "block 2 is odd" in Path(failure.log).read_text()
+    summary = failure_summary(step, outcome)
+    assert "odd: 2 of 6 blocks failed, 4 done" in summary
+    assert f"block 2 at (2): ValueError: block 2 is odd [log: {failure.log}]" in summary
+    assert "run the same command again" in summary
+
+
+def test_next_run_tries_only_what_failed(tmp_path: Path) -> None:
+    run(odd_step(tmp_path, 6, orders={2: "raise"}))
+    step = odd_step(tmp_path, 6)
+    outcome = run(step)
+    assert (outcome.total, outcome.computed) == (1, 1)
+    assert is_complete(step)
+    assert step.markers.failures() == {}
+
+
+def test_second_attempt_is_recorded(tmp_path: Path) -> None:
+    step = odd_step(tmp_path, 3, orders={1: "once raise"})
+    assert run(step).computed == 3
+    assert [step.markers.scan()[block].attempt for block in range(3)] == [1, 2, 1]
+    assert step.markers.failures() == {}
+
+
+def test_a_step_that_fails_everywhere_is_stopped(tmp_path: Path) -> None:
+    step = odd_step(tmp_path, 50, orders=dict.fromkeys(range(50), "raise"))
+    outcome = run(step)
+    assert outcome.stopped == "the first 4 blocks all failed"
+    assert sum("compute" in line for line in step.events()) < 14
+    assert "stopped: the first 4 blocks all failed" in failure_summary(step, outcome)
+
+
+def test_failing_preparation_is_recorded_with_a_block(tmp_path: Path) -> None:
+    step = odd_step(tmp_path, 3, broken=True)
+    outcome = run(step, workers=1)
+    assert len(outcome.failed) == 3
+    assert {result.message for result in outcome.failed.values()} == {"cannot prepare"}
+    assert "cannot prepare" in step.markers.failures()[0].traceback
+
+
+def test_a_block_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
+    step = odd_step(tmp_path, 4, orders={1: "hang"})
+    outcome = run(step, timeout_s=0.5)
+    assert list(outcome.failed) == [1]
+    assert outcome.done == 3
+    assert step.noted("compute 1") == 2
+    result = outcome.failed[1]
+    assert result.error == "WorkerLost"
+    assert "no result after" in result.message
+    assert "timeout_s" in result.message
+    assert "worker-" in result.message
+
+
+def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
+    step = odd_step(tmp_path, 6, orders={1: "once die"})
+    outcome = run(step, workers=1)
+    assert (outcome.computed, outcome.failed) == (6, {})
+    assert step.noted("prepare") == 2
+    assert step.markers.scan()[1].attempt == 2
+
+
+def test_a_block_that_kills_its_worker_every_time_is_given_up(tmp_path: Path) -> None:
+    step = odd_step(tmp_path, 3, orders={1: "die"})
+    outcome = run(step, workers=1)
+    assert outcome.done == 2
+    assert "was ended by SIGKILL (out of memory?)" in outcome.failed[1].message
+
+
+def test_a_worker_whose_packages_are_broken_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    outcome = run(odd_step(tmp_path, 3), workers=1)
+    assert len(outcome.failed) == 3
+    assert "ended with exit code 1; see" in outcome.failed[0].message
+
+
+def test_workers_end_with_a_killed_driver_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    step = odd_step(tmp_path, 4, orders={3: "hang"})
+    code = (
+        "import sys; from blockwise.step import load_step; from blockwise.run import run_step;"
+        "from blockwise.backends import LocalBackend;"
+        "run_step(load_step(sys.argv[1]), LocalBackend(2, None), 1, lambda outcome: None)"
+    )
+    driver = subprocess.Popen([sys.executable, "-c", code, step.to_json()], env=os.environ | {"PYTHONPATH": "."})
+    wait_for(lambda: len(step.markers.scan()) == 3 and step.noted("compute 3"))
+    workers = psutil.Process(driver.pid).children()
+    assert len(workers) == 2
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    _, alive = psutil.wait_procs(workers, timeout=5)
+    assert alive == []
+    again = odd_step(tmp_path, 4)
+    assert again.fingerprint == step.fingerprint
+    assert run(again).computed == 1
+    assert [again.noted(f"compute {block}") for block in range(4)] == [1, 1, 1, 2]
+
+
+def test_reports_tell_how_things_stand(tmp_path: Path) -> None:
+    seen: list[tuple[int, int, int]] = []
+    step = odd_step(tmp_path, 5, orders={0: "raise"})
+    run_step(step, LocalBackend(1, None), 1, lambda o: seen.append((o.total, o.done, len(o.failed))))
+    assert seen[0] == (5, 0, 0)
+    assert seen[-1] == (5, 4, 1)
+    assert seen == sorted(seen)
+
+
+def test_steps_go_through_json(tmp_path: Path) -> None:
+    step = odd_step(tmp_path, 5, orders={0: "raise"})
+    copy = load_step(step.to_json())
+    assert copy == step
+    assert copy.fingerprint == step.fingerprint
+
+
+def wait_for(condition: object, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)

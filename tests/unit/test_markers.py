@@ -1,0 +1,77 @@
+"""Markers: what counts as a finished block, and what does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from blockwise.files import read_json, replacing, write_json
+from blockwise.markers import BLOCKS_PER_FOLDER, Failure, Marker, Markers
+
+MARKER = Marker(7, "abc", "sum", {"raw": "r"}, "files", 1.5, 1.4, 200.0, 1, "here")
+FAILURE = Failure(7, "abc", "ValueError", "odd", "Traceback ...", "log", 2, "here")
+
+
+def test_written_markers_are_read_back(tmp_path: Path) -> None:
+    markers = Markers(tmp_path, "abc")
+    assert markers.scan() == {}
+    assert markers.count() == 0
+    for block in (7, BLOCKS_PER_FOLDER, 5 * BLOCKS_PER_FOLDER + 3):
+        markers.write(replace(MARKER, block=block))
+    assert markers.read(7) == MARKER
+    assert sorted(markers.scan()) == [7, 1000, 5003]
+    assert markers.count() == 3
+    assert max(len(list(folder.iterdir())) for folder in (tmp_path / "done").iterdir()) == 1
+    markers.remove(7)
+    markers.remove(7)
+    assert markers.read(7) is None
+
+
+def test_a_finished_block_has_no_failure(tmp_path: Path) -> None:
+    markers = Markers(tmp_path, "abc")
+    markers.write_failure(FAILURE)
+    assert markers.failures() == {7: FAILURE}
+    markers.write(MARKER)
+    assert markers.failures() == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", '{"block": 7}', "[]", '{"fingerprint": "abc", "block": 7, "more": 1}', "\0"]
+)
+def test_a_spoilt_marker_is_none(tmp_path: Path, text: str) -> None:
+    markers = Markers(tmp_path, "abc")
+    markers.write(MARKER)
+    path = next((tmp_path / "done").rglob("7.json"))
+    path.write_text(text)
+    assert markers.read(7) is None
+    assert markers.scan() == {}
+
+
+def test_markers_of_another_fingerprint_do_not_count(tmp_path: Path) -> None:
+    Markers(tmp_path, "abc").write(MARKER)
+    Markers(tmp_path, "abc").write_failure(replace(FAILURE, block=8))
+    other = Markers(tmp_path, "xyz")
+    assert (other.read(7), other.scan(), other.failures()) == (None, {}, {})
+
+
+def test_half_written_files_are_not_seen(tmp_path: Path) -> None:
+    markers = Markers(tmp_path, "abc")
+    markers.write(MARKER)
+    folder = next((tmp_path / "done").iterdir())
+    (folder / ".8.json.123.0a1b2c3d").write_text("{")
+    assert markers.count() == 1
+    assert list(markers.scan()) == [7]
+
+
+def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "file.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"a": float("nan")})
+    with pytest.raises(KeyError), replacing(path) as temporary:  # noqa: PT012 - the error must come within
+        temporary.write_text("half")
+        raise KeyError
+    assert read_json(path) == {"a": 1}
+    assert [p.name for p in path.parent.iterdir()] == ["file.json"]
