@@ -163,6 +163,17 @@ RAW = {
     "no key": (edit(raw="raw.n5"), ["raw.n5", "the address names no dataset"]),
     "not HDF5": (both(write("raw.h5", b"not at all"), edit(raw="raw.h5:data")), ["raw.h5", "is not an HDF5 file"]),
     "unknown ending": (both(write("raw.tif", b"II*"), edit(raw="raw.tif")), ["unknown format '.tif'", ".n5"]),
+    "truncated HDF5": (
+        lambda project: (
+            Path("raw.h5").write_bytes((ROOT / "data" / "raw.h5").read_bytes()[:99_000]),
+            project.change("raw", "raw.h5:data"),
+        ),
+        ["raw.h5: is damaged or cut off", "truncated", "copy it again"],
+    ),
+    "empty container": (
+        lambda project: (Path("empty.n5").mkdir(), project.change("raw", "empty.n5:raw")),
+        ["there is no dataset 'raw' in empty.n5, nor any other"],
+    ),
     "no key in HDF5": (
         lambda project: (shutil.copy(ROOT / "data" / "raw.h5", "."), project.change("raw", "raw.h5:dada")),
         ["no dataset 'dada' in raw.h5", "did you mean raw.h5:data?"],
