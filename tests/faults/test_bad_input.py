@@ -162,7 +162,8 @@ RAW = {
     ),
     "no key": (edit(raw="raw.n5"), ["raw.n5", "the address names no dataset"]),
     "not HDF5": (both(write("raw.h5", b"not at all"), edit(raw="raw.h5:data")), ["raw.h5", "is not an HDF5 file"]),
-    "unknown ending": (both(write("raw.tif", b"II*"), edit(raw="raw.tif")), ["unknown format '.tif'", ".n5"]),
+    "cut-off TIFF": (both(write("raw.tif", b"II*"), edit(raw="raw.tif")), ["raw.tif"]),
+    "unknown ending": (both(write("raw.nii", b"II*"), edit(raw="raw.nii")), ["unknown format '.nii'", ".n5"]),
     "truncated HDF5": (
         lambda project: (
             Path("raw.h5").write_bytes((ROOT / "data" / "raw.h5").read_bytes()[:99_000]),
@@ -253,7 +254,7 @@ PROJECT = {
 
 OUTPUT = {
     "dataset of somebody else": (
-        lambda _: z5py.File("result.n5", mode="a").create_dataset("thresholded", shape=(4, 4), chunks=(4, 4)),
+        lambda _: z5py.File("result.n5", mode="a").create_dataset("thresholded", data=np.ones((4, 4))),
         ["output result.n5:thresholded: something lies there", "remove it yourself"],
     ),
     "plain folder": (
