@@ -10,8 +10,10 @@ from blockwise.outputs import VolumeOutput
 from blockwise.plan import IDENTITY
 from blockwise.volume import delete_volume
 from pipeline.config import Settings
-from pipeline.session import LOCK, OWNER, begin_session, end_sessions
+from pipeline.lock import LOCK, OWNER
+from pipeline.session import begin_session, end_sessions
 from pipeline.steps import Steps
+from tasks.prediction import CLASSIFIERS
 
 
 def find_ours(settings: Settings, steps: Steps) -> list[str]:
@@ -30,6 +32,7 @@ def find_ours(settings: Settings, steps: Steps) -> list[str]:
         target = read_json(step.target_path)
         if target and "fingerprint" in target:
             found.append(str(step.target_path))
+    found += map(str, sorted((work_dir / CLASSIFIERS).glob(f"{'[0-9a-f]' * 32}-*.npz")))
     merged = any(Path(item).parent.name == "component_merge" for item in found)
     # Without the step's folder nothing says that tables of these names are ours.
     tables = [str(path) for path in steps.component_merge.output().tables if merged and path.exists()]

@@ -11,8 +11,9 @@ from luigi.interface import PidLockAlreadyTakenExit
 
 from blockwise.backends import LocalBackend
 from pipeline.config import BackendSettings, Settings, load_settings
+from pipeline.lock import WorkDirBusyError
 from pipeline.report import RunReport
-from pipeline.session import WorkDirBusyError, begin_session
+from pipeline.session import begin_session
 from pipeline.steps import Steps, build_steps
 from tasks.base import BlockTask, Execution
 from tasks.component_faces import ComponentFacesTask
@@ -27,9 +28,13 @@ class Workflow(luigi.Task):
 
     Attributes:
         config: path of the configuration file.
+        quiet: say nothing unless something is wrong, for cron.
     """
 
     config: str = luigi.Parameter(description="path of the configuration file")
+    quiet: bool = luigi.BoolParameter(
+        default=False, significant=False, description="say nothing unless something is wrong, for cron"
+    )
 
     last_step: ClassVar[str]
     """Name of the step that ends the workflow."""
@@ -54,7 +59,7 @@ class Workflow(luigi.Task):
     def requires(self) -> BlockTask:
         """The last step's task; whoever asks is about to run, so the work folder is locked first."""
         try:
-            begin_session(self.settings.work_dir)
+            begin_session(self.settings.work_dir, self.quiet)
         except WorkDirBusyError as error:
             print(error, file=sys.stderr)
             raise PidLockAlreadyTakenExit from error
@@ -67,7 +72,8 @@ class Workflow(luigi.Task):
     def run(self) -> None:
         """Write and print the report."""
         self.report.write()
-        print(self.report.text())
+        if not self.quiet:
+            print(self.report.text())
 
     @cached_property
     def execution(self) -> Execution:
@@ -126,5 +132,5 @@ def execution(settings: BackendSettings) -> Execution:
 
 @Workflow.event_handler(luigi.Event.DEPENDENCY_PRESENT)
 def _say_that_nothing_is_to_do(task: luigi.Task) -> None:
-    if isinstance(task, Workflow):
+    if isinstance(task, Workflow) and not task.quiet:
         print(f"Nothing to do: {task.get_task_family()} is finished and up to date.\n{task.report.places()}")

@@ -15,7 +15,7 @@ from tasks.pixel_classification.project import Project
 
 Interior = tuple[slice, slice, slice]
 
-SAMPLES_AT_ONCE = 1 << 16
+SAMPLES_AT_ONCE = 1 << 14
 
 WORKING_VOLUMES = {
     "GaussianSmoothing": 5,

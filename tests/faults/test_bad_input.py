@@ -162,8 +162,6 @@ RAW = {
     ),
     "no key": (edit(raw="raw.n5"), ["raw.n5", "the address names no dataset"]),
     "not HDF5": (both(write("raw.h5", b"not at all"), edit(raw="raw.h5:data")), ["raw.h5", "is not an HDF5 file"]),
-    "cut-off TIFF": (both(write("raw.tif", b"II*"), edit(raw="raw.tif")), ["raw.tif"]),
-    "unknown ending": (both(write("raw.nii", b"II*"), edit(raw="raw.nii")), ["unknown format '.nii'", ".n5"]),
     "truncated HDF5": (
         lambda project: (
             Path("raw.h5").write_bytes((ROOT / "data" / "raw.h5").read_bytes()[:99_000]),
@@ -175,6 +173,8 @@ RAW = {
         lambda project: (Path("empty.n5").mkdir(), project.change("raw", "empty.n5:raw")),
         ["there is no dataset 'raw' in empty.n5, nor any other"],
     ),
+    "unknown ending": (both(write("raw.czi", b"II*"), edit(raw="raw.czi")), ["unknown format '.czi'", ".n5"]),
+    "not TIFF": (both(write("raw.tif", b"II*"), edit(raw="raw.tif")), ["raw.tif", "is not a TIFF file"]),
     "no key in HDF5": (
         lambda project: (shutil.copy(ROOT / "data" / "raw.h5", "."), project.change("raw", "raw.h5:dada")),
         ["no dataset 'dada' in raw.h5", "did you mean raw.h5:data?"],

@@ -9,20 +9,25 @@ import numpy as np
 import pytest
 
 from blockwise.errors import UserError
-from pipeline.config import load_settings
+from pipeline.cleaning import find_ours
+from pipeline.config import Settings, load_settings
 from pipeline.steps import build_steps
 from tasks.pixel_classification.training import open_project, trained
 from tasks.prediction import PredictionStep
 from tests.unit.pixel_cases import copied, image_zyxc, predict
 
 
-def make_step(folder: Path) -> PredictionStep:
+def make_config(folder: Path) -> Settings:
     config = folder / "config.yaml"
     config.write_text(
         f"work_dir: {folder}/work\nraw: {folder}/input.h5:data\noutput: {folder}/result.n5\n"
         f"blocks: {{shape: [16, 32, 40]}}\nprediction: {{project: {folder}/project.ilp, seed: 3}}\n"
     )
-    return build_steps(load_settings(str(config))).prediction
+    return load_settings(str(config))
+
+
+def make_step(folder: Path) -> PredictionStep:
+    return build_steps(make_config(folder)).prediction
 
 
 def test_blocks_are_those_of_a_classifier_that_is_trained_once(tmp_path: Path) -> None:
@@ -61,3 +66,13 @@ def test_a_missing_training_image_is_found_before_any_work(tmp_path: Path) -> No
         info["filePath"] = b"lost.h5/data"
     with pytest.raises(UserError, match=r"training image 0 \('lost.h5/data', taken from the project's folder\)"):
         make_step(tmp_path)
+
+
+def test_cleaning_removes_the_trained_classifier_and_nothing_beside_it(tmp_path: Path) -> None:
+    copied("3d_u8_labels_only", tmp_path)
+    settings = make_config(tmp_path)
+    steps = build_steps(settings)
+    steps.prediction.prepare()
+    (kept,) = (tmp_path / "work" / "classifiers").iterdir()
+    (kept.parent / "mine.npz").touch()
+    assert find_ours(settings, steps) == [str(kept)]
