@@ -167,11 +167,11 @@ RAW = {
             Path("raw.h5").write_bytes((ROOT / "data" / "raw.h5").read_bytes()[:99_000]),
             project.change("raw", "raw.h5:data"),
         ),
-        ["raw.h5: is damaged or cut off", "truncated", "copy it again"],
+        ["raw.h5: cannot be opened, it is damaged", "truncated file", "copy it again"],
     ),
     "empty container": (
         lambda project: (Path("empty.n5").mkdir(), project.change("raw", "empty.n5:raw")),
-        ["there is no dataset 'raw' in empty.n5, nor any other"],
+        ["there is no dataset 'raw'", "empty.n5 holds no dataset at all"],
     ),
     "unknown ending": (both(write("raw.czi", b"II*"), edit(raw="raw.czi")), ["unknown format '.czi'", ".n5"]),
     "not TIFF": (both(write("raw.tif", b"II*"), edit(raw="raw.tif")), ["raw.tif", "is not a TIFF file"]),
