@@ -136,9 +136,8 @@ def test_killed_at_a_random_moment(project: Project, driver: Callable[..., subpr
 def test_killed_worker_is_replaced(project: Project, driver: Callable[..., subprocess.Popen[str]]) -> None:
     spoil_prediction(project)
     process = driver(workflow="PredictionWorkflow")
-    wait_for(lambda: markers(project), "the first block")
-    victim = workers(project)[0]
-    victim.kill()
+    wait_for(lambda: workers(project), "a worker")
+    workers(project)[0].kill()
     assert process.wait(DEADLINE_S) == 0, (project.folder / "driver.log").read_text()
     assert max(marker.attempt for marker in project.steps().prediction.markers.scan().values()) == 2
 
