@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import uuid
@@ -10,28 +11,42 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from blockwise.errors import DiskFullError, UserError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; on success it takes the place of ``path``.
 
     The folder is made when it does not exist. On an error the temporary file is removed and ``path`` stays as it was.
+
+    Raises:
+        DiskFullError: the file system, or the user's share of it, is full.
+        UserError: it may not be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Two processes may write the same file at once (a job that was given up and its replacement).
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise DiskFullError(f"{path}: cannot be written: {error.strerror}; free some space") from error
+        if isinstance(error, OSError) and error.errno in NOT_ALLOWED:
+            raise UserError(f"{path}: cannot be written: {error.strerror}") from error
         raise
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as JSON, atomically."""
+def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
+    """Write a value as JSON, atomically; without indent it takes a tenth of the time."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(value, indent=indent, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ class Markers:
 
     def write(self, marker: Marker) -> None:
         """Record a finished block; its data has been written before. A failure record of the block goes."""
-        write_json(self._path("done", marker.block), asdict(marker))
+        write_json(self._path("done", marker.block), asdict(marker), indent=None)
         self._path("failed", marker.block).unlink(missing_ok=True)
 
     def write_failure(self, failure: Failure) -> None:
@@ -84,7 +85,7 @@ class Markers:
 
     def read(self, block: int) -> Marker | None:
         """Read one marker; None where it is absent, cut off or of another fingerprint."""
-        return self._parse(self._path("done", block))
+        return self._parse(str(self._path("done", block)))
 
     def remove(self, block: int) -> None:
         """Forget that a block is done."""
@@ -114,14 +115,18 @@ class Markers:
 
     def scan(self) -> dict[int, Marker]:
         """Read all valid markers, by block."""
+        return {marker.block: marker for marker in self}
+
+    def __iter__(self) -> Iterator[Marker]:
+        """Read all valid markers one after the other, in no order that means anything."""
         found = (self._parse(path) for path in self._files("done"))
-        return {marker.block: marker for marker in found if marker is not None}
+        return (marker for marker in found if marker is not None)
 
     def failures(self) -> dict[int, Failure]:
         """Read all failure records, by block."""
         found = {}
         for path in self._files("failed"):
-            value = read_json(path)
+            value = read_json(Path(path))
             if value and value.get("fingerprint") == self.fingerprint:
                 found[int(value["block"])] = Failure(**value)
         return found
@@ -141,20 +146,23 @@ class Markers:
                 found.update({wanted[e.name]: e.inode() for e in entries if e.name in wanted})
         return found
 
-    def _files(self, kind: str) -> Iterator[Path]:
+    def _files(self, kind: str) -> Iterator[str]:
+        """Paths of all files of a kind, as text: there may be millions, and `Path` costs more than opening."""
         try:
             folders = sorted(entry.path for entry in os.scandir(self.folder / kind))
         except FileNotFoundError:
             return
         for folder in folders:
             with os.scandir(folder) as entries:
-                yield from (Path(entry.path) for entry in entries if entry.name[0] != ".")
+                yield from (entry.path for entry in entries if entry.name[0] != ".")
 
-    def _parse(self, path: Path) -> Marker | None:
+    def _parse(self, path: str) -> Marker | None:
         try:
-            value: dict[str, Any] = json.loads(path.read_bytes())
+            with open(path, "rb") as file:
+                value: dict[str, Any] = json.loads(file.read())
             if value["fingerprint"] != self.fingerprint:
                 return None
+            value["fingerprint"], value["host"] = self.fingerprint, sys.intern(value["host"])
             return Marker(**value)
         except (FileNotFoundError, ValueError, TypeError, KeyError):
             return None

@@ -90,7 +90,10 @@ class VolumeOutput:
     extra: Mapping[str, Any]
 
     def check_ours(self) -> None:
-        """Refuse a dataset or folder that does not carry one of our fingerprints."""
+        """Refuse a dataset or folder that does not carry one of our fingerprints, and a file for a container."""
+        container = Address.parse(self.address).path
+        if Path(container).is_file():
+            raise UserError(f"output {self.address}: {container} is a file, not a container; set another `output`")
         if volume_exists(self.address) and self.found() is None:
             raise UserError(
                 f"output {self.address}: something lies there that this pipeline has not written (no attribute "
@@ -114,13 +117,16 @@ class VolumeOutput:
             delete_volume(self.address)
         axes = [*("c" if self.channels else ""), *self.grid.axes]
         lead = (self.channels,) if self.channels else ()
-        create_volume(
-            Address.parse(self.address),
-            lead + self.grid.shape,
-            (1,) * len(lead) + self.chunks,
-            self.dtype,
-            {"axes": axes, **self.extra, **attributes},
-        )
+        try:
+            create_volume(
+                Address.parse(self.address),
+                lead + self.grid.shape,
+                (1,) * len(lead) + self.chunks,
+                self.dtype,
+                {"axes": axes, **self.extra, **attributes},
+            )
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"output {self.address}: cannot be created: {error}") from error
 
     def write(self, block: Block, data: NDArray[Any]) -> str:
         """Write whole chunks; ``data`` has the write box's shape, channels first.

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from blockwise.files import read_json, write_json
+import numpy as np
+
+from blockwise.files import read_json, replacing, write_json
 from blockwise.identity import differences
 from blockwise.markers import Marker
 from blockwise.outputs import new_attributes
-from blockwise.sources import checksums_digest
-from blockwise.stamps import UNWATCHED, Snapshot, differs
+from blockwise.stamps import UNWATCHED, Checksums, Snapshot, differs
 from blockwise.step import BlockStep
 
 IDENTITY = "identity.json"
@@ -98,11 +99,14 @@ def finish(step: BlockStep, inputs: Mapping[str, str], seconds: float) -> None:
     output = step.output().found()
     if len(markers) < len(step.grid) or output is None:
         raise RuntimeError(f"{step.name}: {len(markers)} of {len(step.grid)} markers at the end of the step")
+    checksums = Checksums.of(step.grid, markers.values())
+    with replacing(step.checksums_path) as temporary, temporary.open("wb") as file:
+        np.save(file, checksums.checksums)
     write_json(
         step.target_path,
         {
             "fingerprint": step.fingerprint,
-            "digest": checksums_digest({block: marker.checksum for block, marker in markers.items()}),
+            "digest": checksums.digest,
             "inputs": dict(inputs),
             "output": output["id"],
             "files": _files_digest(step),

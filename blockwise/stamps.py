@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
-from blockwise.grid import Block, Box
-from blockwise.identity import array_checksum
+import numpy as np
+from numpy.typing import NDArray
+
+from blockwise.grid import Block, Box, Grid
+from blockwise.identity import array_checksum, digest
+from blockwise.markers import Marker
 from blockwise.volume import Volume
 
 
@@ -58,3 +63,27 @@ class Unwatched:
     def stamp(self, block: Block, box: Box) -> str:
         """The same for every block."""
         return self.digest
+
+
+class Checksums:
+    """What the blocks of a step have written, from its markers."""
+
+    def __init__(self, grid: Grid, checksums: NDArray[np.bytes_]) -> None:
+        self.grid = grid
+        self.checksums = checksums
+        self.digest = array_checksum(checksums)
+
+    @classmethod
+    def of(cls, grid: Grid, markers: Iterable[Marker]) -> Checksums:
+        """Take them from markers."""
+        # By index of the block, so that what a box touches is one slice; empty where a block is not done.
+        checksums = np.zeros(grid.blocks_per_axis, "S32")
+        flat = checksums.reshape(-1)
+        for marker in markers:
+            flat[marker.block] = marker.checksum.encode()
+        return cls(grid, checksums)
+
+    def stamp(self, block: Block, box: Box) -> str:
+        """Digest over the checksums of the blocks that a box touches."""
+        touched = tuple(slice(r.start, r.stop) for r in self.grid.index_ranges(box))
+        return digest(self.checksums[touched].tobytes())

@@ -124,6 +124,11 @@ class BlockStep(BaseModel, ABC):
         """File that says that the step is finished."""
         return Path(self.work_dir) / f"{self.name}.json"
 
+    @property
+    def checksums_path(self) -> Path:
+        """File with the checksums of all blocks of a finished step, so that nobody has to read a million markers."""
+        return self.folder / "checksums.npy"
+
     @cached_property
     def markers(self) -> Markers:
         """The step's markers."""

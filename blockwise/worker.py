@@ -7,6 +7,7 @@ worker ends at once, even within a block: half a block's data without a marker h
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -153,7 +154,7 @@ class Worker:
 
     def _record(self, block: int, attempt: int, error: Exception, final: bool, upstream: str) -> None:
         text = "".join(traceback.format_exception(error))
-        print(f"block {block}, attempt {attempt}: {text}", file=sys.stderr, flush=True)
+        _log(f"block {block}, attempt {attempt}: {text}")
         failure = Failure(
             block=block,
             fingerprint=self.step.fingerprint,
@@ -168,8 +169,14 @@ class Worker:
         )
         try:
             self.step.markers.write_failure(failure)
-        except OSError as full:  # the disk that has failed the block may fail its record as well
-            print(f"block {block}: no failure record: {full}", file=sys.stderr, flush=True)
+        except (OSError, UserError) as full:  # the disk that has failed the block may fail its record as well
+            _log(f"block {block}: no failure record: {full}")
+
+
+def _log(text: str) -> None:
+    """Write to the worker's log; a disk without room for it must not end the worker."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def peak_memory() -> int:
@@ -204,7 +211,7 @@ def main() -> None:
     try:
         worker.prepare()
     except Exception:
-        traceback.print_exc()
+        _log(traceback.format_exc())
     answers.write(json.dumps({"ready": True}) + "\n")
     for line in lines:
         order = json.loads(line)

@@ -63,11 +63,14 @@ class Prediction(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
+Sigma = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class Threshold(Section):
     """Smoothing and threshold."""
 
     class_: int | str = Field(1, alias="class")
-    sigma: Annotated[float, Field(ge=0)] | tuple[Annotated[float, Field(ge=0)], ...] = 1.6
+    sigma: Sigma | tuple[Sigma, ...] = 1.6
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
 
 

@@ -3,38 +3,32 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import sys
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from filelock import FileLock, Timeout
 from rich.logging import RichHandler
 
 from blockwise.errors import UserError
-from blockwise.files import read_json, write_json
+from pipeline.lock import WorkDirLock
 from tasks.progress import TERMINAL
 
-LOCK = ".lock"
-OWNER = ".lock-owner.json"
 PACKAGES = ("blockwise", "tasks", "pipeline")
 """Packages whose loggers write the run's log."""
 
-_locks: dict[str, FileLock] = {}
+_locks: dict[str, WorkDirLock] = {}
 """Locks held by this process until it ends; the system releases them even when it is killed."""
 
 
-class WorkDirBusyError(UserError):
-    """Another run uses the work folder."""
-
-
-def begin_session(work_dir: str) -> None:
+def begin_session(work_dir: str, quiet: bool = False) -> None:
     """Lock the work folder for the rest of this process, and log to it.
 
     A lock whose process has died, however it died, is free again.
+
+    Args:
+        work_dir: the folder.
+        quiet: tell the terminal of warnings and errors only; the log has everything.
 
     Raises:
         WorkDirBusyError: another run holds the lock.
@@ -44,18 +38,13 @@ def begin_session(work_dir: str) -> None:
     key = str(folder.resolve())
     if key in _locks:
         return
-    lock = FileLock(folder / LOCK, timeout=0)
+    lock = WorkDirLock(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except Timeout:
-        raise WorkDirBusyError(_busy_message(folder)) from None
     except OSError as error:
         raise UserError(f"work_dir {work_dir}: cannot be written: {error}") from error
     _locks[key] = lock
-    owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
-    write_json(folder / OWNER, owner)
-    _log_to(folder / "logs" / "run.log")
+    _log_to(folder / "logs" / "run.log", quiet)
     sys.excepthook = _quiet_interrupt
 
 
@@ -76,17 +65,9 @@ def hide_tracebacks_of_user_errors() -> None:
     logging.getLogger("luigi-interface").addFilter(_without_user_traceback)
 
 
-def _busy_message(folder: Path) -> str:
-    owner = read_json(folder / OWNER) or {}
-    who = "process {pid} on {host}, since {since}".format(**owner) if owner else "owner unknown"
-    return (
-        f"work_dir {folder}: another run is using it ({who}); wait for it, stop it, or set another `work_dir` "
-        "and `output`"
-    )
-
-
 def _without_user_traceback(record: logging.LogRecord) -> bool:
-    error = record.exc_info[1] if record.exc_info else None
+    # Where requires() fails, Luigi puts the traceback into the text while it handles the error.
+    error = record.exc_info[1] if record.exc_info else sys.exc_info()[1]
     if isinstance(error, UserError):
         record.msg, record.args = str(error), ()
         record.exc_info = None
@@ -94,19 +75,27 @@ def _without_user_traceback(record: logging.LogRecord) -> bool:
     return True
 
 
-def _log_to(path: Path) -> None:
+def _log_to(path: Path, quiet: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    to_file = logging.FileHandler(path)
+    to_file = _RunLog(path)
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     to_terminal: logging.Handler = logging.StreamHandler()
     if TERMINAL.is_terminal:
         to_terminal = RichHandler(
             console=TERMINAL, show_path=False, show_time=False, show_level=False, highlighter=None
         )
+    to_terminal.setLevel(logging.WARNING if quiet else logging.INFO)
     for name in PACKAGES:
         package = logging.getLogger(name)
         package.setLevel(logging.INFO)
         package.handlers = [to_file, to_terminal]
+
+
+class _RunLog(logging.FileHandler):
+    """The run's log; where it cannot be written (a full disk), the run goes on, and the terminal has it all."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name that logging calls)
+        """Say nothing: the step that meets the same disk says it."""
 
 
 def _quiet_interrupt(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> Any:

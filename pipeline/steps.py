@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -85,7 +86,23 @@ def build_steps(settings: Settings) -> Steps:
     )
     steps = Steps(prediction, threshold, faces, merge, components)
     check_memory(steps, settings)
+    _check_not_in_place(steps)
     return steps
+
+
+def _check_not_in_place(steps: Steps) -> None:
+    """Refuse to write over what is read; the raw volume may be the result of another run."""
+    raw = _dataset_path(steps.prediction.raw.address)
+    for step in (steps.prediction, steps.threshold, steps.connected_components):
+        if _dataset_path(step.address) == raw:
+            raise UserError(
+                f"output {step.address}: this is the raw volume itself, which would be lost; set another `output`"
+            )
+
+
+def _dataset_path(text: str) -> Path:
+    address = Address.parse(text)
+    return Path(address.path).resolve() / address.key
 
 
 def describe_raw(raw: Raw) -> VolumeInfo:
@@ -165,7 +182,10 @@ def _prediction_step(
     _check_axes(settings, info, project, grid)
     engine = make_engine(prediction.engine, project, structure_tensor=prediction.structure_tensor)
     sizes = dict(zip(grid.axes, grid.shape, strict=True))
-    engine.check_shape((sizes.get("z", 1), sizes["y"], sizes["x"]))
+    try:
+        engine.check_shape((sizes.get("z", 1), sizes["y"], sizes["x"]))
+    except UserError as error:
+        raise UserError(f"raw {info.address}: {error}") from None
     blocks = dict(zip(grid.axes, grid.block_shape, strict=True))
     block = (blocks.get("z", 1), blocks["y"], blocks["x"])
     halo = engine.halo if "z" in grid.axes else (0, *engine.halo[1:])

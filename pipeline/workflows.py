@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import luigi
 from luigi.interface import PidLockAlreadyTakenExit
@@ -12,8 +12,9 @@ from luigi.interface import PidLockAlreadyTakenExit
 from blockwise.backends import Backend, LocalBackend
 from blockwise.backends.slurm import SlurmBackend
 from pipeline.config import BackendSettings, Settings, load_settings
+from pipeline.lock import WorkDirBusyError
 from pipeline.report import RunReport
-from pipeline.session import WorkDirBusyError, begin_session
+from pipeline.session import begin_session
 from pipeline.steps import Steps, build_steps
 from tasks.base import BlockTask, Execution
 from tasks.component_faces import ComponentFacesTask
@@ -28,15 +29,24 @@ class Workflow(luigi.Task):
 
     Attributes:
         config: path of the configuration file.
+        quiet: say nothing unless something is wrong, for cron.
     """
 
     config: str = luigi.Parameter(description="path of the configuration file")
+    quiet: bool = luigi.BoolParameter(
+        default=False, significant=False, description="say nothing unless something is wrong, for cron"
+    )
+
+    last_step: ClassVar[str]
+    """Name of the step that ends the workflow."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Read here and once, so that a wrong setting is refused before Luigi schedules anything.
         self.settings: Settings = load_settings(self.config)
         self.steps: Steps = build_steps(self.settings)
+        for step in self.steps.up_to(self.last_step):
+            step.output().check_ours()
 
     def last_task(self) -> BlockTask:
         """The task whose step ends the workflow."""
@@ -45,12 +55,12 @@ class Workflow(luigi.Task):
     @cached_property
     def report(self) -> RunReport:
         """The report at the end."""
-        return RunReport(self.get_task_family(), self.settings, self.steps.up_to(self.last_task().step.name))
+        return RunReport(self.get_task_family(), self.settings, self.steps.up_to(self.last_step))
 
     def requires(self) -> BlockTask:
         """The last step's task; whoever asks is about to run, so the work folder is locked first."""
         try:
-            begin_session(self.settings.work_dir)
+            begin_session(self.settings.work_dir, self.quiet)
         except WorkDirBusyError as error:
             print(error, file=sys.stderr)
             raise PidLockAlreadyTakenExit from error
@@ -63,7 +73,8 @@ class Workflow(luigi.Task):
     def run(self) -> None:
         """Write and print the report."""
         self.report.write()
-        print(self.report.text())
+        if not self.quiet:
+            print(self.report.text())
 
     @cached_property
     def execution(self) -> Execution:
@@ -88,6 +99,8 @@ class Workflow(luigi.Task):
 class PredictionWorkflow(Workflow):
     """Raw volume and project -> probabilities."""
 
+    last_step = "prediction"
+
     def last_task(self) -> BlockTask:
         """Prediction."""
         return self._prediction
@@ -96,6 +109,8 @@ class PredictionWorkflow(Workflow):
 class ThresholdWorkflow(Workflow):
     """Raw volume and project -> mask."""
 
+    last_step = "threshold"
+
     def last_task(self) -> BlockTask:
         """Threshold."""
         return self._threshold
@@ -103,6 +118,8 @@ class ThresholdWorkflow(Workflow):
 
 class ConnectedComponentsWorkflow(Workflow):
     """Raw volume and project -> labelled objects."""
+
+    last_step = "connected_components"
 
     def last_task(self) -> BlockTask:
         """Connected components."""
@@ -122,5 +139,5 @@ def execution(settings: BackendSettings) -> Execution:
 
 @Workflow.event_handler(luigi.Event.DEPENDENCY_PRESENT)
 def _say_that_nothing_is_to_do(task: luigi.Task) -> None:
-    if isinstance(task, Workflow):
+    if isinstance(task, Workflow) and not task.quiet:
         print(f"Nothing to do: {task.get_task_family()} is finished and up to date.\n{task.report.places()}")

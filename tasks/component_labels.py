@@ -53,10 +53,19 @@ def first_voxels(labels: NDArray[Any]) -> NDArray[np.int64]:
     Returns:
         int64 (components,), ascending. Shorter than the largest label where the labels do not appear in order.
     """
-    flat = labels.ravel()
-    highest = np.maximum.accumulate(flat)
-    before = np.concatenate(([0], highest[:-1]))
-    return np.flatnonzero(highest == before + 1).astype(np.int64) if flat.size else np.empty(0, np.int64)
+    found = np.empty(int(labels.max(initial=0)), np.int64)
+    return found[: _first_voxels(labels.ravel(), found)]
+
+
+@compiled
+def _first_voxels(labels: Any, found: Any) -> int:
+    """Note where each label appears that is one more than all before; how many there are."""
+    count = 0
+    for i in range(labels.size):
+        if labels[i] == count + 1:
+            found[count] = i
+            count += 1
+    return count
 
 
 def measure_components(

@@ -24,6 +24,9 @@ from tasks.pixel_classification.features import StructureTensor
 from tasks.pixel_classification.project import Project
 from tasks.pixel_classification.training import open_project, trained_once
 
+CLASSIFIERS = "classifiers"
+"""Folder, in the work folder, of classifiers that were trained from labels."""
+
 
 def quantize(probabilities: NDArray[np.float32], dtype: str) -> NDArray[Any]:
     """Probabilities as they are stored: float32 as they are, or uint8 as 255 p, rounded half to even."""
@@ -143,7 +146,7 @@ class PredictionStep(BlockStep):
                 f"project {self.project} or its training images were changed while the run was going on; start the "
                 "run again"
             )
-        return trained_once(project, self.seed, self.structure_tensor, Path(self.work_dir) / "classifiers")
+        return trained_once(project, self.seed, self.structure_tensor, Path(self.work_dir) / CLASSIFIERS)
 
     def compute(self, block: Block, prepared: Any) -> NDArray[Any]:
         """Compute the probabilities of one block."""

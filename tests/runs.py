@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ import numpy as np
 import pytest
 import yaml
 import z5py
+from luigi.retcodes import run_with_retcodes
+from luigi.setup_logging import InterfaceLogging
 from numpy.typing import NDArray
 
 from blockwise.backends import Outcome, Referee
@@ -200,6 +203,29 @@ class Project:
         )
 
 
+def run_luigi(project: Project, *arguments: str) -> tuple[int, str]:
+    """Luigi's command line in a fork of this process, which spares the imports: exit code and output."""
+    path = project.folder / "output-of-luigi"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # from 3.12 on: the process may have threads
+        child = os.fork()
+    if not child:
+        try:
+            sys.stdout = sys.stderr = path.open("w", buffering=1)
+            logging.getLogger("luigi-interface").handlers.clear()
+            InterfaceLogging._configured = False  # a run of this process has set it up, with its own stderr
+            luigi.configuration.get_config().read(str(ROOT / "luigi.cfg"))
+            run_with_retcodes(project.command(*arguments)[3:])
+        except SystemExit as end:
+            os._exit(int(end.code or 0))
+        finally:
+            os._exit(99)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    text = path.read_text()
+    path.unlink()
+    return code, text
+
+
 def environment() -> dict[str, str]:
     """This process's environment, the packages and Luigi's settings found wherever the command runs."""
     return {
@@ -260,8 +286,11 @@ def project(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
-def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
-    """A project in which nothing has run; the current folder is its folder."""
+def unused(finished: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    """A project in which nothing has run."""
+    for name in ("raw.n5", "membranes.ilp", "config.yaml"):
+        source = finished.folder / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    yield make_project(tmp_path)
+    yield Project(tmp_path)
     end_sessions()

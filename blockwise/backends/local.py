@@ -13,9 +13,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 from blockwise.backends.base import THREAD_VARIABLES, Outcome, Referee, check_parent, python_path
+from blockwise.errors import UserError
 from blockwise.grid import box_size
 from blockwise.plan import Item
 from blockwise.step import BlockStep
@@ -23,6 +25,8 @@ from blockwise.worker import Result
 
 START_LIMIT_S = 300.0
 """A worker that is not ready after this time (imports, loading a project, compiling) is given up."""
+
+END_LIMIT_S = 5.0
 
 POLL_S = 0.25
 
@@ -80,12 +84,11 @@ class _Process:
 
     def __init__(self, step: BlockStep, number: int) -> None:
         self.log = step.logs / f"worker-{number}.log"
-        self.log.parent.mkdir(parents=True, exist_ok=True)
         self.number = number
         self.order: _Order | None = None
         self.ready = False
         self.since = time.monotonic()
-        with self.log.open("ab") as log:
+        with _open_log(self.log) as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "blockwise.worker"],
                 stdin=subprocess.PIPE,
@@ -188,8 +191,10 @@ class _Pool:
 
     def _lost(self, process: _Process, why: str = "") -> list[tuple[_Order, Result]]:
         if not why:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.process.wait(1.0)  # its answers have ended; let it end by itself, to learn how
+            try:
+                process.process.wait(END_LIMIT_S)  # its answers have ended; let it end by itself, to learn how
+            except subprocess.TimeoutExpired:
+                why = f"gave no more answers, and did not end within {END_LIMIT_S:.0f} s"
         self._remove(process)
         why = why or _describe_end(process.process.returncode)
         if process.order is None:
@@ -210,6 +215,14 @@ def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
     if process.stdin is None or process.stdout is None:
         raise RuntimeError("a worker process was started without pipes")
     return process.stdin, process.stdout
+
+
+def _open_log(path: Path) -> IO[bytes]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("ab")
+    except OSError as error:
+        raise UserError(f"{path}: the log of a worker cannot be written: {error.strerror}") from error
 
 
 def _describe_end(code: int) -> str:

@@ -1,16 +1,21 @@
 """Datasets in containers, whatever the format: one way to name, open, read and write them."""
 
 from blockwise.volume.address import Address
+from blockwise.volume.axes import Spacing
 from blockwise.volume.base import ABSENT, DamagedDataError, Volume
-from blockwise.volume.formats import create_volume, delete_volume, open_volume, volume_exists
+from blockwise.volume.formats import check_writable, create_volume, delete_volume, open_volume, volume_exists
+from blockwise.volume.ingest import ingest
 
 __all__ = [
     "ABSENT",
     "Address",
     "DamagedDataError",
+    "Spacing",
     "Volume",
+    "check_writable",
     "create_volume",
     "delete_volume",
+    "ingest",
     "open_volume",
     "volume_exists",
 ]

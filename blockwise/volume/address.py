@@ -1,11 +1,32 @@
-"""One value names a dataset: ``path.n5:key``."""
+"""One value names a dataset: ``path.n5:key``, ``stack/*.png``, ``s3://bucket/image.zarr:key?anonymous=true``."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from blockwise.errors import UserError
+
+N5_SUFFIXES = (".n5",)
+ZARR_SUFFIXES = (".zarr", ".zr", ".ome.zarr")
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".ilp")
+TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
+IMAGE_SUFFIXES = (".png",)
+
+S3 = "s3"
+GCS = "gs"
+HTTP = ("http", "https")
+OPTIONS = {
+    S3: ("anonymous", "endpoint", "profile", "region", "timeout_s"),
+    GCS: ("timeout_s",),
+    "http": ("timeout_s",),
+    "https": ("timeout_s",),
+}
+"""What may follow the ``?`` of a remote address, by scheme. Nothing here is a secret."""
+_NO_IDENTITY = ("anonymous", "profile", "timeout_s")
+_URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL | re.IGNORECASE)
+_PRINTF = re.compile(r"%0?\d*d")
 
 
 @dataclass(frozen=True)
@@ -13,31 +34,111 @@ class Address:
     """A container and the dataset in it.
 
     Attributes:
-        path: the container, as the user wrote it.
+        path: the container, as the user wrote it, without options.
         key: path of the dataset inside the container, without a leading slash; empty where the file is the dataset.
+        options: names and values from behind the ``?`` of a remote address, sorted: how its store is reached.
     """
 
     path: str
     key: str
+    options: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.is_remote:
+            return
+        path, _, query = self.path.partition("?")
+        object.__setattr__(self, "path", path)
+        object.__setattr__(self, "options", tuple(sorted({**dict(self.options), **_options(path, query)}.items())))
+        if "@" in path.split("://")[1].partition("/")[0]:
+            raise UserError(
+                f"{self.scheme}:// address with a user name or password before the host: leave it out, so that it "
+                "does not end in logs; keys come from the environment or from a profile (see docs/volumes.md)"
+            )
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Split ``path.n5:group/name`` at its last colon; the colon of ``scheme://`` does not count.
+        """Split ``path.n5:group/name`` at its last colon; colons of ``scheme://host:port`` do not count.
 
         >>> Address.parse("data/a.n5:volumes/raw")
-        Address(path='data/a.n5', key='volumes/raw')
+        Address(path='data/a.n5', key='volumes/raw', options=())
+        >>> Address.parse("s3://bucket/a.n5:raw?endpoint=http://lab:9000").endpoint
+        'http://lab:9000'
         """
-        head, colon, key = text.rpartition(":")
-        if not colon or key.startswith("//"):
-            return cls(text, "")
-        if not head:
-            raise UserError(f"{text!r} names no container; write it as path.n5:key")
-        return cls(head, key.strip("/"))
+        url = _URL.fullmatch(text)
+        if url is None:
+            head, colon, key = text.rpartition(":")
+            if colon and not head:
+                raise UserError(f"{text!r} names no container; write it as path.n5:key")
+            return cls(head, key.strip("/")) if colon else cls(text, "")
+        scheme, rest = url.groups()
+        rest, _, query = rest.partition("?")
+        host, slash, inner = rest.partition("/")
+        inner, _, key = inner.partition(":")
+        if not host or not inner:
+            raise UserError(
+                f"{scheme}://{host} names no container; write it as {scheme}://{host or 'bucket'}/path.n5:key"
+            )
+        path = f"{scheme.lower()}://{host}{slash}{inner.rstrip('/')}"
+        return cls(f"{path}?{query}" if query else path, key.strip("/"))
 
     def __str__(self) -> str:
+        """The text that ``parse`` turns into the same address."""
+        query = "&".join(f"{name}={value}" for name, value in self.options)
+        return self._without_options + (f"?{query}" if query else "")
+
+    @property
+    def identity(self) -> str:
+        """What is addressed, without how to log in or how long to wait: the part that belongs into a fingerprint."""
+        query = "&".join(f"{name}={value}" for name, value in self.options if name not in _NO_IDENTITY)
+        return self._without_options + (f"?{query}" if query else "")
+
+    @property
+    def _without_options(self) -> str:
         return f"{self.path}:{self.key}" if self.key else self.path
 
     @property
     def suffix(self) -> str:
-        """The container's file ending, lower case, with the dot."""
-        return Path(self.path).suffix.lower()
+        """The container's file ending, lower case, with the dot; ``.ome.zarr`` counts as one."""
+        name = self.path.rsplit("/", 1)[-1].lower()
+        return ".ome.zarr" if name.endswith(".ome.zarr") else Path(name).suffix
+
+    @property
+    def scheme(self) -> str:
+        """``s3``, ``gs``, ``http`` or ``https``; empty for a path on this machine."""
+        url = _URL.fullmatch(self.path)
+        return url[1].lower() if url else ""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it lies in an object store or on a web server."""
+        return bool(self.scheme)
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether it names many files: a glob (``stack/*.png``) or printf pattern (``stack/%04d.png``)."""
+        if self.is_remote or Path(self.path).exists():
+            return False
+        return any(sign in self.path for sign in "*?[") or bool(_PRINTF.search(self.path))
+
+    @property
+    def endpoint(self) -> str | None:
+        """Own server of an ``s3://`` address."""
+        return dict(self.options).get("endpoint")
+
+    def within(self, key: str) -> Address:
+        """Another dataset of the same container."""
+        return Address(self.path, key, self.options)
+
+
+def _options(path: str, query: str) -> dict[str, str]:
+    scheme = path.partition("://")[0]
+    if scheme not in OPTIONS:
+        raise UserError(f"{path}: stores of {scheme}:// are not known; known are {', '.join(sorted(OPTIONS))}")
+    found: dict[str, str] = {}
+    for part in filter(None, query.split("&")):
+        name, _, value = part.partition("=")
+        if name not in OPTIONS[scheme]:  # the value may be a secret: it is not repeated
+            known = ", ".join(OPTIONS[scheme])
+            raise UserError(f"{path}: option {name!r} behind the ? is not known for {scheme}://; known are {known}")
+        found[name] = value
+    return found

@@ -1,10 +1,36 @@
-"""Axis names in a dataset's own metadata."""
+"""Axis names and voxel sizes in a dataset's own metadata."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+AXES = "tczyx"
+
+
+@dataclass(frozen=True)
+class Spacing:
+    """How far voxels lie apart.
+
+    Attributes:
+        steps: distance per axis, in the order of the volume's axes; 1 where it says nothing (channels).
+        units: of these distances, such as ``micrometer``; empty where unknown.
+    """
+
+    steps: tuple[float, ...]
+    units: tuple[str, ...]
+
+    def as_attributes(self) -> dict[str, Any]:
+        """Attributes ``resolution`` and ``units`` for ``create_volume``: outputs carry the input's spacing."""
+        return {"resolution": list(self.steps), "units": list(self.units)}
+
+    def along(self, axes: str, chosen: str) -> Spacing:
+        """The spacing of some of ``axes``, in the order of ``chosen``; axes that are not there have step 1."""
+        at = {name: (step, unit) for name, step, unit in zip(axes, self.steps, self.units, strict=True)}
+        pairs = [at.get(name, (1.0, "")) for name in chosen]
+        return Spacing(tuple(step for step, _ in pairs), tuple(unit for _, unit in pairs))
 
 
 def axes_from_attributes(attributes: Mapping[str, Any], ndim: int) -> str | None:
@@ -15,15 +41,75 @@ def axes_from_attributes(attributes: Mapping[str, Any], ndim: int) -> str | None
     """
     for names in (_plain(attributes.get("axes")), _axistags(attributes.get("axistags")),
                   _plain(attributes.get("DIMENSION_LABELS"))):  # fmt: skip
-        if len(names) == ndim and len(set(names)) == ndim and set(names) <= set("tczyx"):
-            return "".join(names)
+        axes = known_axes(names, ndim)
+        if axes is not None:
+            return axes
     return None
+
+
+def known_axes(names: Sequence[str], ndim: int) -> str | None:
+    """The names as one word, or None unless they are ``ndim`` different letters of ``tczyx``."""
+    if len(names) == ndim and len(set(names)) == ndim and set(names) <= set(AXES):
+        return "".join(names)
+    return None
+
+
+def spacing_from_attributes(attributes: Mapping[str, Any], axes: str | None) -> Spacing | None:
+    """Voxel spacing from attributes ``resolution`` and ``units``, ilastik's ``axistags``, or ``element_size_um``.
+
+    ``resolution`` and ``units`` are in the order of the axes; ``element_size_um`` holds zyx or yx in micrometres.
+    None where nothing is said or its length fits nothing.
+    """
+    if axes is None:
+        return None
+    steps = _numbers(attributes.get("resolution"))
+    if len(steps) == len(axes):
+        units = _plain(attributes.get("units"))
+        return Spacing(tuple(steps), tuple(units) if len(units) == len(axes) else ("",) * len(axes))
+    if (tagged := _tagged_spacing(attributes, axes)) is not None:
+        return tagged
+    steps = _numbers(attributes.get("element_size_um"))
+    spatial = "".join(axis for axis in "zyx" if axis in axes)
+    if steps and len(steps) == len(spatial):
+        return Spacing(tuple(steps), ("micrometer",) * len(steps)).along(spatial, axes)
+    return None
+
+
+def axistags(axes: str, spacing: Spacing | None = None) -> str:
+    """The attribute by which ilastik (vigra) knows the axes of an HDF5 or N5 dataset, as JSON."""
+    kinds = {"c": 1, "x": 2, "y": 2, "z": 2, "t": 8}  # vigra's flags: Channels, Space, Time
+    steps = spacing.steps if spacing else (0,) * len(axes)
+    tags = [
+        {"key": axis, "typeFlags": kinds[axis], "resolution": 0 if axis == "c" else step, "description": ""}
+        for axis, step in zip(axes, steps, strict=True)
+    ]
+    return json.dumps({"axes": tags})
+
+
+def _tagged_spacing(attributes: Mapping[str, Any], axes: str) -> Spacing | None:
+    """Ilastik keeps steps in ``axistags`` and units in ``axis_units``; a step of 0 says nothing."""
+    try:
+        tags = json.loads(_text(attributes["axistags"]))["axes"]
+        steps = {tag["key"]: float(tag.get("resolution", 0)) for tag in tags}
+        units = json.loads(_text(attributes.get("axis_units", "{}")))
+    except (KeyError, ValueError, TypeError):
+        return None
+    if not any(steps.get(axis) for axis in axes if axis in "zyx"):
+        return None
+    return Spacing(tuple(steps.get(a) or 1.0 for a in axes), tuple(str(units.get(a) or "") for a in axes))
 
 
 def _plain(value: Any) -> list[str]:
     if value is None:
         return []
     return [_text(name) for name in value]
+
+
+def _numbers(value: Any) -> list[float]:
+    try:
+        return [] if value is None else [float(number) for number in value]
+    except (TypeError, ValueError):
+        return []
 
 
 def _axistags(value: Any) -> list[str]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from blockwise.errors import UserError
 from blockwise.grid import Box, Index, box_shape
 from blockwise.volume.address import Address
+from blockwise.volume.axes import Spacing
 
 ABSENT = -1
 """Size of a file that does not exist (N5 and Zarr leave out chunks of zeros)."""
@@ -33,11 +33,9 @@ class DamagedDataError(Exception):
         self.address = address
         self.box = box
 
-
-@dataclass(frozen=True)
-class _DamagedPiece:
-    file: str
-    box: Box
+    def __reduce__(self) -> tuple[type[DamagedDataError], tuple[str, str, Box]]:
+        """So that it travels between processes with its box."""
+        return type(self), (str(self), self.address, self.box)
 
 
 class Volume(ABC):
@@ -47,8 +45,10 @@ class Volume(ABC):
         address: where it lies.
         shape: in voxels, axis order as stored.
         dtype: of one voxel.
-        chunks: unit of storage, in voxels; the shape itself for formats without chunks.
+        chunks: the smallest unit that can be written by itself, in voxels: a chunk, or a whole shard; the shape
+            itself for formats without chunks.
         axes: names of the axes from the dataset's own metadata, or None where it says nothing.
+        spacing: distance between voxels from the dataset's own metadata, or None where it says nothing.
     """
 
     address: Address
@@ -56,12 +56,14 @@ class Volume(ABC):
     dtype: np.dtype[Any]
     chunks: tuple[int, ...]
     axes: str | None
+    spacing: Spacing | None = None
 
     def read(self, box: Box) -> NDArray[Any]:
         """Read a box, in voxels; the result has the box's shape and the volume's dtype.
 
         Raises:
             DamagedDataError: a chunk cannot be decoded.
+            UserError: the store denied the request or did not answer.
         """
         try:
             return self._read(box)
@@ -69,8 +71,9 @@ class Volume(ABC):
             damaged = self._first_damaged(box)
             if damaged is None:  # gone at the second look: somebody was writing, or the file system hiccuped
                 return self._read(box)
-            message = f"{self.address}: cannot read {damaged.file}: {error}"
-            raise DamagedDataError(message, str(self.address), damaged.box) from error
+            index = tuple(s.start // f for s, f in zip(damaged, self.file_shape, strict=True))
+            message = f"{self.address}: cannot read {self.file_of(index)}: {error}"
+            raise DamagedDataError(message, str(self.address), damaged) from error
 
     @abstractmethod
     def _read(self, box: Box) -> NDArray[Any]:
@@ -78,12 +81,45 @@ class Volume(ABC):
 
     def write(self, box: Box, data: NDArray[Any]) -> None:
         """Write whole chunks (cut at the volume's end); ``data`` has the box's shape and the volume's dtype."""
-        raise UserError(f"{self.address}: this format is read only; use an output of .n5")
+        raise UserError(f"{self.address}: this format is read only; use an output of .n5 or .zarr")
+
+    def verify(self) -> None:
+        """Look for defects that are too dear to look for on every opening; to be called once, before any work.
+
+        Raises:
+            UserError: a slice of a stack is missing or differs in size; all of them are named.
+        """
+        return
 
     @property
     @abstractmethod
     def attributes(self) -> Mapping[str, Any]:
         """The dataset's attributes."""
+
+    @property
+    def decode_shape(self) -> tuple[int, ...]:
+        """Voxels that must be decoded together to read one of them; 1 per axis where single voxels can be fetched."""
+        return self.chunks
+
+    def read_amplification(self, block_shape: tuple[int, ...]) -> float:
+        """Voxels decoded per voxel read, for blocks of this shape on multiples of it.
+
+        Near 1 where chunks are not larger than blocks. Where whole slices are decoded for every block it is the
+        number of blocks in a slice: reading the volume then costs that many times its size, and ``ingest`` pays.
+        """
+        ratio = 1.0
+        for n, unit, block in zip(self.shape, self.decode_shape, block_shape, strict=True):
+            ratio *= max(1.0, min(unit, n) / min(block, n))
+        return ratio
+
+    @property
+    def slicewise(self) -> bool:
+        """Whether every block costs the decoding of whole yx planes, because nothing smaller can be decoded."""
+        if len(self.shape) < 2:
+            return False
+        axes = self.axes or ""
+        plane = [axes.index(a) for a in "yx"] if {"y", "x"} <= set(axes) else [-2, -1]
+        return all(self.shape[axis] > 1 and self.decode_shape[axis] >= self.shape[axis] for axis in plane)
 
     @property
     def file_shape(self) -> tuple[int, ...]:
@@ -92,38 +128,51 @@ class Volume(ABC):
 
     @abstractmethod
     def file_of(self, index: Index) -> str:
-        """Path of the file that holds the ``file_shape``-sized piece at an index."""
+        """Path or URL of the file that holds the ``file_shape``-sized piece at an index."""
+
+    @property
+    def has_file_states(self) -> bool:
+        """Whether ``file_states`` can tell a rewritten file; not so for stores without entity tags."""
+        return True
 
     def file_states(self, box: Box | None = None) -> NDArray[np.int64]:
         """Size in bytes and modification time in nanoseconds of each file below a box (default: all).
 
         Returns:
-            int64 (files along axis 0, ..., 2); size ``ABSENT`` and time 0 where there is no file.
+            int64 (files along axis 0, ..., 2); size ``ABSENT`` and time 0 where there is no file. Object stores
+            give 0 and 63 bits of the object's entity tag or generation instead; where ``has_file_states`` is False,
+            all is 0, so that comparing states finds no change.
         """
         box = box or tuple(slice(0, n) for n in self.shape)
         ranges = [range(s.start // f, -(-s.stop // f)) for s, f in zip(box, self.file_shape, strict=True)]
         states = np.empty((*map(len, ranges), 2), np.int64)
-        flat = states.reshape(-1, 2)
-        for i, index in enumerate(itertools.product(*ranges)):
-            try:
-                status = os.stat(self.file_of(index))
-                flat[i] = status.st_size, status.st_mtime_ns
-            except FileNotFoundError:
-                flat[i] = ABSENT, 0
+        self._fill_states(itertools.product(*ranges), states.reshape(-1, 2))
         return states
 
-    def _first_damaged(self, box: Box) -> _DamagedPiece | None:
-        ranges = [range(s.start // f, -(-s.stop // f)) for s, f in zip(box, self.file_shape, strict=True)]
-        for index in itertools.product(*ranges):
+    def _fill_states(self, indices: Iterator[Index], states: NDArray[np.int64]) -> None:
+        for i, index in enumerate(indices):
+            try:
+                status = os.stat(self.file_of(index))
+                states[i] = status.st_size, status.st_mtime_ns
+            except FileNotFoundError:
+                states[i] = ABSENT, 0
+
+    def _first_damaged(self, box: Box) -> Box | None:
+        for index in self.chunk_indices(box):
             piece = tuple(
-                slice(max(s.start, i * f), min(s.stop, (i + 1) * f))
-                for s, i, f in zip(box, index, self.file_shape, strict=True)
+                slice(max(s.start, i * c), min(s.stop, (i + 1) * c))
+                for s, i, c in zip(box, index, self.chunks, strict=True)
             )
             try:
                 self._read(piece)
             except (OSError, RuntimeError):
-                return _DamagedPiece(self.file_of(index), piece)
+                return piece
         return None
+
+    def chunk_indices(self, box: Box) -> Iterator[Index]:
+        """Indices of the chunks that a box touches, in raster order."""
+        ranges = [range(s.start // c, -(-s.stop // c)) for s, c in zip(box, self.chunks, strict=True)]
+        return itertools.product(*ranges)
 
     def check_aligned(self, box: Box, data: NDArray[Any]) -> None:
         """Refuse writes that would share a chunk with another block: they lose data when blocks run at once."""

@@ -3,57 +3,90 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
-import z5py
-
 from blockwise.errors import UserError
-from blockwise.volume.address import Address
+from blockwise.volume.address import (
+    HDF5_SUFFIXES,
+    HTTP,
+    IMAGE_SUFFIXES,
+    N5_SUFFIXES,
+    TIFF_SUFFIXES,
+    ZARR_SUFFIXES,
+    Address,
+)
 from blockwise.volume.base import Volume
-from blockwise.volume.hdf5 import Hdf5Volume
-from blockwise.volume.z5 import Z5Volume, create_z5, delete_z5
+from blockwise.volume.hdf5 import Hdf5Volume, hdf5_keys, is_hdf5_array
+from blockwise.volume.metadata import DTYPES, UNFINISHED, Kind, NewArray, encode
+from blockwise.volume.stack import StackVolume
+from blockwise.volume.store import Store, open_store
+from blockwise.volume.z5 import Z5Volume, z5py_reads
 
-N5_SUFFIXES = (".n5",)
-ZARR_SUFFIXES = (".zarr", ".zr")
-HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".ilp")
+CONTAINER_SUFFIXES = N5_SUFFIXES + ZARR_SUFFIXES
+KNOWN_SUFFIXES = CONTAINER_SUFFIXES + HDF5_SUFFIXES + TIFF_SUFFIXES + IMAGE_SUFFIXES
 
 
 def open_volume(address: Address | str, mode: str = "r") -> Volume:
     """Open a dataset for reading (``r``) or for writing chunks into it (``a``).
 
     Raises:
-        UserError: the container or the dataset does not exist, or the format is not known.
+        UserError: the container or the dataset does not exist, the format is not known, or the store refuses.
     """
-    if isinstance(address, str):
-        address = Address.parse(address)
-    if not Path(address.path).exists():
+    address = _parsed(address)
+    if address.is_remote:
+        if address.suffix not in CONTAINER_SUFFIXES:
+            raise UserError(
+                f"{address}: over {address.scheme}:// only {', '.join(CONTAINER_SUFFIXES)} are read; copy the file "
+                "here, or convert it"
+            )
+        return _open_in_container(address, mode)
+    if not address.is_pattern and not Path(address.path).exists():
         raise UserError(
             f"{address}: there is no file or folder {address.path!r} (looked from {Path.cwd()}); "
             "check the path, relative ones start where the command runs"
         )
-    if address.suffix in N5_SUFFIXES + ZARR_SUFFIXES:
-        if not _is_z5_dataset(address):
-            raise _no_dataset(address, _z5_datasets(address.path))
-        return Z5Volume(address, mode)
+    if address.is_pattern and address.suffix in TIFF_SUFFIXES + IMAGE_SUFFIXES:
+        return StackVolume(address)
+    if address.suffix in CONTAINER_SUFFIXES:
+        return _open_in_container(address, mode)
     if address.suffix in HDF5_SUFFIXES:
-        if not h5py.is_hdf5(address.path):
-            raise UserError(f"{address.path}: ends in {address.suffix} but is not an HDF5 file; is it damaged?")
-        if not _is_hdf5_dataset(address):
-            raise _no_dataset(address, _hdf5_datasets(address.path))
+        if not is_hdf5_array(address):
+            raise _no_dataset(address, hdf5_keys(address.path))
         return Hdf5Volume(address)
-    known = ", ".join(N5_SUFFIXES + ZARR_SUFFIXES + HDF5_SUFFIXES)
-    raise UserError(f"{address}: unknown format {address.suffix!r}; known endings are {known}")
+    if address.suffix in TIFF_SUFFIXES:
+        from blockwise.volume.tiff import TiffVolume  # loads tifffile
+
+        return TiffVolume(address)
+    if address.suffix in IMAGE_SUFFIXES:
+        return StackVolume(address)
+    raise UserError(f"{address}: unknown format {address.suffix!r}; known endings are {', '.join(KNOWN_SUFFIXES)}")
+
+
+def _open_in_container(address: Address, mode: str) -> Volume:
+    store = open_store(address)
+    array = store.find(address.key)
+    if array is None:
+        raise _no_dataset(address, store.array_keys())
+    if mode == "r" and UNFINISHED in array.attributes:
+        raise UserError(
+            f"{address}: is unfinished, it was broken off while being filled by {array.attributes[UNFINISHED]}; "
+            "do that again"
+        )
+    if not address.is_remote and z5py_reads(array):
+        return Z5Volume(address, store, array, mode)
+    from blockwise.volume.tensor import TensorVolume  # loads TensorStore
+
+    return TensorVolume(address, store, array)
 
 
 def volume_exists(address: Address | str) -> bool:
     """Whether anything lies where a dataset with this address would lie."""
-    if isinstance(address, str):
-        address = Address.parse(address)
-    return (Path(address.path) / address.key).exists()
+    address = _parsed(address)
+    if address.suffix in CONTAINER_SUFFIXES:
+        return open_store(address).exists(address.key)
+    return Path(address.path).exists()
 
 
 def create_volume(
@@ -62,67 +95,150 @@ def create_volume(
     chunks: tuple[int, ...],
     dtype: str,
     attributes: Mapping[str, Any],
+    *,
+    zarr_format: int | None = None,
+    shards: tuple[int, ...] | None = None,
 ) -> None:
     """Create an empty dataset that appears, with its attributes, in one moment; nothing may lie there yet.
 
+    Args:
+        address: container and key. ``.n5``, ``.zarr`` and ``.ome.zarr`` tell the format; in ``.ome.zarr`` the key
+            becomes an image with one scale, whose axes and spacing come from the attributes ``axes``, ``resolution``
+            and ``units``.
+        shape: in voxels.
+        chunks: unit of compression, in voxels.
+        dtype: name of a numpy dtype.
+        attributes: anything that JSON holds.
+        zarr_format: 2 or 3; by default that of the container, 3 with shards, else 2.
+        shards: unit of storage for Zarr 3, whole chunks; the volume's ``chunks`` are then these.
+
     Raises:
-        UserError: the format cannot be written.
+        UserError: the format cannot be written, or something lies there already.
     """
-    if isinstance(address, str):
-        address = Address.parse(address)
+    address = _parsed(address)
     check_writable(address)
-    create_z5(address, shape, chunks, dtype, attributes)
+    store = open_store(address)
+    if store.exists(address.key):
+        raise UserError(f"{address}: there is something already; delete it, or choose another key")
+    kind = _kind(store, address, zarr_format, shards)
+    _check_array(address, shape, chunks, dtype, shards)
+    is_ome = address.suffix == ".ome.zarr"
+    store.create(address.key, NewArray(kind, tuple(shape), tuple(chunks), dtype, attributes, shards, is_ome))
+
+
+def begin_volume(
+    address: Address | str,
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    dtype: str,
+    attributes: Mapping[str, Any],
+    *,
+    maker: str,
+    zarr_format: int | None = None,
+    shards: tuple[int, ...] | None = None,
+) -> None:
+    """Create a dataset that cannot be read until ``finish_volume``; an unfinished one is replaced.
+
+    Args:
+        address: as all that is not named here, as in ``create_volume``.
+        shape: in voxels.
+        chunks: in voxels.
+        dtype: name of a numpy dtype.
+        attributes: anything that JSON holds.
+        maker: what fills it, for the message that an unfinished dataset gives.
+        zarr_format: 2 or 3.
+        shards: in voxels.
+
+    Raises:
+        UserError: the format cannot be written, or something finished lies there already.
+    """
+    address = _parsed(address)
+    check_writable(address)
+    found = open_store(address).find(address.key)
+    if found is not None and UNFINISHED in found.attributes:
+        delete_volume(address)
+    attributes = {**attributes, UNFINISHED: maker}
+    create_volume(address, shape, chunks, dtype, attributes, zarr_format=zarr_format, shards=shards)
+
+
+def finish_volume(address: Address | str) -> None:
+    """Make a dataset of ``begin_volume`` readable, in one moment."""
+    address = _parsed(address)
+    store = open_store(address)
+    array = store.find(address.key)
+    if array is None:
+        raise _no_dataset(address, store.array_keys())
+    name, document = array.without(UNFINISHED)
+    store.write(name, encode(document))
 
 
 def delete_volume(address: Address | str) -> None:
     """Delete a dataset; the caller has made sure that it is ours."""
-    delete_z5(Address.parse(address) if isinstance(address, str) else address)
+    address = _parsed(address)
+    check_writable(address)
+    open_store(address).delete(address.key)
 
 
 def check_writable(address: Address) -> None:
     """Refuse an output in a format that is not written.
 
     Raises:
-        UserError: another ending than those of N5.
+        UserError: another ending than those of N5 and Zarr, or a web server.
     """
-    if address.suffix not in N5_SUFFIXES:
-        raise UserError(f"{address}: results are written as N5; let the output's name end in .n5")
+    if address.scheme in HTTP:
+        raise UserError(
+            f"{address}: results cannot be written over {address.scheme}://; use a folder, s3:// or gs://"
+        )
+    if address.suffix not in CONTAINER_SUFFIXES:
+        raise UserError(
+            f"{address}: results are written as N5 or Zarr; let the output's name end in "
+            f"{', '.join(CONTAINER_SUFFIXES)} (other formats are made from these by export)"
+        )
 
 
-def _is_z5_dataset(address: Address) -> bool:
-    folder = Path(address.path) / address.key
-    if (folder / ".zarray").exists():
-        return True
-    try:
-        return "dimensions" in json.loads((folder / "attributes.json").read_text())
-    except (OSError, ValueError):
-        return False
+def _parsed(address: Address | str) -> Address:
+    return Address.parse(address) if isinstance(address, str) else address
 
 
-def _is_hdf5_dataset(address: Address) -> bool:
-    with h5py.File(address.path, "r", locking=False) as container:
-        return bool(address.key) and isinstance(container.get(address.key), h5py.Dataset)
+def _kind(store: Store, address: Address, zarr_format: int | None, shards: tuple[int, ...] | None) -> Kind:
+    if address.suffix in N5_SUFFIXES:
+        if shards or zarr_format:
+            raise UserError(f"{address}: N5 has no shards and no Zarr version; use an output of .zarr for them")
+        return "n5"
+    found = 3 if store.read("zarr.json") else 2 if store.read(".zgroup") else None
+    wanted = zarr_format or (3 if shards else found or 2)
+    if wanted not in (2, 3) or (shards and wanted == 2):
+        raise UserError(
+            f"{address}: Zarr version {wanted} {'has no shards' if shards else 'is not known'}; use 2 or 3"
+        )
+    if found and found != wanted:
+        raise UserError(
+            f"{address}: {address.path} is of Zarr version {found}, not {wanted}; choose another container"
+        )
+    return "zarr3" if wanted == 3 else "zarr"
+
+
+def _check_array(
+    address: Address, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str, shards: tuple[int, ...] | None
+) -> None:
+    if dtype not in DTYPES:
+        raise UserError(f"{address}: cannot be written as {dtype}; possible are {', '.join(DTYPES)}")
+    if not len(shape) == len(chunks) == len(shards or chunks):
+        raise ValueError(f"{address}: shape {shape}, chunks {chunks} and shards {shards} differ in length")
+    if shards and any(s % c for s, c in zip(shards, chunks, strict=True)):
+        raise UserError(f"{address}: shards of {shards} do not consist of whole chunks of {chunks}")
 
 
 def _no_dataset(address: Address, datasets: list[str]) -> UserError:
     if not datasets:
-        return UserError(f"{address}: the container {address.path} holds no dataset")
+        if address.scheme in HTTP:
+            return UserError(
+                f"{address}: there is no dataset {address.key!r} in {address.path}; a web server cannot list what it "
+                "holds, so check the key"
+            )
+        return UserError(f"{address}: there is no dataset {address.key!r}, {address.path} holds no dataset at all")
     near = difflib.get_close_matches(address.key, datasets, n=1, cutoff=0.4)
-    hint = f"; did you mean {address.path}:{near[0]}?" if near else ""
+    hint = f"; did you mean {address.within(near[0])}?" if near else ""
     shown = ", ".join(sorted(datasets)[:10]) + (", ..." if len(datasets) > 10 else "")
     found = f"no dataset {address.key!r}" if address.key else "the address names no dataset"
     return UserError(f"{address}: {found} in {address.path}; it holds: {shown}{hint}")
-
-
-def _z5_datasets(path: str) -> list[str]:
-    names: list[str] = []
-    with z5py.File(path, mode="r") as container:
-        container.visititems(lambda name, node: names.append(name) if hasattr(node, "chunks") else None)
-    return names
-
-
-def _hdf5_datasets(path: str) -> list[str]:
-    names: list[str] = []
-    with h5py.File(path, "r", locking=False) as container:
-        container.visititems(lambda name, node: names.append(name) if isinstance(node, h5py.Dataset) else None)
-    return names

@@ -9,9 +9,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from blockwise.errors import UserError
 from blockwise.grid import Box, Index
 from blockwise.volume.address import Address
-from blockwise.volume.axes import axes_from_attributes
+from blockwise.volume.axes import axes_from_attributes, spacing_from_attributes
 from blockwise.volume.base import Volume
 
 
@@ -26,6 +27,7 @@ class Hdf5Volume(Volume):
         self.chunks = self._dataset.chunks or self.shape
         self._attributes = dict(self._dataset.attrs)
         self.axes = axes_from_attributes(self._attributes, len(self.shape))
+        self.spacing = spacing_from_attributes(self._attributes, self.axes)
 
     def _read(self, box: Box) -> NDArray[Any]:
         return np.asarray(self._dataset[box])
@@ -35,6 +37,34 @@ class Hdf5Volume(Volume):
         """The dataset's attributes."""
         return self._attributes
 
+    @property
+    def decode_shape(self) -> tuple[int, ...]:
+        """A chunk; of datasets without chunks, any voxel can be fetched by itself."""
+        return self._dataset.chunks or (1,) * len(self.shape)
+
     def file_of(self, index: Index) -> str:
         """The whole dataset lies in one file."""
         return self.address.path
+
+
+def is_hdf5_array(address: Address) -> bool:
+    """Whether there is a dataset at the address.
+
+    Raises:
+        UserError: the file is no HDF5 file, or damaged.
+    """
+    if not h5py.is_hdf5(address.path):
+        raise UserError(f"{address.path}: ends in {address.suffix} but is not an HDF5 file; is it damaged?")
+    try:
+        with h5py.File(address.path, "r", locking=False) as container:
+            return bool(address.key) and isinstance(container.get(address.key), h5py.Dataset)
+    except OSError as error:
+        raise UserError(f"{address.path}: cannot be opened, it is damaged: {error}; copy it again") from error
+
+
+def hdf5_keys(path: str) -> list[str]:
+    """Keys of all datasets in a file."""
+    names: list[str] = []
+    with h5py.File(path, "r", locking=False) as container:
+        container.visititems(lambda name, node: names.append(name) if isinstance(node, h5py.Dataset) else None)
+    return names

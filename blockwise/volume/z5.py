@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import os
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,28 +15,27 @@ from numpy.typing import NDArray
 from blockwise.errors import DiskFullError
 from blockwise.grid import Box, Index
 from blockwise.volume.address import Address
-from blockwise.volume.axes import axes_from_attributes
 from blockwise.volume.base import Volume
+from blockwise.volume.metadata import DTYPES, Array
+from blockwise.volume.store import Store
 
-COMPRESSION = "gzip"
-COMPRESSION_LEVEL = 1
-"""gzip carries a checksum, so cut-off chunks are noticed, and every reader of N5 knows it."""
+_SCARCE_BYTES = 1 << 24
+_ZARR_COMPRESSORS = ("blosc", "gzip", "lz4", "zlib", "zstd", "bz2")
 
 
 class Z5Volume(Volume):
     """A dataset in an N5 or Zarr v2 folder."""
 
-    def __init__(self, address: Address, mode: str = "r") -> None:
+    def __init__(self, address: Address, store: Store, array: Array, mode: str = "r") -> None:
         self.address = address
-        self._dataset = z5py.File(address.path, mode=mode)[address.key]
+        self._dataset = z5py.File(address.path, mode=mode)[array.key]
         self.shape = tuple(self._dataset.shape)
         self.dtype = np.dtype(self._dataset.dtype)
         self.chunks = tuple(self._dataset.chunks)
-        self._attributes = dict(self._dataset.attrs.items())
-        self.axes = axes_from_attributes(self._attributes, len(self.shape))
-        self._folder = str(Path(address.path) / address.key)
-        self._is_zarr = bool(self._dataset.is_zarr)
-        self._separator = "/" if not self._is_zarr else _zarr_separator(Path(self._folder))
+        self.axes = array.axes
+        self.spacing = array.spacing
+        self._array = array
+        self._store = store
 
     def _read(self, box: Box) -> NDArray[Any]:
         data: NDArray[Any] = self._dataset[box]
@@ -49,18 +48,50 @@ class Z5Volume(Volume):
             DiskFullError: the file system has no room left.
         """
         self.check_aligned(box, data)
+        data = np.ascontiguousarray(data, dtype=self.dtype)
         try:
-            self._dataset[box] = np.ascontiguousarray(data, dtype=self.dtype)
+            self._write(box, data)
+        except RuntimeError:  # DiskFullError is none
+            # At the volume's end z5py reads what it overwrites in Zarr; if that is damaged, nothing of it is needed.
+            self._store.delete_objects([self._array.chunk_name(index) for index in self.chunk_indices(box)])
+            self._write(box, data)
+
+    def _write(self, box: Box, data: NDArray[Any]) -> None:
+        try:
+            self._dataset[box] = data
         except RuntimeError as error:
             if "failed to write" not in str(error):
                 raise
-            free = shutil.disk_usage(self.address.path).free
-            raise DiskFullError(f"{self.address}: {error} ({free / 1e6:.1f} MB free on this disk)") from error
+            raise self._full(str(error)) from error
+        if self._may_be_cut(box) and not self._holds(box, data):
+            raise self._full("chunks were cut off")
+
+    def _full(self, what: str) -> DiskFullError:
+        return DiskFullError(f"{self.address}: {what} ({self._free_bytes() / 1e6:.1f} MB free on this disk)")
+
+    def _free_bytes(self) -> int:
+        return shutil.disk_usage(self.address.path).free
+
+    def _may_be_cut(self, box: Box) -> bool:
+        """Whether chunks may be incomplete: z5py does not notice when the last kilobytes of a file find no room."""
+        if self._free_bytes() < _SCARCE_BYTES:
+            return True
+        for index in self.chunk_indices(box):
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(self.file_of(index)).st_size == 0:
+                    return True
+        return False
+
+    def _holds(self, box: Box, data: NDArray[Any]) -> bool:
+        try:
+            return np.array_equal(self._read(box), data, equal_nan=data.dtype.kind == "f")
+        except RuntimeError:
+            return False
 
     @property
     def attributes(self) -> Mapping[str, Any]:
         """The dataset's attributes."""
-        return self._attributes
+        return self._array.attributes
 
     @property
     def file_shape(self) -> tuple[int, ...]:
@@ -68,52 +99,22 @@ class Z5Volume(Volume):
         return self.chunks
 
     def file_of(self, index: Index) -> str:
-        """N5 nests folders from the last axis (x) to the first; Zarr from the first."""
-        order = index if self._is_zarr else index[::-1]
-        return f"{self._folder}/{self._separator.join(map(str, order))}"
+        """Path of a chunk's file."""
+        return self._store.url(self._array.chunk_name(index))
 
 
-def _zarr_separator(folder: Path) -> str:
-    metadata = json.loads((folder / ".zarray").read_text())
-    return str(metadata.get("dimension_separator", "."))
-
-
-def create_z5(
-    address: Address,
-    shape: tuple[int, ...],
-    chunks: tuple[int, ...],
-    dtype: str,
-    attributes: Mapping[str, Any],
-) -> None:
-    """Create a dataset under a name of its own, then rename it: it appears with all its attributes or not at all."""
-    container = z5py.File(address.path, mode="a")
-    parent, _, name = address.key.rpartition("/")
-    if parent:
-        container.require_group(parent)
-    temporary = Path(parent) / f".new-{name}"
-    folder = Path(address.path)
-    for left in (folder / temporary, _doomed(folder / address.key)):  # by a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    dataset = container.create_dataset(
-        str(temporary),
-        shape=shape,
-        chunks=chunks,
-        dtype=dtype,
-        compression=COMPRESSION,
-        level=COMPRESSION_LEVEL,
+def z5py_reads(array: Array) -> bool:
+    """Whether z5py knows what the array is made of; the rest of Zarr 2 (other types, filters) is for TensorStore."""
+    document = array.document
+    if array.kind != "zarr":
+        return array.kind == "n5"
+    dtype, compressor = document["dtype"], document.get("compressor")
+    return (
+        isinstance(dtype, str)
+        and not dtype.startswith(">")
+        and np.dtype(dtype).name in DTYPES
+        and document.get("order", "C") == "C"
+        and not document.get("filters")
+        and document.get("fill_value") in (0, None)
+        and (compressor is None or compressor.get("id") in _ZARR_COMPRESSORS)
     )
-    dataset.attrs.update(dict(attributes))
-    (folder / temporary).rename(folder / address.key)
-
-
-def _doomed(folder: Path) -> Path:
-    return folder.with_name(f".old-{folder.name}")
-
-
-def delete_z5(address: Address) -> None:
-    """Delete a dataset: rename first, so that a half-deleted one is never taken for whole."""
-    folder = Path(address.path) / address.key
-    doomed = _doomed(folder)
-    shutil.rmtree(doomed, ignore_errors=True)
-    folder.rename(doomed)
-    shutil.rmtree(doomed)

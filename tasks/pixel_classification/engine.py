@@ -15,7 +15,17 @@ from tasks.pixel_classification.project import Project
 
 Interior = tuple[slice, slice, slice]
 
-SAMPLES_AT_ONCE = 1 << 16
+SAMPLES_AT_ONCE = 1 << 14
+
+WORKING_VOLUMES = {
+    "GaussianSmoothing": 5,
+    "LaplacianOfGaussian": 6,
+    "GaussianGradientMagnitude": 6,
+    "DifferenceOfGaussians": 6,
+    "HessianOfGaussianEigenvalues": 12,
+    "StructureTensorEigenvalues": 15,
+}
+"""Volumes alive at the peak of each filter of one channel in 3D, the smoothed image counted."""
 
 
 class Engine(Protocol):
@@ -59,8 +69,11 @@ class ReferenceEngine:
 
     @property
     def bytes_per_voxel(self) -> float:
-        """All features, a second time as rows for the forest, and about twelve volumes of one filter; float32."""
-        return 4.0 * (2 * n_channels(self.project.features, self.project.n_channels, 2) + 12)
+        """All features, the image, and what the greediest filter holds; float32, and a fifth for slack."""
+        features = self.project.features
+        working = max(WORKING_VOLUMES[feature.id] for feature in features)
+        channels = self.project.n_channels
+        return 4.0 * 1.2 * (n_channels(features, channels, 2) + 2 * channels + working)
 
     def check_shape(self, shape: tuple[int, int, int]) -> None:
         """As ilastik does; see ``Engine``."""
@@ -90,9 +103,9 @@ def check_volume(project: Project, shape: tuple[int, int, int]) -> None:
     """
     check_size(project.features, shape)
     given = n_channels(project.features, project.n_channels, shape[0])
-    if project.forest is not None and given != project.forest.n_features:
+    if project.n_features not in (None, given):
         raise UserError(
-            f"project {project.path}: its classifier was trained on {project.forest.n_features} feature channels, "
+            f"project {project.path}: its classifier was trained on {project.n_features} feature channels, "
             f"but a volume of shape {shape} (z, y, x) gives {given}: eigenvalues are 3 in 3D and 2 in one slice. "
             f"Train on images {'of one slice' if shape[0] == 1 else 'of more than one slice'}, as the volume is"
         )

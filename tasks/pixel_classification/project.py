@@ -42,6 +42,7 @@ class Project:
         labels: int64 (voxels, 6), see `labels.read_labels`; empty where the classifier is stored.
         images: checksum of the training images around the labels; empty where the classifier is stored, and until
             `training.open_project` has looked at them.
+        n_features: feature channels of the training images; None where the file does not tell and nobody has looked.
     """
 
     path: str
@@ -54,6 +55,7 @@ class Project:
     lanes: tuple[Lane, ...]
     labels: NDArray[np.int64]
     images: str = ""
+    n_features: int | None = None
 
     @cached_property
     def content_hash(self) -> str:
@@ -123,6 +125,7 @@ def _read(path: str, file: h5py.File) -> Project:
         forest=forest,
         lanes=lanes,
         labels=labels,
+        n_features=forest.n_features if forest else None,
     )
 
 

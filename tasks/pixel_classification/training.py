@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from blockwise.errors import UserError
 from blockwise.files import replacing
 from blockwise.identity import array_checksum, digest
-from tasks.pixel_classification.features import StructureTensor, compute_features
+from tasks.pixel_classification.features import StructureTensor, compute_features, n_channels
 from tasks.pixel_classification.forest import Forest, Tree, join_trees
 from tasks.pixel_classification.project import Project, load_project
 from tasks.pixel_classification.training_images import read_pieces
@@ -36,18 +36,20 @@ def open_project(path: str) -> Project:
             f"project {path}: {len(project.labels)} labelled voxels for {len(project.classes)} classes; label more "
             "in ilastik and save it"
         )
-    checksums, channels = [], set()
+    checksums, kinds = [], set()
     for piece in read_pieces(project):
         checksums.append(array_checksum(piece.image))
-        channels.add(piece.image.shape[3])
-    if len(channels) != 1:
+        n_z, channels = piece.image.shape[0], piece.image.shape[3]
+        kinds.add((channels, n_channels(project.features, channels, n_z)))
+    if len(kinds) != 1:
         raise UserError(
-            f"project {path}: its labelled images have different numbers of channels: {sorted(channels)}; remove the "
-            "labels from those of the wrong kind"
+            f"project {path}: its labelled images differ in (channels, feature channels): {sorted(kinds)}; remove "
+            "the labels from those of the wrong kind"
         )
+    channels, n_features = kinds.pop()
     # Another release of the trainer may grow other trees from the same labels.
     images = digest(",".join([version("scikit-learn"), *checksums]))
-    return replace(project, n_channels=channels.pop(), images=images)
+    return replace(project, n_channels=channels, n_features=n_features, images=images)
 
 
 def trained(project: Project, seed: int, structure_tensor: StructureTensor = "fastfilters") -> Project:

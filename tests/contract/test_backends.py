@@ -16,6 +16,9 @@ from blockwise.plan import is_complete
 from blockwise.run import failure_summary, run_step
 from blockwise.step import BlockStep
 from tests.contract.steps import Workspace
+from tests.slurm.cluster import cluster
+
+__all__ = ["cluster"]
 
 OPTIONS = SlurmOptions(poll_s=0.3, grace_s=1, blocks_per_job=3, time_min=5)
 

@@ -63,13 +63,21 @@ SlurmdSpoolDir={folder}/spool.%n
 """
 
 
+KEEPER = """
+"$@" & echo $! > "$PID_FILE.new"; mv "$PID_FILE.new" "$PID_FILE"
+while kill -0 "$WATCHED" && kill -0 $!; do sleep 0.3; done 2>/dev/null
+kill $! 2>/dev/null; wait
+"""
+"""Ends a daemon when the tests have ended, however they did; a session of its own, no child of the tests."""
+
+
 class Cluster:
-    """The daemons, as children of this process; they die with it."""
+    """The daemons; they end with this process."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.conf = folder / "slurm.conf"
-        self.daemons: dict[str, subprocess.Popen[bytes]] = {}
+        self.daemons: dict[str, int] = {}
         (folder / "state").mkdir(parents=True)
         self._configure()
 
@@ -84,38 +92,41 @@ class Cluster:
         self.start_daemon(node, "slurmd", "-D", "-N", node)
 
     def start_daemon(self, name: str, *command: str) -> None:
+        pid_file = self.folder / f"{name}.kept"
+        pid_file.unlink(missing_ok=True)
+        environment = {**os.environ, "PID_FILE": str(pid_file), "WATCHED": str(os.getpid())}
         with (self.folder / f"{name}.out").open("ab") as out:
-            self.daemons[name] = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "TERM", *command], stdout=out, stderr=out, start_new_session=True
-            )
+            keeper = ["setsid", "--fork", "bash", "-c", KEEPER, "keeper", *command]
+            subprocess.run(keeper, stdout=out, stderr=out, env=environment, check=True)
+        wait_for(pid_file.exists, 10)
+        self.daemons[name] = int(pid_file.read_text())
+
+    def end_daemon(self, name: str, number: signal.Signals = signal.SIGTERM) -> None:
+        pid = self.daemons[name]
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        wait_for(lambda: not psutil.pid_exists(pid), 20, lambda: f"{name} does not end")
 
     def stop_controller(self) -> None:
-        self.daemons["slurmctld"].terminate()
-        self.daemons["slurmctld"].wait(20)
+        self.end_daemon("slurmctld")
 
     def start_controller(self) -> None:
         self.start_daemon("slurmctld", "slurmctld", "-D")
 
     def kill_node(self, node: str) -> list[int]:
         """Play a node that loses power: slurmd, its step daemons and their programs die; the pids of the steps."""
-        daemon = psutil.Process(self.daemons[node].pid)
+        daemon = psutil.Process(self.daemons[node])
         steps = [p for p in psutil.process_iter(["name"]) if p.info["name"] == "slurmstepd" and _is_of(p, self, node)]
         victims = [daemon, *steps, *(child for step in steps for child in step.children(recursive=True))]
         for victim in victims:
             _kill(victim.pid)
-        self.daemons[node].wait(5)
+        self.end_daemon(node, signal.SIGKILL)
         return [step.pid for step in steps]
 
     def stop(self) -> None:
         self.cancel_all()
-        for daemon in self.daemons.values():
-            daemon.terminate()
-        for daemon in self.daemons.values():
-            try:
-                daemon.wait(10)
-            except subprocess.TimeoutExpired:
-                daemon.kill()
-                daemon.wait(5)
+        for name in self.daemons:
+            self.end_daemon(name)
         for process in psutil.process_iter(["name"]):
             if process.info["name"] == "slurmstepd" and _is_of(process, self, ""):
                 _kill(process.pid)

@@ -30,7 +30,7 @@ class OddStep(BlockStep):
     name: ClassVar[str] = "odd"
     version: ClassVar[int] = 1
 
-    orders: dict[int, str] = {}  # noqa: RUF012  (pydantic copies it)
+    orders: dict[int, str] = {}  # noqa: RUF012 (pydantic copies it)
     broken: bool = False
 
     def settings(self) -> Mapping[str, Any]:

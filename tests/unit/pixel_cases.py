@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def case_folder(name: str) -> Path:
 
 
 def read(path: Path, key: str) -> NDArray[Any]:
-    with h5py.File(path, "r") as file:
+    with h5py.File(path, "r", locking=False) as file:
         array: NDArray[Any] = file[key][()]
     return array
 
@@ -60,3 +61,38 @@ def copied(name: str, folder: Path) -> Path:
 def axis_tags(axes: str) -> str:
     """Axis tags as ilastik writes them."""
     return '{"axes": [' + ", ".join(f'{{"key": "{axis}", "typeFlags": 2}}' for axis in axes) + "]}"
+
+
+Edit = Callable[[h5py.File], None]
+
+
+def replace(name: str, value: object) -> Edit:
+    def edit(file: h5py.File) -> None:
+        if name in file:
+            del file[name]
+        file[name] = value
+
+    return edit
+
+
+def remove(*names: str) -> Edit:
+    def edit(file: h5py.File) -> None:
+        for name in names:
+            del file[name]
+
+    return edit
+
+
+def set_item(name: str, index: object, value: object) -> Edit:
+    def edit(file: h5py.File) -> None:
+        file[name][index] = value
+
+    return edit
+
+
+def edited(folder: Path, *edits: Edit, case: str = "3d_u16_few_3class") -> str:
+    path = copied(case, folder)
+    with h5py.File(path, "r+") as file:
+        for edit in edits:
+            edit(file)
+    return str(path)

@@ -131,7 +131,7 @@ def test_a_changed_training_image_changes_the_hash_near_labels_only(tmp_path: Pa
     assert hash_with_changed_voxel(tmp_path, (0, 0, 0)) == before
 
 
-@pytest.mark.parametrize("container", ["moved.h5", "moved.n5", "inside"])
+@pytest.mark.parametrize("container", ["moved.h5", "moved.n5", "inside", "inside as before 1.3.3"])
 def test_images_are_found_in_every_container_and_in_the_project(
     container: str, project: Project, tmp_path: Path
 ) -> None:
@@ -143,6 +143,11 @@ def test_images_are_found_in_every_container_and_in_the_project(
         if container == "inside":
             file["Input Data/local_data/some-id"] = data
             info["inner_path"] = b"Input Data/local_data/some-id"
+        elif container.startswith("inside"):
+            file["Input Data/local_data/some-id"] = data
+            for name, value in (("location", b"ProjectInternal"), ("datasetId", b"some-id")):
+                del info[name]
+                info[name] = value
         else:
             (tmp_path / "sub").mkdir()
             address = f"sub/{container}/volumes/raw"
@@ -180,6 +185,20 @@ def test_several_images_with_other_axes_and_time_steps_are_read(project: Project
     assert first is not None
     assert second.forest is not None
     assert first.checksum == second.forest.checksum
+
+
+def test_images_of_different_kinds_cannot_be_trained_on_together(tmp_path: Path) -> None:
+    path = copied("3d_u8_labels_only", tmp_path)
+    with h5py.File(tmp_path / "colour.h5", "w") as file:
+        file["data"] = np.zeros((40, 64, 64, 3), np.uint8)
+    with h5py.File(path, "r+") as file:
+        info = file.create_group(f"{LANES}/lane0001/Raw Data")
+        info["axistags"], info["filePath"] = axis_tags("zyxc"), b"colour.h5/data"
+        file.copy(f"{LABEL_SETS}/labels000", f"{LABEL_SETS}/labels001")
+    with pytest.raises(
+        UserError, match=r"differ in \(channels, feature channels\): \[\(1, 10\), \(3, 30\)\]; remove"
+    ):
+        open_project(str(path))
 
 
 Edit = Callable[[h5py.File], None]

@@ -1,0 +1,75 @@
+"""OME-Zarr image metadata, versions 0.4 (Zarr 2) and 0.5 (Zarr 3): scales, axes, units, voxel sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from blockwise.volume.axes import Spacing, axes_from_attributes, spacing_from_attributes
+
+_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+_DEFAULT_AXES = {2: "yx", 3: "zyx"}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One resolution of an image.
+
+    Attributes:
+        path: of its array, relative to the image's group.
+        axes: names of the axes, as they stand in the file.
+        spacing: distance between voxels, or None.
+    """
+
+    path: str
+    axes: list[str]
+    spacing: Spacing | None
+
+
+def scales(attributes: Mapping[str, Any]) -> list[Scale]:
+    """The scales of the first image in a group's attributes, finest first; empty where there is none."""
+    images = attributes.get("ome", attributes).get("multiscales") or []
+    if not images:
+        return []
+    image = images[0]
+    axes = image.get("axes", [])
+    names = [axis["name"] if isinstance(axis, dict) else str(axis) for axis in axes]
+    units = tuple(str(axis.get("unit", "")) if isinstance(axis, dict) else "" for axis in axes)
+    common = _scale_factors(image)
+    found = []
+    for dataset in image.get("datasets", []):
+        steps = _scale_factors(dataset)
+        if steps and common and len(common) == len(steps):
+            steps = [a * b for a, b in zip(steps, common, strict=True)]
+        spacing = Spacing(tuple(steps), units) if steps and len(steps) == len(names) else None
+        found.append(Scale(str(dataset["path"]), names, spacing))
+    return found
+
+
+def _scale_factors(holder: Mapping[str, Any]) -> list[float]:
+    for transformation in holder.get("coordinateTransformations", []):
+        if transformation.get("type") == "scale" and "scale" in transformation:
+            return [float(step) for step in transformation["scale"]]
+    return []
+
+
+def image(attributes: Mapping[str, Any], ndim: int, *, zarr3: bool) -> dict[str, Any]:
+    """Group attributes that make the array ``0`` below it an image; ``attributes`` are those of the array.
+
+    Raises:
+        ValueError: no axes are given for an array that is neither yx nor zyx by its number of dimensions.
+    """
+    axes = axes_from_attributes(attributes, ndim) or _DEFAULT_AXES.get(ndim)
+    if axes is None:
+        raise ValueError(f"OME-Zarr needs the names of {ndim} axes in the attribute 'axes'")
+    spacing = spacing_from_attributes(attributes, axes) or Spacing((1.0,) * ndim, ("",) * ndim)
+    described = [
+        {"name": axis, "type": _TYPES[axis]} | ({"unit": unit} if unit else {})
+        for axis, unit in zip(axes, spacing.units, strict=True)
+    ]
+    scale = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": list(spacing.steps)}]}
+    multiscale = {"axes": described, "datasets": [scale]}
+    if zarr3:
+        return {"ome": {"version": "0.5", "multiscales": [multiscale]}}
+    return {"multiscales": [{"version": "0.4", **multiscale}]}

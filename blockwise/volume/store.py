@@ -1,0 +1,196 @@
+"""Containers as named documents: a folder on this machine, and what it shares with remote stores."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from blockwise.errors import DiskFullError, UserError
+from blockwise.volume.address import N5_SUFFIXES, Address
+from blockwise.volume.metadata import Array, Document, Kind, NewArray, encode, find_array, group_documents
+
+METADATA_NAMES = ("attributes.json", ".zarray", ".zattrs", ".zgroup", "zarr.json")
+
+
+class Store(ABC):
+    """An N5 or Zarr container.
+
+    Attributes:
+        address: of the container; its key is not used.
+    """
+
+    address: Address
+
+    @abstractmethod
+    def read(self, name: str) -> bytes | None:
+        """The content of a file of the container, or None where there is none."""
+
+    @abstractmethod
+    def write(self, name: str, content: bytes) -> None:
+        """Write or replace a file of the container; readers find the old or the new content, never a part."""
+
+    @abstractmethod
+    def create(self, key: str, array: NewArray) -> None:
+        """Make an array appear at a key, with all its attributes, in one moment."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Delete all below a key, in such an order that a half-deleted array is never taken for whole."""
+
+    @abstractmethod
+    def delete_objects(self, names: list[str]) -> None:
+        """Delete single files; those that are not there are no error."""
+
+    @abstractmethod
+    def exists(self, key: str) -> bool:
+        """Whether anything lies there that must not be overwritten."""
+
+    @abstractmethod
+    def array_keys(self) -> list[str]:
+        """Keys of all arrays in the container; empty where the store cannot list."""
+
+    @abstractmethod
+    def kvstore(self, key: str) -> dict[str, Any]:
+        """The same place in the words of TensorStore."""
+
+    @abstractmethod
+    def url(self, name: str) -> str:
+        """A file's path or URL, as users know it."""
+
+    def document(self, name: str) -> Document | None:
+        """A JSON document of the container; None where there is none, or no mapping."""
+        content = self.read(name)
+        if content is None:
+            return None
+        try:
+            document = json.loads(content)
+        except ValueError as error:
+            raise UserError(f"{self.url(name)} is damaged, it holds no JSON: {error}") from error
+        return document if isinstance(document, dict) else None
+
+    def find(self, key: str) -> Array | None:
+        """The array at a key, or the finest scale of the OME-Zarr image there."""
+        kinds: tuple[Kind, ...] = ("n5",) if self.address.suffix in N5_SUFFIXES else ("zarr3", "zarr")
+        return find_array(self.document, key, kinds)
+
+    def missing_groups(self, key: str, kind: Kind) -> dict[str, bytes]:
+        """Documents to be written so that all folders above a key are groups."""
+        parents = ["", *("/".join(key.split("/")[:depth]) for depth in range(1, key.count("/") + 1))] if key else []
+        found = {}
+        for parent in parents:
+            for name, document in group_documents(kind, is_root=not parent).items():
+                name = f"{parent}/{name}" if parent else name
+                if self.read(name) is None:
+                    found[name] = encode(document)
+        return found
+
+
+class LocalStore(Store):
+    """A container in a folder."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.folder = Path(address.path)
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file, or None."""
+        try:
+            return (self.folder / name).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            return None
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a temporary file, then rename it."""
+        with self._telling_full_disk():
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".new-{os.getpid()}-{path.name}")
+            temporary.write_bytes(content)
+            temporary.rename(path)
+
+    @contextlib.contextmanager
+    def _telling_full_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise DiskFullError(f"{self.address}: {error}") from error
+
+    def create(self, key: str, array: NewArray) -> None:
+        """Build the array under a name of its own, then rename it: it appears with all attributes or not at all."""
+        with self._telling_full_disk():
+            self._create(key, array)
+
+    def _create(self, key: str, array: NewArray) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name, content in self.missing_groups(key, array.kind).items():
+            self.write(name, content)
+        target = self.folder / key
+        temporary = target.with_name(f".new-{target.name}")
+        for left in (temporary, _doomed(target)):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        for name, document in array.documents().items():
+            path = temporary / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode(document))
+        temporary.rename(target)
+
+    def delete(self, key: str) -> None:
+        """Rename first, so that a half-deleted array is never taken for whole."""
+        folder = self.folder / key
+        doomed = _doomed(folder)
+        shutil.rmtree(doomed, ignore_errors=True)
+        folder.rename(doomed)
+        shutil.rmtree(doomed)
+
+    def delete_objects(self, names: list[str]) -> None:
+        """Delete single files."""
+        for name in names:
+            (self.folder / name).unlink(missing_ok=True)
+
+    def exists(self, key: str) -> bool:
+        """Whether there is a file or folder at the key."""
+        return (self.folder / key).exists()
+
+    def array_keys(self) -> list[str]:
+        """Keys of all arrays, sorted; folders of chunks are not looked into."""
+        keys = []
+        for folder, inner, files in os.walk(self.folder):
+            inner[:] = [name for name in inner if not name.startswith(".")]
+            if not {"attributes.json", ".zarray", "zarr.json"} & set(files):
+                continue
+            key = Path(folder).relative_to(self.folder).as_posix()
+            found = self.find("" if key == "." else key)
+            if found is not None and found.key == ("" if key == "." else key):
+                keys.append(found.key)
+                inner.clear()
+        return sorted(keys)
+
+    def kvstore(self, key: str) -> dict[str, Any]:
+        """The folder in the words of TensorStore."""
+        return {"driver": "file", "path": f"{(self.folder / key).resolve()}/"}
+
+    def url(self, name: str) -> str:
+        """The path of a file."""
+        return f"{self.address.path}/{name}" if name else self.address.path
+
+
+def _doomed(folder: Path) -> Path:
+    return folder.with_name(f".old-{folder.name}")
+
+
+def open_store(address: Address) -> Store:
+    """The container of an address, wherever it lies."""
+    if not address.is_remote:
+        return LocalStore(address)
+    from blockwise.volume.remote import RemoteStore  # TensorStore is loaded only for those who need it
+
+    return RemoteStore(address)

@@ -1,0 +1,171 @@
+"""Servers on this machine for the remote stores; each speaks as much of its protocol as TensorStore uses."""
+
+from __future__ import annotations
+
+import http.server
+import logging
+import re
+import socket
+import ssl
+import threading
+import time
+import urllib.request
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+_QUEUE = 128
+"""Connections that may wait; those beyond the usual five try again after a whole second."""
+
+
+class Quick(http.server.BaseHTTPRequestHandler):
+    """Answers in one packet, because half answers wait 40 ms for an acknowledgement, and logs nothing."""
+
+    wbufsize = 1 << 16
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: Any) -> None:
+        return
+
+    def answer(self, status: int, content: bytes = b"", **headers: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def wanted(header: str | None, size: int) -> slice | None:
+    """The bytes that a Range header asks for."""
+    match = re.fullmatch(r"bytes=(\d*)-(\d*)", header or "")
+    if not match:
+        return None
+    if not match[1]:
+        return slice(max(0, size - int(match[2])), size)
+    return slice(int(match[1]), min(size, int(match[2]) + 1) if match[2] else size)
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    request_queue_size = _QUEUE
+
+
+@contextmanager
+def serving(handler: Any, tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    """URL of a server that answers by a handler."""
+    server = _Server(("127.0.0.1", 0), handler)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield f"http{'s' if tls else ''}://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def files(folder: Path) -> type[Quick]:
+    """A web server for a folder, with byte ranges and without entity tags."""
+
+    class Files(Quick):
+        def do_GET(self) -> None:
+            path = folder / unquote(self.path).lstrip("/")
+            if not path.is_file():
+                self.answer(404)
+                return
+            content = path.read_bytes()
+            part = wanted(self.headers.get("Range"), len(content))
+            if part is None:
+                self.answer(200, content)
+                return
+            shown = f"bytes {part.start}-{part.stop - 1}/{len(content)}"
+            self.answer(206, content[part], Content_Range=shown)
+
+    return Files
+
+
+class Scripted(Quick):
+    """Answers every request with the next status of a list, the last one for ever; ``0`` is no answer in time."""
+
+    script: tuple[int, ...] = (404,)
+    asked = 0
+
+    def do_GET(self) -> None:
+        status = self.script[min(type(self).asked, len(self.script) - 1)]
+        type(self).asked += 1
+        if status == 0:
+            time.sleep(1)
+        self.answer(status or 404)
+
+    do_HEAD = do_PUT = do_GET
+
+
+@contextmanager
+def scripted(*statuses: int) -> Iterator[tuple[str, type[Scripted]]]:
+    """URL of a server that answers by a list, and its class, which counts what it was asked."""
+    handler = type("Handler", (Scripted,), {"script": statuses, "asked": 0})
+    with serving(handler) as url:
+        yield url, handler
+
+
+@contextmanager
+def s3() -> Iterator[str]:
+    """URL of an S3 server with the bucket ``bucket``."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/bucket", method="PUT")).close()
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
+@contextmanager
+def gs() -> Iterator[str]:
+    """URL of a Google Cloud Storage emulator with the bucket ``bucket``.
+
+    The emulator knows neither ranges from the end nor generations, as Google does; both are put right here.
+    """
+    from gcp_storage_emulator import server as emulator
+
+    class Handler(emulator.RequestHandler):  # type: ignore[misc]
+        wbufsize = 1 << 16
+        content: bytes | None = None
+
+        def do_GET(self) -> None:
+            match = re.fullmatch(r".*/b/([^/]+)/o/([^?]+)\?.*alt=media.*", self.path)
+            try:
+                self.content = self.storage.get_file(match[1], unquote(match[2])) if match else None
+            except Exception:  # the emulator's own answer says what is wrong
+                self.content = None
+            part = None if self.content is None else wanted(self.headers.get("Range"), len(self.content))
+            if part is not None:
+                self.headers.replace_header("Range", f"bytes={part.start}-{part.stop - 1}")
+            super().do_GET()
+
+        def end_headers(self) -> None:
+            if self.content is not None:
+                self.send_header("x-goog-generation", str(zlib.crc32(self.content) + 1))
+            super().end_headers()
+
+    logging.getLogger("gcp_storage_emulator").setLevel(logging.CRITICAL)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emulator, "RequestHandler", Handler)
+        patch.setattr("gcp_storage_emulator.storage.Storage._write_config_to_file", lambda _: None)  # nothing is kept
+        patch.setattr(http.server.HTTPServer, "request_queue_size", _QUEUE)
+        server = emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket="bucket")
+        server.start()
+        yield f"http://127.0.0.1:{port}"
+        server.stop()

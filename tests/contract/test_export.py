@@ -1,0 +1,247 @@
+"""Exports: every format read back, by this program and by the libraries that others use."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import tensorstore as ts
+import tifffile
+
+from blockwise.errors import UserError
+from blockwise.volume import Volume, create_volume, ingest, open_volume
+from pipeline.content import SimpleSegmentation
+from pipeline.export import export
+
+SPACING = {"resolution": [1.0, 4.0, 0.5, 0.25], "units": ["", "micrometer", "micrometer", "micrometer"]}
+
+
+@pytest.fixture
+def probabilities(tmp_path: Path) -> Volume:
+    """czyx, float32, three classes."""
+    data = np.random.default_rng(3).dirichlet([1, 1, 1], (11, 20, 17)).transpose(3, 0, 1, 2).astype(np.float32)
+    address = f"{tmp_path}/result.n5:probabilities"
+    create_volume(address, data.shape, (1, 4, 16, 16), "float32", {"axes": list("czyx"), **SPACING})
+    open_volume(address, "a").write(tuple(slice(0, n) for n in data.shape), data)
+    return open_volume(address)
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Volume:
+    """tzyx, uint64, up to 65,536."""
+    data = np.random.default_rng(3).integers(0, 2**16, (2, 11, 20, 17)).astype(np.uint64)
+    data[1, 10, 19, 16] = 2**16
+    address = f"{tmp_path}/result.n5:labels"
+    create_volume(address, data.shape, (1, 4, 16, 16), "uint64", {"axes": list("tzyx")})
+    open_volume(address, "a").write(tuple(slice(0, n) for n in data.shape), data)
+    return open_volume(address)
+
+
+def everything(volume: object) -> np.ndarray:
+    return volume.read(tuple(slice(0, n) for n in volume.shape))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "name", ["a.tif", "a.h5", "a.h5:my/data", "a.n5:p", "a.zarr:p", "a.ome.zarr:p", "a.ome.zarr"]
+)
+def test_round_trip(probabilities: Volume, tmp_path: Path, name: str) -> None:
+    data = everything(probabilities)
+    [target] = export(probabilities, f"{tmp_path}/out/{name}", memory_bytes=5000)
+    copy = open_volume(target if name != "a.h5" else f"{target}:exported_data")
+    order = [probabilities.axes.index(axis) for axis in copy.axes]
+    np.testing.assert_array_equal(everything(copy), data.transpose(order))
+    assert copy.spacing == probabilities.spacing.along("czyx", copy.axes)
+    assert not list(tmp_path.glob("out/.new*"))
+    with pytest.raises(UserError, match=r"exists|already"):
+        export(probabilities, target)
+
+
+def test_tiff_is_read_by_others(probabilities: Volume, labels: Volume, tmp_path: Path) -> None:
+    for compress in (False, True):
+        [path] = export(probabilities, f"{tmp_path}/{compress}.ome.tif", compress=compress)
+        with tifffile.TiffFile(path) as file:
+            assert file.is_ome
+            assert file.series[0].axes == "ZCYX"
+            assert not file.is_bigtiff
+        np.testing.assert_array_equal(tifffile.imread(path), everything(probabilities).transpose(1, 0, 2, 3))
+    [path] = export(labels, f"{tmp_path}/labels.tif")  # OME knows no 64 bit
+    np.testing.assert_array_equal(tifffile.imread(path), everything(labels))
+    assert open_volume(path).axes == "tzyx"
+
+
+def test_big_tiff_from_4_gb(labels: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = int(np.prod(labels.shape)) * 8
+    for limit, is_big in ((size, True), (size + 1, False)):
+        monkeypatch.setattr("pipeline.export.BIG_TIFF_BYTES", limit)
+        [path] = export(labels, f"{tmp_path}/{is_big}.tif")
+        with tifffile.TiffFile(path) as file:
+            assert file.is_bigtiff == is_big
+
+
+def test_hdf5_is_read_by_ilastik(probabilities: Volume, tmp_path: Path) -> None:
+    [path] = export(probabilities, f"{tmp_path}/a.h5", dtype="uint8", scale=(0, 1))
+    with h5py.File(path) as file:
+        dataset = file["exported_data"]
+        tags = json.loads(dataset.attrs["axistags"])["axes"]
+        assert [tag["key"] for tag in tags] == list("czyx")
+        assert [tag["typeFlags"] for tag in tags] == [1, 2, 2, 2]
+        assert [tag["resolution"] for tag in tags] == [0, 4.0, 0.5, 0.25]
+        assert json.loads(dataset.attrs["axis_units"])["x"] == "micrometer"
+        np.testing.assert_array_equal(dataset[()], np.rint(everything(probabilities).astype(float) * 255))
+
+
+def test_containers_are_read_by_others(probabilities: Volume, tmp_path: Path) -> None:
+    export(probabilities, f"{tmp_path}/a.ome.zarr")
+    export(probabilities, f"{tmp_path}/a.n5:p")
+    image = json.loads((tmp_path / "a.ome.zarr/.zattrs").read_text())["multiscales"][0]
+    assert [axis["name"] for axis in image["axes"]] == list("czyx")
+    assert image["axes"][1] == {"name": "z", "type": "space", "unit": "micrometer"}
+    array = ts.open({"driver": "zarr", "kvstore": f"file://{tmp_path}/a.ome.zarr/0/"}).result()
+    np.testing.assert_array_equal(array.read().result(), everything(probabilities))
+    array = ts.open({"driver": "n5", "kvstore": f"file://{tmp_path}/a.n5/p/"}).result()
+    assert array.domain.labels == ("x", "y", "z", "c")
+    np.testing.assert_array_equal(array.T.read().result(), everything(probabilities))
+    attributes = json.loads((tmp_path / "a.n5/p/attributes.json").read_text())
+    assert attributes["axes"] == ["x", "y", "z", "c"]  # N5's order, from which ilastik and Neuroglancer read
+    assert [tag["key"] for tag in attributes["axistags"]["axes"]] == list("czyx")
+
+
+def test_simple_segmentation(probabilities: Volume, tmp_path: Path) -> None:
+    segmentation = SimpleSegmentation(probabilities)
+    expected = everything(probabilities).argmax(axis=0) + 1
+    [path] = export(segmentation, f"{tmp_path}/s.tif", memory_bytes=2000)
+    np.testing.assert_array_equal(tifffile.imread(path), expected)
+    assert open_volume(path).axes == "zyx"
+    assert segmentation.dtype == np.dtype("uint8")
+    assert set(np.unique(expected)) == {1, 2, 3}
+    with pytest.raises(UserError, match="channels"):
+        SimpleSegmentation(open_volume(path))
+
+
+def test_sequence_and_names(labels: Volume, tmp_path: Path) -> None:
+    names = {"nickname": "cell", "dataset": "labels"}
+    written = export(labels, f"{tmp_path}/out/{{nickname}}_{{dataset}}_{{t}}_{{z}}.tif", dtype="uint32", names=names)
+    expected = [f"{tmp_path}/out/cell_labels_{t}_{z:02d}.tif" for t, z in itertools.product(range(2), range(11))]
+    assert written == expected
+    assert sorted(map(str, (tmp_path / "out").iterdir())) == expected
+    stack = open_volume(f"{tmp_path}/out/cell_labels_1_*.tif")
+    np.testing.assert_array_equal(everything(stack), everything(labels)[1])
+    [first, second] = export(labels, f"{tmp_path}/t{{t:03d}}.h5:seg")
+    assert (Path(first.split(":")[0]).name, second.rpartition("/")[2]) == ("t000.h5", "t001.h5:seg")
+    np.testing.assert_array_equal(everything(open_volume(second)), everything(labels)[1])
+
+
+def test_what_does_not_fit_is_refused_and_leaves_nothing(labels: Volume, tmp_path: Path) -> None:
+    for name in ("a.tif", "a_{z}.tif", "a.h5", "a_{t}.tif"):
+        with pytest.raises(UserError, match="to 65536, uint16 holds 0 to 65535"):
+            export(labels, f"{tmp_path}/out/{name}", dtype="uint16", memory_bytes=1)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["a_0.tif"]  # the first time step is complete
+    with pytest.raises(UserError, match="65536"):
+        export(labels, f"{tmp_path}/out/a.n5:l", dtype="uint16")
+    with pytest.raises(UserError, match="unfinished"):
+        open_volume(f"{tmp_path}/out/a.n5:l")
+    export(labels, f"{tmp_path}/out/a.n5:l")  # what was broken off makes room
+    assert open_volume(f"{tmp_path}/out/a.n5:l").dtype == np.dtype("uint64")
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("a.png", "unknown format"),
+        ("a_{z}.h5", "one file a slice"),
+        ("a_{c}.tif", "{c} is not known"),
+        ("a_{t.tif", "cannot be read"),
+        ("a_{t}.tif", "no {t}"),
+    ],
+)
+def test_names_that_mean_nothing(probabilities: Volume, tmp_path: Path, target: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        export(probabilities, f"{tmp_path}/{target}")
+
+
+def test_memory_stays_below_two_blocks_of_slices(tmp_path: Path) -> None:
+    """Export and ingest of 3 and of 9 blocks of 16 slices, each in a process of its own, for the peak."""
+    script = textwrap.dedent("""
+        import sys
+        import numpy as np
+        from blockwise.volume import create_volume, ingest, open_volume
+        from pipeline.export import export
+
+        folder, blocks = sys.argv[1], int(sys.argv[2])
+        shape, depth = (blocks * 16, 512, 1024), 16
+        create_volume(f"{folder}/a.n5:raw", shape, (depth, 256, 256), "uint8", {"axes": list("zyx")})
+        volume = open_volume(f"{folder}/a.n5:raw", "a")
+        block = np.arange(depth * 512 * 1024, dtype=np.uint32).astype(np.uint8).reshape(depth, 512, 1024)
+        for z in range(0, shape[0], depth):
+            volume.write((slice(z, z + depth), slice(0, 512), slice(0, 1024)), block)
+        del block
+        small = f"{folder}/warm.n5:raw"  # libraries are loaded before measuring
+        create_volume(small, (2, 8, 8), (2, 8, 8), "uint8", {"axes": list("zyx")})
+        export(open_volume(small), f"{folder}/warm.tif")
+        def peak(): return int(next(l for l in open("/proc/self/status") if l.startswith("VmHWM")).split()[1]) * 1024
+        open("/proc/self/clear_refs", "w").write("5")
+        before = peak()
+        export(open_volume(f"{folder}/a.n5:raw"), f"{folder}/a.tif", memory_bytes=1 << 30, compress=True)
+        exported = peak() - before
+        open("/proc/self/clear_refs", "w").write("5")
+        before = peak()
+        ingest(f"{folder}/a.tif", f"{folder}/b.n5:raw", chunks=(16, 256, 256), memory_bytes=depth * 512 * 1024)
+        print(exported, peak() - before)
+    """)
+    block = 16 * 512 * 1024
+    for blocks in (3, 9):
+        folder = tmp_path / str(blocks)
+        folder.mkdir()
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(folder), str(blocks)], check=True, capture_output=True
+        )
+        exported, ingested = map(int, done.stdout.split())
+        assert exported < 2 * block
+        assert ingested < 2.5 * block  # what z5py copies for one chunk included
+
+
+def test_ingest(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(1, 255, (70, 90, 80), np.uint8)
+    source = f"{tmp_path}/a.tif"
+    sizes = {"PhysicalSizeZ": 2.0, "PhysicalSizeY": 0.5, "PhysicalSizeX": 0.5}
+    with tifffile.TiffWriter(source, ome=True) as file:
+        file.write(data, compression="zlib", rowsperstrip=90, metadata={"axes": "ZYX", **sizes})
+    raw = open_volume(source)
+    assert raw.slicewise
+    assert raw.read_amplification((64, 32, 32)) == pytest.approx(90 / 32 * 80 / 32)
+    for memory in (1, 100_000, 1 << 28):
+        seen: list[float] = []
+        copy = ingest(source, f"{tmp_path}/{memory}.n5:raw", memory_bytes=memory, progress=seen.append)
+        np.testing.assert_array_equal(everything(copy), data)
+        assert (copy.axes, copy.chunks, copy.spacing) == ("zyx", (64, 64, 64), raw.spacing)
+        assert not copy.slicewise
+        assert copy.read_amplification((64, 64, 64)) == 1
+        assert seen == sorted(seen)
+        assert seen[-1] == 1
+    assert len(seen) == 1
+    with pytest.raises(UserError, match="already"):
+        ingest(source, f"{tmp_path}/1.n5:raw")
+    with pytest.raises(UserError, match="do not fit"):
+        ingest(source, f"{tmp_path}/2.n5:raw", axes="yx")
+
+
+def test_an_ingest_that_is_broken_off_is_not_taken_for_whole(tmp_path: Path) -> None:
+    data = np.ones((70, 70, 70), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", data)
+    target = f"{tmp_path}/a.zarr:raw"
+
+    def stop(_: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest(f"{tmp_path}/a.tif", target, memory_bytes=1, progress=stop)
+    with pytest.raises(UserError, match=r"unfinished.*ingest of .*a\.tif"):
+        open_volume(target)
+    np.testing.assert_array_equal(everything(ingest(f"{tmp_path}/a.tif", target)), data)

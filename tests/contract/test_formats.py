@@ -1,0 +1,259 @@
+"""What single formats have of their own: scales, axes in foreign metadata, defects of stacks, odd arrays."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import imageio.v3
+import numpy as np
+import pytest
+import tensorstore as ts
+import tifffile
+import z5py
+
+from blockwise.errors import DiskFullError, UserError
+from blockwise.volume import Address, Volume, check_writable, create_volume, open_volume
+from blockwise.volume.axes import Spacing, axistags
+from blockwise.volume.store import open_store
+
+
+def everything(volume: Volume) -> np.ndarray:
+    return volume.read(tuple(slice(0, n) for n in volume.shape))
+
+
+def pyramid(folder: Path, version: str) -> str:
+    """An OME-Zarr image with scales ``s0`` and ``s1``, as other programs write it."""
+    path = folder / "image.ome.zarr"
+    is_new = version == "0.5"
+    for name, n in (("s0", 8), ("s1", 4)):
+        kvstore = f"file://{path}/{name}/"
+        spec = {"driver": "zarr3" if is_new else "zarr", "kvstore": kvstore, "dtype": "uint8", "create": True}
+        array = ts.open(spec, shape=[2, n, n, n]).result()
+        array[...] = n
+    axes = [{"name": "c", "type": "channel"}, *({"name": a, "type": "space", "unit": "nanometer"} for a in "zyx")]
+    datasets = [
+        {"path": name, "coordinateTransformations": [{"type": "scale", "scale": [1, 2 * f, f, f]}]}
+        for name, f in (("s0", 1), ("s1", 2))
+    ]
+    common = [{"type": "scale", "scale": [1, 10, 10, 10]}]
+    images = [{"version": "0.4", "axes": axes, "datasets": datasets, "coordinateTransformations": common}]
+    if is_new:
+        del images[0]["version"]
+        attributes = {"ome": {"version": "0.5", "multiscales": images}}
+        group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+        (path / "zarr.json").write_text(json.dumps(group))
+    else:
+        (path / ".zgroup").write_text('{"zarr_format": 2}')
+        (path / ".zattrs").write_text(json.dumps({"multiscales": images}))
+    return str(path)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_scales_of_an_ome_zarr_image(tmp_path: Path, version: str) -> None:
+    path = pyramid(tmp_path, version)
+    finest = open_volume(path)
+    assert (finest.shape, finest.axes) == ((2, 8, 8, 8), "czyx")
+    units = ("", "nanometer", "nanometer", "nanometer")
+    assert finest.spacing == Spacing((1, 20, 10, 10), units)
+    second = open_volume(f"{path}:s1")
+    assert (second.shape, second.axes) == ((2, 4, 4, 4), "czyx")
+    assert second.spacing == Spacing((1, 40, 20, 20), units)
+    assert (everything(second) == 4).all()
+    assert (everything(open_volume(f"{path}:s0")) == 8).all()
+    with pytest.raises(UserError, match=r"no dataset 's2'.*it holds: s0, s1; did you mean"):
+        open_volume(f"{path}:s2")
+
+
+def test_ome_zarr_needs_known_axes(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="names of 4 axes"):
+        create_volume(f"{tmp_path}/a.ome.zarr:x", (1, 1, 1, 1), (1, 1, 1, 1), "uint8", {})
+    create_volume(f"{tmp_path}/a.ome.zarr:y", (1, 1, 1), (1, 1, 1), "uint8", {})
+    assert open_volume(f"{tmp_path}/a.ome.zarr:y").axes == "zyx"
+
+
+def test_axes_of_n5_stand_in_either_order(tmp_path: Path) -> None:
+    """Neuroglancer and ilastik have x first, as N5 itself; earlier users of z5py have the array's order."""
+    file = z5py.File(tmp_path / "a.n5", mode="a")
+    for name, axes, steps in (("theirs", ["x", "y", "z"], [1, 2, 3]), ("ours", ["z", "y", "x"], [3, 2, 1])):
+        dataset = file.create_dataset(name, shape=(3, 4, 5), chunks=(3, 4, 5), dtype="uint8")
+        dataset.attrs.update({"axes": axes, "resolution": steps, "units": ["nm"] * 3})
+        volume = open_volume(f"{tmp_path}/a.n5:{name}")
+        assert (volume.axes, volume.shape) == ("zyx", (3, 4, 5))
+        assert volume.spacing == Spacing((3, 2, 1), ("nm",) * 3)
+
+
+def test_axes_and_spacing_of_ilastiks_hdf5(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        dataset = file.create_dataset("exported_data", (2, 3, 4, 1), "uint8")
+        dataset.attrs["axistags"] = axistags("zyxc", Spacing((4, 0.5, 0.5, 1), ("um",) * 3 + ("",)))
+        dataset.attrs["axis_units"] = json.dumps({"z": "um", "y": "um", "x": "um"})
+        plain = file.create_dataset("plain", (2, 3, 4), "uint8")
+        plain.attrs["axistags"] = axistags("zyx")
+    volume = open_volume(f"{tmp_path}/a.h5:exported_data")
+    assert (volume.axes, volume.spacing) == ("zyxc", Spacing((4, 0.5, 0.5, 1), ("um", "um", "um", "")))
+    assert open_volume(f"{tmp_path}/a.h5:plain").spacing is None
+
+
+def test_hdf5_without_chunks_is_read_voxel_by_voxel(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("whole", (8, 64, 64), "uint8")
+        file.create_dataset("slices", (8, 64, 64), "uint8", chunks=(1, 64, 64))
+    whole, slices = (open_volume(f"{tmp_path}/a.h5:{key}") for key in ("whole", "slices"))
+    assert (whole.chunks, whole.slicewise, whole.read_amplification((8, 8, 8))) == ((8, 64, 64), False, 1)
+    assert (slices.chunks, slices.slicewise, slices.read_amplification((8, 8, 8))) == ((1, 64, 64), True, 64)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["|b1", ">u2", "<f4"])
+def test_zarr_arrays_that_z5py_does_not_know(tmp_path: Path, order: str, dtype: str) -> None:
+    data = np.random.default_rng(1).integers(0, 2, (5, 6, 7)).astype(dtype)
+    metadata = {
+        "dtype": dtype,
+        "shape": [5, 6, 7],
+        "chunks": [2, 4, 4],
+        "order": order,
+        "fill_value": dtype == "|b1" or 1,
+    }
+    metadata["compressor"] = {"id": "blosc", "cname": "lz4", "clevel": 1, "shuffle": 1}
+    spec = {"driver": "zarr", "kvstore": f"file://{tmp_path}/a.zarr/x/", "metadata": metadata, "create": True}
+    array = ts.open(spec).result()
+    assert everything(open_volume(f"{tmp_path}/a.zarr:x")).all()  # nothing is stored, so all is 1
+    array[...] = data
+    volume = open_volume(f"{tmp_path}/a.zarr:x")
+    np.testing.assert_array_equal(everything(volume), data)
+    assert everything(volume).flags.c_contiguous
+
+
+@pytest.mark.parametrize("compression", ["gzip", "blosc", "zstd", "raw", "bzip2", "lz4", "xz"])
+def test_n5_of_z5py_in_a_store(tmp_path: Path, s3_server: str, compression: str) -> None:
+    """What z5py wrote here is read there, by TensorStore, or refused by name."""
+    data = np.random.default_rng(1).integers(0, 9, (9, 6, 7), np.uint16)
+    file = z5py.File(tmp_path / "a.n5", mode="a")
+    file.create_dataset("x", data=data, chunks=(4, 4, 4), compression=compression)
+    np.testing.assert_array_equal(everything(open_volume(f"{tmp_path}/a.n5:x")), data)
+    address = Address.parse(f"s3://bucket/{compression}/a.n5:x?endpoint={s3_server}")
+    store = open_store(address)
+    for path in (tmp_path / "a.n5").rglob("*"):
+        if path.is_file():
+            store.write(path.relative_to(tmp_path / "a.n5").as_posix(), path.read_bytes())
+    if compression in ("lz4",):
+        with pytest.raises(UserError, match="lz4"):
+            open_volume(address)
+    else:
+        np.testing.assert_array_equal(everything(open_volume(address)), data)
+
+
+def stack(folder: Path, numbers: list[int], odd: tuple[int, ...] = ()) -> None:
+    for number in numbers:
+        plane = np.full((5, 6) if number not in odd else (5, 7), number, np.uint8)
+        imageio.v3.imwrite(folder / f"s{number:03d}.png", plane)
+
+
+@pytest.mark.parametrize("pattern", ["*.png", "s%03d.png", "s*.png"])
+def test_missing_slices_are_named(tmp_path: Path, pattern: str) -> None:
+    stack(tmp_path, [1, 2, 4, 7])
+    with pytest.raises(UserError, match=r"3 slices are missing .*s003\.png, .*s005\.png, .*s006\.png"):
+        open_volume(f"{tmp_path}/{pattern}")
+
+
+def test_odd_slices_are_named_before_any_work_and_when_they_are_read(tmp_path: Path) -> None:
+    stack(tmp_path, [1, 2, 3, 4], odd=(3,))
+    (tmp_path / "s004.png").write_bytes(b"nothing")
+    volume = open_volume(f"{tmp_path}/*.png")
+    with pytest.raises(UserError, match=r"2 of 4 slices .*s003\.png \(5, 7\) uint8, .*s004\.png \(cannot be read\)"):
+        volume.verify()
+    assert volume.read((slice(0, 2), slice(0, 5), slice(0, 6))).max() == 2
+    with pytest.raises(UserError, match=r"1 of 4 slices .*s003\.png"):
+        everything(volume)
+
+
+def test_slices_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for number in (9, 10, 11):
+        imageio.v3.imwrite(tmp_path / f"z{number}.png", np.full((2, 3, 3), number, np.uint8))
+    imageio.v3.imwrite(tmp_path / "other.png", np.zeros((4, 4), np.uint8))
+    volume = open_volume(f"{tmp_path}/z%d.png")
+    assert (volume.shape, volume.axes) == ((3, 2, 3, 3), "zyxc")
+    assert everything(volume)[:, 0, 0, 0].tolist() == [9, 10, 11]
+    single = open_volume(f"{tmp_path}/z9.png")
+    assert (single.shape, single.axes) == ((2, 3, 3), "yxc")
+    with pytest.raises(UserError, match="no file fits"):
+        open_volume(f"{tmp_path}/y%d.png")
+
+
+def test_axes_of_hyperstacks_and_colours(tmp_path: Path) -> None:
+    data = np.random.default_rng(1).integers(0, 255, (2, 3, 4, 17, 18), np.uint8)
+    tifffile.imwrite(tmp_path / "hyper.tif", data, imagej=True, metadata={"axes": "TZCYX"})
+    tifffile.imwrite(tmp_path / "o.ome.tif", data, tile=(16, 16), compression="zlib", metadata={"axes": "TZCYX"})
+    tifffile.imwrite(tmp_path / "rgb.tif", data[0, ..., :3], photometric="rgb", compression="zlib", tile=(16, 16))
+    tifffile.imwrite(tmp_path / "planar.tif", data[0, :, :3], photometric="rgb", planarconfig="separate")
+    for name, axes in (("hyper", "tzcyx"), ("o.ome", "tzcyx"), ("rgb", "zyxc"), ("planar", "zcyx")):
+        volume = open_volume(f"{tmp_path}/{name}.tif")
+        expected = tifffile.imread(tmp_path / f"{name}.tif")
+        assert volume.axes == axes
+        box = tuple(slice(n // 3, n // 3 + max(1, n // 2)) for n in volume.shape)
+        np.testing.assert_array_equal(volume.read(box), expected[box])
+
+
+def test_series_of_a_tiff(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(np.zeros((3, 8, 8), np.uint8), photometric="minisblack")
+        file.write(np.ones((9, 9), np.uint16))
+    assert open_volume(f"{tmp_path}/a.tif:1").shape == (9, 9)
+    with pytest.raises(UserError, match=r"'2' is no series .*0 \(.* \(3, 8, 8\)\), 1"):
+        open_volume(f"{tmp_path}/a.tif:2")
+    (tmp_path / "b.tif").write_bytes(b"nothing")
+    with pytest.raises(UserError, match="not a TIFF file"):
+        open_volume(f"{tmp_path}/b.tif")
+
+
+def test_what_may_be_written(tmp_path: Path) -> None:
+    for name in ("a.n5", "a.zarr", "a.ome.zarr", "s3://bucket/a.n5", "gs://bucket/a.zarr"):
+        check_writable(Address(name, "probabilities"))
+    for name in ("a.h5", "a.tif", "stack/*.png", "https://host/a.n5"):
+        with pytest.raises(UserError, match="written"):
+            check_writable(Address(name, "probabilities"))
+    shape = (4, 4)
+    for name, words, options in (
+        ("a.n5", "no shards", {"shards": (4, 4)}),
+        ("b.zarr", "has no shards", {"shards": (4, 4), "zarr_format": 2}),
+        ("b.zarr", "not known", {"zarr_format": 4}),
+        ("b.zarr", "whole chunks", {"shards": (3, 4)}),
+    ):
+        with pytest.raises(UserError, match=words):
+            create_volume(f"{tmp_path}/{name}:x", shape, (2, 2), "uint8", {}, **options)
+    with pytest.raises(UserError, match="cannot be written as float16"):
+        create_volume(f"{tmp_path}/a.n5:x", shape, (2, 2), "float16", {})
+    create_volume(f"{tmp_path}/a.zarr:x", shape, (2, 2), "uint8", {}, zarr_format=3)
+    create_volume(f"{tmp_path}/a.zarr:deep/down/y", shape, (2, 2), "uint8", {})  # the container's version
+    assert (tmp_path / "a.zarr/deep/down/zarr.json").exists()
+    with pytest.raises(UserError, match="of Zarr version 3, not 2"):
+        create_volume(f"{tmp_path}/a.zarr:z", shape, (2, 2), "uint8", {}, zarr_format=2)
+
+
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    create_volume(f"{tmp_path}/a.n5:x", (4, 4), (4, 4), "uint8", {})
+    (tmp_path / "a.n5/x/0").mkdir()
+    (tmp_path / "a.n5/x/0/0").symlink_to("/dev/full")
+    with pytest.raises(DiskFullError, match="MB free"):
+        open_volume(f"{tmp_path}/a.n5:x", "a").write((slice(0, 4),) * 2, np.ones((4, 4), np.uint8))
+
+
+def test_metadata_that_is_damaged_is_named(tmp_path: Path) -> None:
+    create_volume(f"{tmp_path}/a.n5:x", (4, 4), (4, 4), "uint8", {})
+    (tmp_path / "a.n5/x/attributes.json").write_text("{")
+    with pytest.raises(UserError, match=r"a\.n5/x/attributes\.json is damaged"):
+        open_volume(f"{tmp_path}/a.n5:x")
+
+
+def test_libraries_are_loaded_by_those_who_need_them(tmp_path: Path) -> None:
+    create_volume(f"{tmp_path}/a.n5:x", (4, 4), (4, 4), "uint8", {})
+    script = (
+        "import sys; from blockwise.volume import open_volume; open_volume(sys.argv[1]); "
+        "sys.exit(', '.join({'tensorstore', 'tifffile', 'imageio', 'imagecodecs'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, f"{tmp_path}/a.n5:x"], capture_output=True, text=True)
+    assert done.stderr.strip() == ""

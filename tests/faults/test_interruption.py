@@ -1,0 +1,201 @@
+"""A run that is ended from outside leaves no process, and a state that the next run goes on from."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from blockwise.files import read_json
+from pipeline.session import begin_session
+from tests.luigid import Luigid
+from tests.runs import Project, assert_same, environment
+
+DEADLINE_S = 40
+
+
+@pytest.fixture
+def driver(project: Project) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a run whose prediction is to be done anew; whatever is left of it at the end is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+        with (project.folder / "driver.log").open("w") as log:
+            command = project.command(*arguments, **options)
+            process = subprocess.Popen(
+                command, cwd=project.folder, env=environment(), stdout=log, stderr=log, start_new_session=True
+            )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        for left in [*processes(project)]:
+            left.kill()
+        process.wait()
+
+
+def processes(project: Project) -> list[psutil.Process]:
+    """All processes that run in the project's folder, this one excepted."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and process.cwd() == str(project.folder):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def workers(project: Project) -> list[psutil.Process]:
+    return [process for process in processes(project) if "blockwise.worker" in process.cmdline()]
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    end = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end, f"waited too long for {what}"
+        time.sleep(0.01)
+
+
+def spoil_prediction(project: Project) -> None:
+    """Have all blocks predicted again."""
+    project.change("prediction.engine", "reference")  # the slow one, so that there is time to interrupt it
+    project.change("blocks.roi", [[0, 36], [0, 18], [0, 128]])
+
+
+def markers(project: Project) -> set[int]:
+    return set(project.steps().prediction.markers.scan())
+
+
+def goes_on(project: Project) -> None:
+    """The next run keeps finished blocks, and ends with the bytes of a run that nobody disturbed."""
+    finished = markers(project)
+    run = project.run()
+    assert run.ok, run.text
+    assert not finished & set(run.computed["prediction"])
+    disturbed = project.results()
+    for path in ("work", "result.n5"):
+        Path(path).rename(f"disturbed-{path}")
+    assert project.run().ok
+    assert_same(disturbed, project.results())
+
+
+@pytest.mark.parametrize("luigi_workers", ["1", "2"])
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "SIGKILL"])
+def test_ended_from_outside(
+    project: Project, driver: Callable[..., subprocess.Popen[str]], how: str, luigi_workers: str
+) -> None:
+    spoil_prediction(project)
+    process = driver("--workers", luigi_workers, workflow="PredictionWorkflow")
+    wait_for(lambda: markers(project), "the first block")
+    if how == "Ctrl-C":
+        os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(signal.Signals[how])
+    process.wait(DEADLINE_S)
+    assert process.returncode not in (0, None)
+    wait_for(lambda: not processes(project), "all processes to end")
+    log = (project.folder / "driver.log").read_text()
+    if how != "SIGKILL" and luigi_workers == "1":
+        assert "interrupted; finished blocks are kept, the same command goes on from here" in log
+    assert "Traceback" not in log, log
+    assert 0 < len(markers(project)) < 4
+    if luigi_workers == "1":
+        goes_on(project)
+
+
+def test_killed_at_a_random_moment(project: Project, driver: Callable[..., subprocess.Popen[str]]) -> None:
+    project.change("connected_components.connectivity", 6)
+    project.change("threshold.sigma", 1.0)
+    seconds = random.uniform(0.5, 4.0)
+    process = driver()
+    time.sleep(seconds)
+    process.kill()
+    process.wait()
+    wait_for(lambda: not processes(project), "the workers to end")
+    run = project.run()
+    assert run.ok, (seconds, run.text)
+    assert "prediction" not in run.computed
+    disturbed = project.results()
+    for path in ("work", "result.n5"):
+        Path(path).rename(f"disturbed-{path}")
+    assert project.run().ok
+    assert_same(disturbed, project.results())
+
+
+def test_killed_worker_is_replaced(project: Project, driver: Callable[..., subprocess.Popen[str]]) -> None:
+    spoil_prediction(project)
+    process = driver(workflow="PredictionWorkflow")
+    wait_for(lambda: workers(project), "a worker")
+    workers(project)[0].kill()
+    assert process.wait(DEADLINE_S) == 0, (project.folder / "driver.log").read_text()
+    assert max(marker.attempt for marker in project.steps().prediction.markers.scan().values()) == 2
+
+
+def test_second_run_is_refused_and_a_dead_ones_lock_is_taken(
+    project: Project, driver: Callable[..., subprocess.Popen[str]]
+) -> None:
+    spoil_prediction(project)
+    process = driver(workflow="PredictionWorkflow")
+    wait_for(lambda: markers(project), "the first block")
+    process.send_signal(signal.SIGSTOP)
+    second = project.luigi("--workers", "1")
+    assert second.returncode == 10
+    message = " ".join(second.stderr.split())
+    assert f"work_dir work: another run is using it (process {process.pid} on {socket.gethostname()}" in message
+    assert "wait for it, stop it, or set another `work_dir`" in message
+    assert "Traceback" not in second.stderr
+    third = project.pipeline("clean", "--config", "config.yaml", "--yes")
+    assert third.returncode == 2
+    assert "another run is using it" in third.stderr
+    assert markers(project)
+    process.kill()
+    process.wait()
+    begin_session("work")
+    assert read_json(Path("work/.lock-owner.json"))["pid"] == os.getpid()
+
+
+def test_luigid_shows_progress_and_may_vanish(
+    project: Project, driver: Callable[..., subprocess.Popen[str]], luigid: Luigid
+) -> None:
+    spoil_prediction(project)
+    config = project.folder / "luigi.cfg"
+    config.write_text("[core]\nrpc_retry_attempts=1\nrpc_retry_wait=0\n")
+    process = driver("--scheduler-host", "127.0.0.1", "--scheduler-port", str(luigid.port))
+
+    def prediction() -> dict[str, Any]:
+        tasks = luigid.ask("task_list", status="RUNNING", upstream_status="")
+        return next((task for task in tasks.values() if task["name"] == "PredictionTask"), {})
+
+    wait_for(prediction, "the prediction in luigid")
+    name = next(iter(luigid.ask("task_list", status="RUNNING", upstream_status="")))
+    status: dict[str, Any] = {}
+
+    def told() -> bool:
+        status.update(luigid.ask("get_task_status_message", task_id=name))
+        status.update(luigid.ask("get_task_progress_percentage", task_id=name))
+        return "blocks done" in (status["statusMessage"] or "")
+
+    wait_for(told, "a status")
+    assert "of 4 blocks done, 0 failed" in status["statusMessage"]
+    wait_for(lambda: status["progressPercentage"] is not None or told() is None, "a percentage")
+    assert 0 <= status["progressPercentage"] <= 100
+    assert prediction()["params"] == {"fingerprint": project.steps().prediction.fingerprint}
+    luigid.kill()
+    process.wait(DEADLINE_S)
+    wait_for(lambda: not processes(project), "all processes to end")
+    # Luigi itself cannot go on without its scheduler, but the step that was running is finished.
+    assert project.steps().prediction.read_target(), (project.folder / "driver.log").read_text()
+    run = project.run()
+    assert run.ok
+    assert "prediction" not in run.computed

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import pytest
+
+from blockwise.errors import UserError
+from blockwise.volume import Address
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "key", "suffix", "scheme"),
+    [
+        ("data/a.n5:volumes/raw", "data/a.n5", "volumes/raw", ".n5", ""),
+        ("a.zarr", "a.zarr", "", ".zarr", ""),
+        ("image.ome.zarr:1", "image.ome.zarr", "1", ".ome.zarr", ""),
+        ("stack/slice_%04d.tif", "stack/slice_%04d.tif", "", ".tif", ""),
+        ("image.ome.tif", "image.ome.tif", "", ".tif", ""),
+        ("s3://bucket/a.n5:raw", "s3://bucket/a.n5", "raw", ".n5", "s3"),
+        ("S3://bucket/deep/a.zarr/", "s3://bucket/deep/a.zarr", "", ".zarr", "s3"),
+        ("gs://bucket/a.ome.zarr:0", "gs://bucket/a.ome.zarr", "0", ".ome.zarr", "gs"),
+        ("https://host:8080/a.zarr", "https://host:8080/a.zarr", "", ".zarr", "https"),
+        ("http://host:8080/a.zarr:k/l?timeout_s=3", "http://host:8080/a.zarr", "k/l", ".zarr", "http"),
+    ],
+)
+def test_parts(text: str, path: str, key: str, suffix: str, scheme: str) -> None:
+    address = Address.parse(text)
+    assert (address.path, address.key, address.suffix, address.scheme) == (path, key, suffix, scheme)
+    assert Address.parse(str(address)) == address
+    assert address.is_remote == bool(scheme)
+
+
+def test_options_survive_the_round_trip_but_not_all_of_them_are_identity() -> None:
+    text = "s3://bucket/a.n5:raw?profile=lab&endpoint=http://minio.lab:9000&timeout_s=600"
+    address = Address.parse(text)
+    assert address.endpoint == "http://minio.lab:9000"
+    assert Address.parse(str(address)) == address
+    assert address.identity == "s3://bucket/a.n5:raw?endpoint=http://minio.lab:9000"
+    assert Address("s3://bucket/a.n5?profile=lab", "raw").options == (("profile", "lab"),)
+    assert address.within("other").options == address.options
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["s3://AKIA:secret@bucket/a.n5:raw", "https://me:secret@host/a.n5:raw", "https://host/a.n5:raw?token=secret"],
+)
+def test_credentials_in_an_address_are_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(UserError) as failure:
+        Address.parse(text)
+    assert "secret" not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (":raw", "names no container"),
+        ("s3://bucket", "names no container"),
+        ("ftp://host/a.n5", "known are"),
+        ("gs://bucket/a.n5?profile=lab", "known are timeout_s"),
+    ],
+)
+def test_addresses_that_mean_nothing(text: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        Address.parse(text)
+
+
+def test_patterns() -> None:
+    assert Address.parse("stack/*.png").is_pattern
+    assert Address.parse("stack/%d.png").is_pattern
+    assert not Address.parse("stack/a.png").is_pattern
+    assert not Address.parse("s3://bucket/*.n5").is_pattern
