@@ -87,7 +87,10 @@ def _plan(options: argparse.Namespace) -> int:
     console = Console()
     grid = steps.prediction.grid
     raw = steps.prediction.raw
-    console.print(f"raw {raw.address}: axes {raw.axes}, shape {raw.shape}, {raw.dtype}; blocks {grid.block_shape}")
+    console.print(
+        f"raw {raw.address}: axes {raw.axes} (from {steps.axes_from}), shape {raw.shape}, {raw.dtype}; "
+        f"blocks {grid.block_shape}"
+    )
     console.print(f"project {settings.prediction.project}: classes {', '.join(steps.prediction.class_names)}")
     console.print(table)
     console.print("halo: voxels read beyond those written; memory: projected, for one worker")
