@@ -52,8 +52,9 @@ def hdf5(folder: Path, data: NDArray[Any], axes: str) -> str:
 
 
 def tiff(folder: Path, data: NDArray[Any], axes: str) -> str:
-    options = {"photometric": "rgb"} if axes.endswith("c") and data.shape[-1] == 3 else {}
-    metadata = {"axes": axes.upper().replace("C", "S") if options else axes.upper()}
+    is_rgb = axes.endswith("c") and data.shape[-1] == 3
+    options = {"photometric": "rgb" if is_rgb else "minisblack"}
+    metadata = {"axes": axes.upper().replace("C", "S") if is_rgb else axes.upper()}
     tifffile.imwrite(folder / "raw.tif", data, compression="zlib", metadata=metadata, **options)
     return f"{folder}/raw.tif"
 
