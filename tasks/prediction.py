@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.errors import UserError
-from blockwise.grid import Block, Box, grow, relative
+from blockwise.grid import Block, Box, box_shape, grow, relative
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import RawSource, Source, VolumeInfo
 from blockwise.step import BlockStep
@@ -54,6 +54,7 @@ class PredictionStep(BlockStep):
         engine_memory: bytes that the engine needs at its peak for the largest block.
         address: output dataset.
         chunks: of the output, per axis of the grid.
+        shards: of the output, per axis of the grid; None for one chunk a file.
     """
 
     name: ClassVar[str] = "prediction"
@@ -73,10 +74,14 @@ class PredictionStep(BlockStep):
     engine_memory: int
     address: str
     chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None = None
 
     def settings(self) -> Mapping[str, Any]:
         """Settings that can change the result; of the project its content, not its path."""
+        # Added where there is time only, so that what was computed without it stays valid.
+        order = {"order of axes": self.output().axes} if "t" in self.grid.axes else {}
         return {
+            **order,
             "project content": self.project_hash,
             "channels": list(self.channels),
             "classes": list(self.classes),
@@ -102,7 +107,7 @@ class PredictionStep(BlockStep):
         """Probabilities, one class a channel."""
         names = [self.class_names[i] for i in self.classes]
         extra = {"classes": names, "class_indices": list(self.classes)}
-        return VolumeOutput(self.address, self.grid, self.chunks, self.dtype, len(self.classes), extra)
+        return VolumeOutput(self.address, self.grid, self.chunks, self.dtype, len(self.classes), extra, self.shards)
 
     @property
     def halo(self) -> tuple[int, ...]:
@@ -158,8 +163,8 @@ class PredictionStep(BlockStep):
         inner = dict(zip(self.grid.axes, relative(block.write_box, read_box), strict=True))
         interior = tuple(inner.get(axis, slice(0, 1)) for axis in "zyx")
         probabilities = engine.predict(image, interior)[list(self.classes)]
-        shape = [s.stop - s.start for s in block.write_box]
-        return quantize(probabilities, self.dtype).reshape([len(self.classes), *shape])
+        # With t there is one time step, so that the channels may stand before it or after it.
+        return quantize(probabilities, self.dtype).reshape(box_shape(self.output().box(block.write_box)))
 
     @cached_property
     def _channel_range(self) -> slice:

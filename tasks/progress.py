@@ -99,6 +99,14 @@ def _terminal(name: str) -> Iterator[Callable[[Outcome], None]]:
 
 
 @contextlib.contextmanager
+def progress_bar(name: str) -> Iterator[Callable[[float], None]]:
+    """Give a function that shows which fraction of something is done, where there is a terminal."""
+    with Progress(console=TERMINAL, transient=True, disable=not TERMINAL.is_terminal) as progress:
+        bar = progress.add_task(name, total=1.0)
+        yield lambda fraction: progress.update(bar, completed=fraction)
+
+
+@contextlib.contextmanager
 def _luigid(task: BlockTask) -> Iterator[Callable[[Outcome], None]]:
     """Tell luigid from a thread of its own: when luigid is gone, a call blocks for minutes and then raises."""
     latest: list[Outcome] = []
