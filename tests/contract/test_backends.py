@@ -20,7 +20,7 @@ from tests.slurm.cluster import cluster
 
 __all__ = ["cluster"]
 
-OPTIONS = SlurmOptions(poll_s=0.3, grace_s=1, blocks_per_job=3, time_min=5)
+OPTIONS = SlurmOptions(poll_s=0.2, grace_s=0.5, blocks_per_job=3, time_min=5)
 
 Run = Callable[[BlockStep], Outcome]
 

@@ -20,7 +20,7 @@ from tests.contract.steps import Workspace
 from tests.slurm.cluster import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
-OPTIONS: dict[str, Any] = {"poll_s": 0.3, "grace_s": 1, "blocks_per_job": 2, "time_min": 5, "memory_gb": 0.5}
+OPTIONS: dict[str, Any] = {"poll_s": 0.2, "grace_s": 0.5, "blocks_per_job": 2, "time_min": 5, "memory_gb": 0.5}
 
 
 def main() -> None:

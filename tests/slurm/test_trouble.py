@@ -68,6 +68,15 @@ def test_a_dead_node_costs_nothing_but_time(cluster: Cluster, work: Workspace, d
     assert np.array_equal(work.result(), work.values + 1)
 
 
+@pytest.mark.soak
+def test_the_time_limit_costs_only_what_was_left(work: Workspace, drive: Drive):
+    work.tell(1, "sleep 1 300")
+    text = drive(time_min=1).finish(240)
+    assert "time limit of 1 min: its 1 blocks left go again with 2 min" in text
+    assert "done: 8" in text
+    assert [len(work.runs(block)) for block in range(8)] == [1, 2, 1, 1, 1, 1, 1, 1]
+
+
 def test_silence_of_the_controller_ends_nothing(cluster: Cluster, work: Workspace, drive: Drive):
     work.tell(0, "sleep 1 9")
     work.tell(2, "sleep 1 9")
