@@ -148,7 +148,7 @@ class Worker:
         if not isinstance(error, DamagedDataError):
             return ""
         for source in self.step.sources():
-            if source.address == error.address and source.forget(error.box[-len(self.step.grid.shape) :]):
+            if source.address == error.address and source.forget(error.box):
                 return source.name
         return ""
 

@@ -47,8 +47,9 @@ class Raw(Section):
 class Blocks(Section):
     """The blocks."""
 
-    shape: tuple[PositiveInt, ...] = (64, 64, 64)
+    shape: tuple[PositiveInt, ...] | None = None
     chunks: tuple[PositiveInt, ...] | None = None
+    shards: tuple[PositiveInt, ...] | None = None
     roi: tuple[tuple[int | None, int | None], ...] | None = None
 
 
@@ -80,6 +81,7 @@ class ConnectedComponents(Section):
     foreground: Literal[0, 1] = 1
     connectivity: Literal[4, 6, 8, 18, 26] | None = None
     min_size: Annotated[int, Field(ge=0)] = 0
+    numbering: Literal["continue", "restart"] = "continue"
 
 
 class Slurm(Section, SlurmOptions):

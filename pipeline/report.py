@@ -128,16 +128,16 @@ def _panels(steps: tuple[BlockStep, ...]) -> list[Panel]:
     panels: list[Panel] = [("raw", _middle_of_raw(prediction), {"cmap": "gray"})]
     shown = threshold.class_index if threshold else prediction.classes[-1]
     channel = prediction.classes.index(shown)
-    probability = _middle(prediction.address, prediction, channel).astype(np.float32)
+    probability = _middle(prediction, channel).astype(np.float32)
     top = 255 if prediction.dtype == "uint8" else 1
     title = f"probability of {prediction.class_names[shown]!r}"
     panels.append((title, probability, {"cmap": "magma", "vmin": 0, "vmax": top}))
     if threshold:
         title = f"mask (sigma {threshold.sigma[-1]:g}, > {threshold.threshold:g})"
-        panels.append((title, _middle(threshold.address, threshold), {"cmap": "gray", "vmin": 0, "vmax": 1}))
+        panels.append((title, _middle(threshold), {"cmap": "gray", "vmin": 0, "vmax": 1}))
     labels: Any = by_name.get("connected_components")
     if labels:
-        panels.append(("objects", _colours(_middle(labels.address, labels)), {}))
+        panels.append(("objects", _colours(_middle(labels)), {}))
     return panels
 
 
@@ -152,10 +152,8 @@ def _middle_of_raw(prediction: Any) -> NDArray[Any]:
     return data.transpose(order).reshape(data.shape[info.axes.index("y")], data.shape[info.axes.index("x")])
 
 
-def _middle(address: str, step: BlockStep, channel: int | None = None) -> NDArray[Any]:
-    box = _middle_box(step)
-    lead = () if channel is None else (slice(channel, channel + 1),)
-    data = open_volume(address).read((*lead, *box))
+def _middle(step: Any, channel: int | None = None) -> NDArray[Any]:
+    data = open_volume(step.address).read(step.output().box(_middle_box(step), channel))
     return data.reshape(data.shape[-2:])
 
 

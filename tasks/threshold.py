@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.filters import gaussian
 
-from blockwise.grid import Block, Box, relative
+from blockwise.grid import Block, Box, box_shape, relative
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import BlocksSource
 from blockwise.step import BlockStep
@@ -63,6 +63,7 @@ class ThresholdStep(BlockStep):
     threshold: float
     address: str
     chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None = None
 
     def settings(self) -> Mapping[str, Any]:
         """Settings that can change the result."""
@@ -78,7 +79,7 @@ class ThresholdStep(BlockStep):
 
     def output(self) -> VolumeOutput:
         """The mask, uint8."""
-        return VolumeOutput(self.address, self.grid, self.chunks, "uint8", 0, {})
+        return VolumeOutput(self.address, self.grid, self.chunks, "uint8", 0, {}, self.shards)
 
     @property
     def halo(self) -> tuple[int, ...]:
@@ -105,7 +106,8 @@ class ThresholdStep(BlockStep):
         """Compute the mask of one block."""
         read_box = self.read_box(block)
         channel = self.prediction.classes.index(self.class_index)
-        probabilities = prepared.read((slice(channel, channel + 1), *read_box))[0]
+        box = self.prediction.output().box(read_box, channel)
+        probabilities = prepared.read(box).reshape(box_shape(read_box))
         return smooth_and_threshold(probabilities, self.sigma, self.threshold, relative(block.write_box, read_box))
 
 

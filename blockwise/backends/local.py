@@ -28,6 +28,8 @@ START_LIMIT_S = 300.0
 
 END_LIMIT_S = 5.0
 
+STARTING = "starting workers; the first time they compile for half a minute"
+
 POLL_S = 0.25
 
 
@@ -56,6 +58,7 @@ class LocalBackend:
                 for order, result in pool.results():
                     if referee.judge(result, order.attempt):
                         _queue_again(waiting, _Order(order.item, order.attempt + 1), referee.outcome)
+                referee.outcome.note = "" if pool.ready else STARTING
                 report(referee.outcome)
                 check_parent()
         finally:
@@ -148,6 +151,10 @@ class _Pool:
         self.timeout_s = timeout_s
         self.selector = selectors.DefaultSelector()
         self.processes: dict[int, _Process] = {}
+
+    @property
+    def ready(self) -> bool:
+        return any(process.ready for process in self.processes.values())
 
     @property
     def busy(self) -> bool:
