@@ -16,6 +16,7 @@ from blockwise.files import read_json
 from blockwise.grid import Block, Box, Grid, grow
 from blockwise.identity import fingerprint
 from blockwise.markers import Markers
+from blockwise.mask import Mask, MaskSource
 from blockwise.outputs import Output
 from blockwise.sources import Source
 
@@ -30,6 +31,7 @@ class BlockStep(BaseModel, ABC):
         work_dir: folder of markers and logs.
         grid: the blocks.
         change_detection: ``files`` (size and time of every chunk file) or ``metadata`` (of datasets only).
+        mask: voxels that are computed; the grid has the blocks that hold any. None for all voxels.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +43,7 @@ class BlockStep(BaseModel, ABC):
     work_dir: str
     grid: Grid
     change_detection: str = "files"
+    mask: Mask | None = None
 
     # What a subclass says about itself.
 
@@ -70,6 +73,13 @@ class BlockStep(BaseModel, ABC):
         """Box that read boxes are cut to: what the source has."""
         return self.grid.domain
 
+    def mask_sources(self, *, halo: bool = False) -> tuple[Source, ...]:
+        """The mask, if there is one; ``halo`` where it is read in the read box."""
+        if self.mask is None:
+            return ()
+        watch = self.change_detection == "files"
+        return (MaskSource(self.mask, self.grid, self.work_dir, watch_files=watch, halo=halo),)
+
     def prepare(self) -> Any:
         """Load what all blocks share; called once per worker."""
         return None
@@ -96,12 +106,7 @@ class BlockStep(BaseModel, ABC):
             "version": self.version,
             "settings": dict(self.settings()),
             "inputs": {source.name: source.identity() for source in self.sources()},
-            "grid": {
-                "axes": self.grid.axes,
-                "shape": list(self.grid.shape),
-                "blocks": list(self.grid.block_shape),
-                "roi": self.grid.roi and [list(part) for part in self.grid.roi],
-            },
+            "grid": self.grid.identity(),
         }
 
     @cached_property

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from blockwise.files import read_json
+from blockwise.mask import SURVEY
 from blockwise.outputs import VolumeOutput
 from blockwise.plan import IDENTITY
 from blockwise.volume import delete_volume
@@ -39,6 +40,8 @@ def find_ours(settings: Settings, steps: Steps) -> list[str]:
     if reports:
         found += [str(path) for path in reports]
         found += [str(work_dir / name) for name in names if (work_dir / name).exists()]
+    if (work_dir / SURVEY).exists():
+        found.append(str(work_dir / SURVEY))
     if (work_dir / "logs" / "run.log").exists():
         found.append(str(work_dir / "logs"))
     return found

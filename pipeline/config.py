@@ -49,6 +49,8 @@ class Blocks(Section):
     shape: tuple[PositiveInt, ...] = (64, 64, 64)
     chunks: tuple[PositiveInt, ...] | None = None
     roi: tuple[tuple[int | None, int | None], ...] | None = None
+    mask: str | None = None
+    mask_factor: tuple[PositiveInt, ...] | None = None
 
 
 class Prediction(Section):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +61,7 @@ class RunReport:
         """The summary, for a terminal."""
         lines = [f"{self.workflow} is finished."]
         grid = self.steps[0].grid
-        voxels = math.prod(s.stop - s.start for s in grid.domain)
+        voxels = grid.voxels
         size = " x ".join(str(s.stop - s.start) for s in grid.domain)
         lines.append(f"  volume   {size} ({grid.axes}), {voxels:,} voxels in {len(grid)} blocks")
         objects = self._objects()

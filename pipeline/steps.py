@@ -10,11 +10,13 @@ import psutil
 
 from blockwise.errors import UserError
 from blockwise.grid import Grid
+from blockwise.mask import Mask
 from blockwise.sources import VolumeInfo
 from blockwise.step import BlockStep
 from blockwise.volume import Address, open_volume
 from blockwise.volume.formats import check_writable
 from pipeline.config import Raw, Settings
+from pipeline.masking import mask_and_grid
 from tasks.component_faces import ComponentFacesStep
 from tasks.component_labels import CONNECTIVITIES
 from tasks.component_merge import ComponentMergeStep
@@ -62,12 +64,12 @@ def build_steps(settings: Settings) -> Steps:
     """
     info = describe_raw(settings.raw)
     project = open_project(settings.prediction.project)
-    grid = make_grid(settings, info)
+    mask, grid = mask_and_grid(settings, make_grid(settings, info))
     chunks = chunk_shape(settings, grid)
     check_writable(Address(settings.output, "probabilities"))
-    prediction = _prediction_step(settings, info, project, grid, chunks)
+    prediction = _prediction_step(settings, info, project, grid, mask, chunks)
     threshold = _threshold_step(settings, prediction, chunks)
-    shared = {"work_dir": settings.work_dir, "change_detection": settings.change_detection}
+    shared = {"work_dir": settings.work_dir, "change_detection": settings.change_detection, "mask": mask}
     faces = ComponentFacesStep(
         **shared,
         grid=grid,
@@ -76,7 +78,7 @@ def build_steps(settings: Settings) -> Steps:
         connectivity=_connectivity(settings, grid),
     )
     merge = ComponentMergeStep(
-        **shared,
+        **{**shared, "mask": None},
         grid=Grid(grid.axes, grid.shape, grid.shape, grid.roi),
         faces=faces,
         min_size=settings.connected_components.min_size,
@@ -175,7 +177,7 @@ def _equal_part(length: int) -> int:
 
 
 def _prediction_step(
-    settings: Settings, info: VolumeInfo, project: Project, grid: Grid, chunks: tuple[int, ...]
+    settings: Settings, info: VolumeInfo, project: Project, grid: Grid, mask: Mask | None, chunks: tuple[int, ...]
 ) -> PredictionStep:
     prediction = settings.prediction
     channels = _channels(settings, info, project)
@@ -194,6 +196,7 @@ def _prediction_step(
         work_dir=settings.work_dir,
         change_detection=settings.change_detection,
         grid=grid,
+        mask=mask,
         raw=info,
         channels=channels,
         project=prediction.project,
@@ -277,6 +280,7 @@ def _threshold_step(settings: Settings, prediction: PredictionStep, chunks: tupl
         work_dir=settings.work_dir,
         change_detection=settings.change_detection,
         grid=prediction.grid,
+        mask=prediction.mask,
         prediction=prediction,
         class_index=index,
         sigma=(0.0,) * ("t" in axes) + per_axis,

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.grid import Block
+from blockwise.mask import open_mask
 from blockwise.outputs import FolderOutput
-from blockwise.sources import BlocksSource
+from blockwise.sources import BlocksSource, Source
 from blockwise.step import BlockStep
 from blockwise.volume import open_volume
 from tasks.base import BASE_MEMORY, BlockTask
@@ -47,9 +48,9 @@ class ComponentFacesStep(BlockStep):
     def _source(self) -> BlocksSource:
         return BlocksSource(self.threshold)
 
-    def sources(self) -> tuple[BlocksSource, ...]:
-        """The mask."""
-        return (self._source,)
+    def sources(self) -> tuple[Source, ...]:
+        """The thresholded volume, and the mask of what is computed."""
+        return (self._source, *self.mask_sources())
 
     def output(self) -> FolderOutput:
         """One file per block."""
@@ -66,19 +67,20 @@ class ComponentFacesStep(BlockStep):
 
     def bytes_per_block(self) -> tuple[int, int]:
         """The mask; two faces per axis, two bytes a voxel."""
-        voxels = math.prod(s.stop - s.start for s in self.grid.domain)
+        voxels = self.grid.voxels
         return voxels, sum(4 * voxels // self.grid.block_shape[axis] for axis in self.spatial)
 
     def prepare(self) -> Any:
-        """Open the mask."""
-        return open_volume(self.threshold.address)
+        """Open the thresholded volume and the mask."""
+        return open_volume(self.threshold.address), open_mask(self.mask, self.grid)
 
-    def labels(self, block: Block, mask_volume: Any) -> NDArray[Any]:
-        """Labels of one block, spatial axes only."""
-        mask = mask_volume.read(block.write_box)
-        return label_components(
-            mask.reshape([mask.shape[i] for i in self.spatial]), self.foreground, self.connectivity
-        )
+    def labels(self, block: Block, prepared: Any) -> NDArray[Any]:
+        """Labels of one block, spatial axes only; ``prepared`` as ``prepare`` gives it."""
+        thresholded, mask = prepared
+        shape = [block.write_box[i].stop - block.write_box[i].start for i in self.spatial]
+        inside = None if mask is None else mask.read(block.write_box).reshape(shape)
+        values = thresholded.read(block.write_box).reshape(shape)
+        return label_components(values, self.foreground, self.connectivity, inside)
 
     def compute(self, block: Block, prepared: Any) -> dict[str, NDArray[Any]]:
         """Describe the components of one block."""

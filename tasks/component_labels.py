@@ -24,13 +24,16 @@ def neighbour_axes(connectivity: int) -> int:
     return {4: 1, 6: 1, 8: 2, 18: 2, 26: 3}[connectivity]
 
 
-def label_components(mask: NDArray[Any], foreground: int, connectivity: int) -> NDArray[Any]:
+def label_components(
+    mask: NDArray[Any], foreground: int, connectivity: int, inside: NDArray[np.bool_] | None = None
+) -> NDArray[Any]:
     """Label the connected components of a block.
 
     Args:
         mask: (z, y, x) or (y, x), zero and non-zero.
         foreground: 1 labels what is not zero, 0 labels the zeros.
         connectivity: 4 or 8 in 2D; 6, 18 or 26 in 3D.
+        inside: voxels that may belong to an object, of the same shape; None for all.
 
     Returns:
         Unsigned labels of the mask's shape; 0 is background, components count from 1 in raster order (last axis
@@ -38,6 +41,8 @@ def label_components(mask: NDArray[Any], foreground: int, connectivity: int) -> 
         first on every machine.
     """
     objects = (mask != 0) if foreground else (mask == 0)
+    if inside is not None:
+        objects &= inside
     # As uint8: with bool, cc3d 4.1 mislabels some images at connectivity 8 and raises for some tiny blocks at 26.
     labels: NDArray[Any] = cc3d.connected_components(
         np.ascontiguousarray(objects).view(np.uint8), connectivity=connectivity

@@ -170,8 +170,7 @@ class ComponentMergeStep(BlockStep):
 
     def projected_memory(self) -> int:
         """Grows with components, never with voxels; how many there will be is a guess before they are counted."""
-        voxels = math.prod(s.stop - s.start for s in self.faces.grid.domain)
-        guess = int(voxels * PROJECTED_COMPONENTS_PER_VOXEL)
+        guess = int(self.faces.grid.voxels * PROJECTED_COMPONENTS_PER_VOXEL)
         return BASE_MEMORY + guess * BYTES_PER_COMPONENT
 
     def compute(self, block: Block, prepared: Any) -> Arrays:

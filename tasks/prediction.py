@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from blockwise.errors import UserError
 from blockwise.grid import Block, Box, grow, relative
+from blockwise.mask import open_mask
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import RawSource, Source, VolumeInfo
 from blockwise.step import BlockStep
@@ -95,8 +96,8 @@ class PredictionStep(BlockStep):
         return RawSource(self.raw, self.grid.axes, self.change_detection == "files")
 
     def sources(self) -> tuple[Source, ...]:
-        """The raw volume."""
-        return (self._source,)
+        """The raw volume, and the mask."""
+        return (self._source, *self.mask_sources())
 
     def output(self) -> VolumeOutput:
         """Probabilities, one class a channel."""
@@ -124,7 +125,7 @@ class PredictionStep(BlockStep):
 
     def bytes_per_block(self) -> tuple[int, int]:
         """The raw volume with halo; probabilities of all written classes."""
-        voxels = math.prod(s.stop - s.start for s in self.grid.domain)
+        voxels = self.grid.voxels
         read = voxels * (1 + self.grid.halo_waste(self.halo)) * np.dtype(self.raw.dtype).itemsize
         written = voxels * len(self.classes) * np.dtype(self.dtype).itemsize
         return int(read * len(self.channels)), written
@@ -132,7 +133,7 @@ class PredictionStep(BlockStep):
     def prepare(self) -> Any:
         """Load the classifier and open the raw volume, once per worker."""
         engine = make_engine(self.engine, self.classifier(), structure_tensor=self.structure_tensor)
-        return engine, open_volume(self.raw.address)
+        return engine, open_volume(self.raw.address), open_mask(self.mask, self.grid)
 
     def classifier(self) -> Project:
         """The project with its classifier; where it holds labels only, it is trained once and kept.
@@ -149,8 +150,8 @@ class PredictionStep(BlockStep):
         return trained_once(project, self.seed, self.structure_tensor, Path(self.work_dir) / CLASSIFIERS)
 
     def compute(self, block: Block, prepared: Any) -> NDArray[Any]:
-        """Compute the probabilities of one block."""
-        engine, volume = prepared
+        """Compute the probabilities of one block; they are 0 outside the mask."""
+        engine, volume, mask = prepared
         read_box = grow(block.write_box, self.halo, self.read_domain)
         boxes = dict(zip(self.grid.axes, read_box, strict=True))
         data = volume.read(tuple(self._channel_range if axis == "c" else boxes[axis] for axis in self.raw.axes))
@@ -159,7 +160,8 @@ class PredictionStep(BlockStep):
         interior = tuple(inner.get(axis, slice(0, 1)) for axis in "zyx")
         probabilities = engine.predict(image, interior)[list(self.classes)]
         shape = [s.stop - s.start for s in block.write_box]
-        return quantize(probabilities, self.dtype).reshape([len(self.classes), *shape])
+        found = quantize(probabilities, self.dtype).reshape([len(self.classes), *shape])
+        return found if mask is None else np.where(mask.read(block.write_box), found, found.dtype.type(0))
 
     @cached_property
     def _channel_range(self) -> slice:

@@ -25,21 +25,35 @@ from tasks.threshold import TRUNCATE, smooth_and_threshold
 
 
 def blocked_threshold(
-    probabilities: NDArray[Any], sigma: tuple[float, ...], threshold: float, grid: Grid
+    probabilities: NDArray[Any],
+    sigma: tuple[float, ...],
+    threshold: float,
+    grid: Grid,
+    inside: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
     mask = np.full(probabilities.shape, 255, np.uint8)
     halo = tuple(int(TRUNCATE * s + 0.5) for s in sigma)
     for block in grid:
         read_box = grow(block.write_box, halo, grid.domain)
         interior = relative(block.write_box, read_box)
-        mask[block.write_box] = smooth_and_threshold(probabilities[read_box], sigma, threshold, interior)
+        here = None if inside is None else inside[read_box]
+        mask[block.write_box] = smooth_and_threshold(probabilities[read_box], sigma, threshold, interior, here)
     return mask
 
 
 def blocked_components(
-    mask: NDArray[Any], foreground: int, connectivity: int, grid: Grid, min_size: int = 0
+    mask: NDArray[Any],
+    foreground: int,
+    connectivity: int,
+    grid: Grid,
+    min_size: int = 0,
+    inside: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.uint64], dict[str, NDArray[np.int64]]]:
-    labels = {block.id: label_components(mask[block.write_box], foreground, connectivity) for block in grid}
+    inside = np.ones(mask.shape, bool) if inside is None else inside
+    labels = {
+        block.id: label_components(mask[block.write_box], foreground, connectivity, inside[block.write_box])
+        for block in grid
+    }
     origins = {block.id: tuple(s.start for s in block.write_box) for block in grid}
     tables = {i: measure_components(labels[i], origins[i], grid.shape) for i in labels}
     offsets = dense_offsets({i: len(table["voxels"]) for i, table in tables.items()}, math.prod(grid.blocks_per_axis))
