@@ -72,6 +72,7 @@ class Threshold(Section):
 
     class_: int | str = Field(1, alias="class")
     sigma: Sigma | tuple[Sigma, ...] = 1.6
+    sigma_unit: Literal["voxel", "physical"] = "voxel"
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
 
 

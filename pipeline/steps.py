@@ -17,6 +17,7 @@ from blockwise.volume import Address, open_volume
 from blockwise.volume.formats import check_writable
 from pipeline.config import Raw, Settings
 from pipeline.masking import mask_and_grid
+from pipeline.smoothing import sigma_in_voxels
 from tasks.component_faces import ComponentFacesStep
 from tasks.component_labels import CONNECTIVITIES
 from tasks.component_merge import ComponentMergeStep
@@ -270,12 +271,6 @@ def _threshold_step(settings: Settings, prediction: PredictionStep, chunks: tupl
             f"threshold.class: {threshold.class_!r} is not among prediction.classes "
             f"{settings.prediction.classes}; add it there"
         )
-    sigma, spatial = threshold.sigma, axes.replace("t", "")
-    per_axis = (float(sigma),) * len(spatial) if isinstance(sigma, float | int) else tuple(map(float, sigma))
-    if len(per_axis) != len(spatial):
-        raise UserError(
-            f"threshold.sigma: {list(per_axis)} for the axes {spatial}; write one number, or one for each"
-        )
     return ThresholdStep(
         work_dir=settings.work_dir,
         change_detection=settings.change_detection,
@@ -283,7 +278,7 @@ def _threshold_step(settings: Settings, prediction: PredictionStep, chunks: tupl
         mask=prediction.mask,
         prediction=prediction,
         class_index=index,
-        sigma=(0.0,) * ("t" in axes) + per_axis,
+        sigma=(0.0,) * ("t" in axes) + sigma_in_voxels(threshold, prediction.raw, axes.replace("t", "")),
         threshold=threshold.threshold,
         address=f"{settings.output}:thresholded",
         chunks=chunks,
