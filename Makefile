@@ -4,7 +4,7 @@ BIN := .venv/bin
 CONFIG ?= configs/example.yaml
 WORKFLOW ?= ConnectedComponentsWorkflow
 
-.PHONY: help install run test soak check format clean
+.PHONY: help install run test bench soak check format clean
 
 help:  ## list these verbs
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -23,6 +23,10 @@ run: .venv/installed  ## run the bundled example (or CONFIG=my.yaml WORKFLOW=Thr
 
 test: .venv/installed  ## run the tests
 	$(BIN)/python -m pytest -n 2 -m "not soak"
+
+bench: .venv/installed  ## compare the engines' speed and memory (about 5 minutes); writes benchmarks/results.json
+	@$(BIN)/python -c 'import onnx, onnxruntime' 2>/dev/null || $(BIN)/python -m pip install --quiet --editable ".[bench]"
+	$(BIN)/python -m benchmarks
 
 soak: .venv/installed  ## run the long tests with random faults
 	$(BIN)/python -m pytest -m soak

@@ -18,11 +18,13 @@ from blockwise.errors import UserError
 from pipeline.agreement import compare
 from pipeline.cleaning import find_ours, remove
 from pipeline.config import load_settings
-from pipeline.planning import StepForecast, StepStatus, forecast, status
+from pipeline.planning import StepForecast, StepStatus, forecast_all, status
 from pipeline.session import begin_session
 from pipeline.steps import build_steps, default_config
 from pipeline.verification import verify
 from tasks.progress import TERMINAL
+
+WIDTH_OF_FILES = 160
 
 EXIT_DIFFERENT = 1
 EXIT_FAILED_BLOCKS = 1
@@ -81,10 +83,10 @@ def _plan(options: argparse.Namespace) -> int:
     for column in table.columns:
         column.no_wrap = True
         column.justify = "left" if column.header == "step" else "right"
-    rows = [forecast(step) for step in steps.all()]
+    rows = forecast_all(steps.all())
     for row in rows:
         table.add_row(*_plan_cells(row))
-    console = Console()
+    console = _console()
     grid = steps.prediction.grid
     raw = steps.prediction.raw
     console.print(f"raw {raw.address}: axes {raw.axes}, shape {raw.shape}, {raw.dtype}; blocks {grid.block_shape}")
@@ -95,6 +97,11 @@ def _plan(options: argparse.Namespace) -> int:
         for reason in row.reasons:
             console.print(f"{row.step}: {reason}", highlight=False)
     return 0
+
+
+def _console() -> Console:
+    """A console that cuts no number off where the output goes into a file or a pipe, which rich takes for narrow."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
 
 
 def _plan_cells(row: StepForecast) -> list[str]:
@@ -122,7 +129,7 @@ def _status(options: argparse.Namespace) -> int:
         table.add_row(
             row.step, f"{row.done:,}", f"{row.failed:,}", f"{row.missing:,}", "yes" if row.finished else "no"
         )
-    console = Console()
+    console = _console()
     console.print(table)
     for row in rows:
         for message in row.messages:

@@ -35,16 +35,14 @@ def find_ours(settings: Settings, steps: Steps) -> list[str]:
             found.append(str(step.target_path))
     found += map(str, sorted((work_dir / CLASSIFIERS).glob(f"{'[0-9a-f]' * 32}-*.npz")))
     merged = any(Path(item).parent.name == "component_merge" for item in found)
-    names = ["overview.png", *(("objects.csv", "objects.parquet") if merged else ())]
+    # Without the step's folder nothing says that tables of these names are ours.
+    tables = [str(path) for path in steps.component_merge.output().tables if merged and path.exists()]
     reports = [path for path in sorted(work_dir.glob("*Workflow.json")) if "digests" in (read_json(path) or {})]
     if reports:
         found += [str(path) for path in reports]
-        found += [str(work_dir / name) for name in names if (work_dir / name).exists()]
-    if (work_dir / SURVEY).exists():
-        found.append(str(work_dir / SURVEY))
-    if (work_dir / "logs" / "run.log").exists():
-        found.append(str(work_dir / "logs"))
-    return found
+        found += [str(path) for path in (work_dir / "overview.png",) if path.exists()]
+    others = [work_dir / SURVEY, work_dir / "logs" / "run.log", *(step.logs for step in steps.all())]
+    return found + tables + [str(path) for path in others if path.exists()]
 
 
 def remove(settings: Settings, found: list[str]) -> None:
@@ -61,9 +59,9 @@ def remove(settings: Settings, found: list[str]) -> None:
             delete_volume(item)
     end_sessions()
     work_dir = Path(settings.work_dir)
-    for name in (OWNER, LOCK):
+    for name in (OWNER, LOCK, "logs/run.log"):  # the removal itself has made them
         (work_dir / name).unlink(missing_ok=True)
-    for folder in sorted(work_dir.glob("*"), reverse=True):
+    for folder in work_dir.glob("*"):
         _remove_if_empty(folder)
     _remove_if_empty(work_dir)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blockwise.plan import is_complete, plan_step
@@ -47,9 +48,16 @@ class StepStatus:
     messages: tuple[str, ...]
 
 
-def forecast(step: BlockStep) -> StepForecast:
-    """Look at a step and what it reads; nothing is changed."""
-    exact = all(source.digest() is not None for source in step.sources())
+def forecast_all(steps: Sequence[BlockStep]) -> list[StepForecast]:
+    """Look at steps, each after those that it reads; nothing is changed."""
+    rows: list[StepForecast] = []
+    for step in steps:
+        rows.append(_forecast(step, all(row.left == 0 for row in rows)))
+    return rows
+
+
+def _forecast(step: BlockStep, nothing_before: bool) -> StepForecast:
+    exact = nothing_before and all(source.digest() is not None for source in step.sources())
     left = len(step.grid)
     reasons: tuple[str, ...] = ()
     if exact and is_complete(step):

@@ -106,6 +106,7 @@ def _luigid(task: BlockTask) -> Iterator[Callable[[Outcome], None]]:
     end = threading.Event()
 
     def tell() -> None:
+        _link_logs(task)
         while not end.is_set():
             wake.wait()
             wake.clear()
@@ -130,9 +131,17 @@ def _luigid(task: BlockTask) -> Iterator[Callable[[Outcome], None]]:
         thread.join(LUIGID_LAST_WORD_S)
 
 
+def _link_logs(task: BlockTask) -> None:
+    """Link luigid's page to the step's logs; once, because each call resets what else luigid shows of the task."""
+    try:
+        task.set_tracking_url(task.step.logs.resolve().as_uri())
+    except Exception as error:  # see below
+        logger.debug("luigid was not told: %s", error)
+
+
 def _tell_luigid(task: BlockTask, outcome: Outcome) -> None:
     try:
         task.set_status_message(status_text(outcome))
-        task.set_progress_percentage(100.0 * outcome.done / max(outcome.total, 1))
+        task.set_progress_percentage(round(100 * outcome.done / max(outcome.total, 1)))
     except Exception as error:  # luigid only shows; the step goes on without it
         logger.debug("luigid was not told: %s", error)

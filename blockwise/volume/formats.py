@@ -231,11 +231,12 @@ def _check_array(
 
 def _no_dataset(address: Address, datasets: list[str]) -> UserError:
     if not datasets:
-        can_list = address.scheme not in HTTP
-        return UserError(
-            f"{address}: there is no dataset {address.key!r} in {address.path}"
-            + (", nor any other" if can_list else "; this server cannot list what it holds, so check the key")
-        )
+        if address.scheme in HTTP:
+            return UserError(
+                f"{address}: there is no dataset {address.key!r} in {address.path}; a web server cannot list what it "
+                "holds, so check the key"
+            )
+        return UserError(f"{address}: there is no dataset {address.key!r}, {address.path} holds no dataset at all")
     near = difflib.get_close_matches(address.key, datasets, n=1, cutoff=0.4)
     hint = f"; did you mean {address.within(near[0])}?" if near else ""
     shown = ", ".join(sorted(datasets)[:10]) + (", ..." if len(datasets) > 10 else "")

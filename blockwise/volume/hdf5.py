@@ -59,7 +59,7 @@ def is_hdf5_array(address: Address) -> bool:
         with h5py.File(address.path, "r", locking=False) as container:
             return bool(address.key) and isinstance(container.get(address.key), h5py.Dataset)
     except OSError as error:
-        raise UserError(f"{address.path}: is damaged or cut off: {error}; copy it again") from error
+        raise UserError(f"{address.path}: cannot be opened, it is damaged: {error}; copy it again") from error
 
 
 def hdf5_keys(path: str) -> list[str]:

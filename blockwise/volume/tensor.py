@@ -109,7 +109,7 @@ def _open(address: Address, store: Store, array: Array) -> Any:
         return wait(ts.open(_spec(store, array)), address)
     except OSError as error:
         raise UserError(
-            f"{address}: TensorStore cannot read this array: {error}; a copy with gzip or zstd compression can be read"
+            f"{address}: TensorStore cannot read this array: {error}; a copy compressed by gzip can be read"
         ) from error
 
 

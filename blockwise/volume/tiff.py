@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import logging
 import math
+import struct
 import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -138,7 +139,7 @@ def _refusing_cut_files(address: Address) -> Iterator[None]:
 def _open(address: Address) -> tifffile.TiffFile:
     try:
         return tifffile.TiffFile(address.path)
-    except tifffile.TiffFileError as error:
+    except (tifffile.TiffFileError, struct.error) as error:
         raise UserError(f"{address.path}: ends in {address.suffix} but is not a TIFF file: {error}") from error
 
 

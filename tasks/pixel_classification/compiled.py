@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable
@@ -17,18 +18,18 @@ Integer = int | np.integer[Any]
 
 
 def _cache_folder() -> Path:
-    """Folder of the compiled code, one for each kind of processor.
+    """Folder of the compiled code, one for each kind of processor and each state of the source.
 
     Cluster nodes of different kinds often share a home folder. numba tells their code apart within one index file,
-    but numbers the code files of the index without a lock, so two kinds that compile at once could swap theirs.
+    but numbers the code files of the index without a lock, so two kinds that compile at once could swap theirs. And
+    numba compiles a function anew when its own file has changed, not when a function that it calls has.
     """
-    features = llvmlite.binding.get_host_cpu_features().flatten()
-    kind = f"{llvmlite.binding.get_host_cpu_name()}-{hashlib.sha256(features.encode()).hexdigest()[:8]}"
-    chosen = os.environ.get("NUMBA_CACHE_DIR")
-    if chosen:
-        return Path(chosen) / kind
+    digest = hashlib.sha256(llvmlite.binding.get_host_cpu_features().flatten().encode())
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    name = f"{numba.config.CPU_NAME or llvmlite.binding.get_host_cpu_name()}-{digest.hexdigest()[:12]}"
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(home) / "blockwise-ilastik" / kind
+    return Path(os.environ.get("NUMBA_CACHE_DIR") or Path(home) / "blockwise-ilastik") / name
 
 
 CACHE_FOLDER = _cache_folder()
@@ -37,8 +38,11 @@ CACHE_FOLDER = _cache_folder()
 def _jit(function: Function, **options: bool) -> Function:
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(CACHE_FOLDER)  # read when a function is declared; other packages keep theirs
+    compile_as = functools.partial(numba.njit, nogil=True, error_model="numpy", **options)
     try:
-        return cast(Function, numba.njit(cache=True, nogil=True, error_model="numpy", **options)(function))
+        return cast(Function, compile_as(cache=True)(function))
+    except RuntimeError:  # neither that folder nor those that numba tries next can be written
+        return cast(Function, compile_as()(function))
     finally:
         numba.config.CACHE_DIR = before
 

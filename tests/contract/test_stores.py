@@ -112,17 +112,17 @@ def test_profiles_and_anonymous_reading(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     with servers.s3() as url:
-        create_volume(f"s3://bucket/a.n5:raw?endpoint={url}&profile=lab", (4, 4), (4, 4), "uint8", {})
+        create_volume(f"s3://bucket/profiles/a.n5:raw?endpoint={url}&profile=lab", (4, 4), (4, 4), "uint8", {})
         with pytest.raises(StoreDeniedError):
-            open_volume(f"s3://bucket/a.n5:raw?endpoint={url}&anonymous=true")
-        document = open_store(Address.parse(f"s3://bucket/a.n5?endpoint={url}")).read("raw/attributes.json")
+            open_volume(f"s3://bucket/profiles/a.n5:raw?endpoint={url}&anonymous=true")
+        document = open_store(Address.parse(f"s3://bucket/profiles/a.n5?endpoint={url}")).read("raw/attributes.json")
         public = urllib.request.Request(f"{url}/bucket/public.n5/raw/attributes.json", document, method="PUT")
         public.add_header("x-amz-acl", "public-read")
         public.add_header("Content-Type", "application/json")
         urllib.request.urlopen(public).close()
         assert volume_exists(f"s3://bucket/public.n5:raw?endpoint={url}&anonymous=true")
         with pytest.raises(StoreDeniedError, match="hold the profile 'nobody'"):
-            open_volume(f"s3://bucket/a.n5:raw?endpoint={url}&profile=nobody")
+            open_volume(f"s3://bucket/profiles/a.n5:raw?endpoint={url}&profile=nobody")
 
 
 def test_details_of_the_specification_are_not_shown() -> None:

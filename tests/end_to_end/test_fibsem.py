@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import h5py
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(not CUBE.exists(), reason=f"needs the FIB-SEM cu
 
 
 def run_workflow(config: Path) -> tuple[str, float]:
-    start = time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "luigi", "--module", "pipeline", "ConnectedComponentsWorkflow"]
     done = subprocess.run(
         [*command, "--config", str(config), "--local-scheduler"],
@@ -37,7 +37,8 @@ def run_workflow(config: Path) -> tuple[str, float]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout, time.monotonic() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return done.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,6 @@ def test_prediction_costs_less_than_ilastiks(runs):
 
 
 def test_nothing_to_do_takes_less_than_three_seconds(runs):
-    text, seconds = run_workflow(runs[64] / "config.yaml")
+    text, cpu_seconds = run_workflow(runs[64] / "config.yaml")
     assert "Nothing to do" in text
-    assert seconds < 3 * 2  # the machine may be busy with other tests
+    assert cpu_seconds < 3  # processor time: the machine may be busy with other tests

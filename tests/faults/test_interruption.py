@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
 import socket
 import subprocess
-import sys
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +17,7 @@ import pytest
 
 from blockwise.files import read_json
 from pipeline.session import begin_session
+from tests.luigid import Luigid
 from tests.runs import Project, assert_same, environment
 
 DEADLINE_S = 40
@@ -139,9 +136,8 @@ def test_killed_at_a_random_moment(project: Project, driver: Callable[..., subpr
 def test_killed_worker_is_replaced(project: Project, driver: Callable[..., subprocess.Popen[str]]) -> None:
     spoil_prediction(project)
     process = driver(workflow="PredictionWorkflow")
-    wait_for(lambda: markers(project), "the first block")
-    victim = workers(project)[0]
-    victim.kill()
+    wait_for(lambda: workers(project), "a worker")
+    workers(project)[0].kill()
     assert process.wait(DEADLINE_S) == 0, (project.folder / "driver.log").read_text()
     assert max(marker.attempt for marker in project.steps().prediction.markers.scan().values()) == 2
 
@@ -167,51 +163,6 @@ def test_second_run_is_refused_and_a_dead_ones_lock_is_taken(
     process.wait()
     begin_session("work")
     assert read_json(Path("work/.lock-owner.json"))["pid"] == os.getpid()
-
-
-class Luigid:
-    """A real scheduler on a free port of this machine."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        with (folder / "luigid.log").open("w") as log:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, "-c", "from luigi.cmdline import luigid; luigid()"),
-                    *("--address", "127.0.0.1", "--port", str(self.port), "--state-path", str(folder / "state")),
-                ],
-                cwd=folder,
-                stdout=log,
-                stderr=log,
-            )
-        wait_for(self.answers, "luigid")
-
-    def answers(self) -> bool:
-        try:
-            self.ask("task_list", status="", upstream_status="")
-        except OSError:
-            return False
-        return True
-
-    def ask(self, what: str, **data: str) -> Any:
-        query = urllib.parse.quote(json.dumps(data))
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/{what}?data={query}", timeout=5) as answer:
-            return json.load(answer)["response"]
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-
-@pytest.fixture
-def luigid(tmp_path: Path) -> Iterator[Luigid]:
-    folder = tmp_path / "luigid"
-    folder.mkdir()
-    scheduler = Luigid(folder)
-    yield scheduler
-    scheduler.kill()
 
 
 def test_luigid_shows_progress_and_may_vanish(

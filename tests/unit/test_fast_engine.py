@@ -178,3 +178,16 @@ def test_blocks_of_a_large_sigma() -> None:
         box = grow((slice(low, high), slice(7, 20), slice(31, 47)), engine.halo, everything(image.shape))
         interior = relative((slice(low, high), slice(7, 20), slice(31, 47)), box)
         np.testing.assert_array_equal(engine.predict(image[box], interior), expected[:, low:high, 7:20, 31:47])
+
+
+@pytest.mark.parametrize("tensor", ["fastfilters", "vigra"])
+def test_regions_of_one_value(tensor: Literal["fastfilters", "vigra"]) -> None:
+    """Empty parts of a volume, larger than tiles and their margins, next to a textured one and at the border."""
+    features = tuple(Feature(name, scale, False) for name in sorted(FILTERS) for scale in (0.7, 1.6))
+    image = np.full((30, 70, 200, 1), 7, np.uint8)
+    image[12:20, 30:50, 20:60, 0] = np.random.default_rng(2).integers(0, 255, (8, 20, 40))
+    made = made_project(4, features, image)
+    whole = everything(image.shape)
+    expected = make_engine("reference", made, tensor).predict(image, whole)
+    np.testing.assert_array_equal(make_engine("fast", made, tensor).predict(image, whole), expected)
+    assert len(np.unique(expected)) > 5

@@ -24,7 +24,7 @@ def vote_by_groups(forest: Forest, values: NDArray[np.float32]) -> NDArray[np.fl
     scratch = (
         np.zeros(packed.queue_size, np.int32),
         np.zeros(packed.queue_size, np.uint64),
-        np.zeros(len(packed.outcomes) * LANES, np.uint16),
+        np.zeros(len(packed.outcomes) * LANES, np.uint8),
         np.zeros((columns, LANES), np.float32),
         np.zeros(LANES, np.float64),
     )

@@ -17,7 +17,7 @@ LANES = 64
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _BITS = ir.VectorType(ir.IntType(1), LANES)
-_COUNTS = ir.VectorType(ir.IntType(16), LANES)
+_COUNTS = ir.VectorType(ir.IntType(8), LANES)
 
 
 def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any, target: Any) -> Any:
@@ -53,12 +53,12 @@ def is_nan(typing_context: Any, values: Any, start: Any) -> tuple[Any, Callable[
 
 @intrinsic
 def count(typing_context: Any, counts: Any, start: Any, bits: Any) -> tuple[Any, Callable[..., Any]]:
-    """Add bit i of `bits` to ``counts[start + i]`` for 64 values; counts: contiguous uint16."""
+    """Add bit i of `bits` to ``counts[start + i]`` for 64 values; counts: contiguous uint8."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = _pointer(context, builder, signature.args[0], args[0], args[1], _COUNTS)
         ones = builder.zext(builder.bitcast(args[2], _BITS), _COUNTS)
-        builder.store(builder.add(builder.load(pointer, align=2), ones), pointer, align=2)
+        builder.store(builder.add(builder.load(pointer, align=1), ones), pointer, align=1)
         return context.get_dummy_value()
 
     return types.void(counts, start, bits), generate

@@ -12,6 +12,7 @@ from tasks.pixel_classification.fast.lanes import LANES, copy_8, is_nan
 from tasks.pixel_classification.fast.tile import MARGIN, N_BUFFERS, load, scale_features
 from tasks.pixel_classification.fast.traversal import add_probabilities, count_votes, reach
 
+MOST_VOTES = 255  # that a count can hold
 ROW = 8  # a group of 64 voxels is 8 rows along x of 8 voxels each
 
 
@@ -72,28 +73,78 @@ def vote(
     out[:] = 0
     first = 0
     for end in ends:
-        trees = np.float32(end - first)
-        if pure:
-            found = reach(values, bits, nodes, thresholds, roots[first:end], queue, members)
-            count_votes(counts, queue, members, found)
-            for column in range(out.shape[0]):
-                for i in range(LANES):
-                    out[column, i] += np.float32(counts[column * LANES + i]) / trees * trees
-        else:
-            sums[:] = 0
-            totals[:] = 0
-            for tree in range(first, end):
-                found = reach(values, bits, nodes, thresholds, roots[tree : tree + 1], queue, members)
+        sums[:] = 0
+        totals[:] = end - first if pure else 0
+        step = MOST_VOTES if pure else 1
+        for tree in range(first, end, step):
+            found = reach(values, bits, nodes, thresholds, roots[tree : min(tree + step, end)], queue, members)
+            if pure:
+                count_votes(counts, queue, members, found)
+                for column in range(out.shape[0]):
+                    for i in range(LANES):
+                        sums[column, i] += np.float32(counts[column * LANES + i])
+            else:
                 add_probabilities(sums, totals, outcomes, queue, members, found)
-            for column in range(out.shape[0]):
-                for i in range(LANES):
-                    if (bits >> uint64(i)) & uint64(1):
-                        out[column, i] += sums[column, i] / np.float32(totals[i]) * trees
+        for column in range(out.shape[0]):
+            for i in range(LANES):
+                if (bits >> uint64(i)) & uint64(1):
+                    out[column, i] += sums[column, i] / np.float32(totals[i]) * np.float32(end - first)
         first = end
-    total = np.float32(first)
     for column in range(out.shape[0]):
         for i in range(LANES):
-            out[column, i] /= total
+            out[column, i] /= np.float32(first)
+
+
+@compiled
+def is_uniform(smoothed: Any, corner: Any, shape: Any, margin_z: Integer) -> bool:
+    """Whether each pre-smoothed volume has one value all over a tile and its margin, so that its features have."""
+    z0, y0, x0 = corner[0], corner[1], uint64(corner[2])
+    for volume in range(smoothed.shape[0]):
+        value = smoothed[volume, z0, y0, x0]
+        for z in range(z0, z0 + shape[0] + 2 * margin_z):
+            for y in range(y0, y0 + shape[1] + 2 * MARGIN):
+                row = smoothed[volume, z, y]
+                different = 0
+                for x in range(uint64(shape[2] + 2 * MARGIN)):
+                    different |= int(row[x0 + x] != value)
+                if different:
+                    return False
+    return True
+
+
+@compiled
+def tile_features(
+    smoothed: Any,
+    taps: Any,
+    plans: Any,
+    n_channels: Integer,
+    corner: Any,
+    shape: Any,
+    limits: Any,
+    margin_z: Integer,
+    work: Any,
+    out: Any,
+) -> None:
+    """Features of a tile at a corner of the block; `limits` as in `scale_features`, otherwise see `predict_tiles`."""
+    box_y, box_x = shape[1] + 2 * MARGIN, shape[2] + 2 * MARGIN
+    z, y, x = corner
+    at = (MARGIN - margin_z) * box_y * box_x
+    for scale in range(plans.shape[0]):
+        for channel in range(n_channels):
+            volume = smoothed[scale * n_channels + channel]
+            load(volume, z, y, x, shape[0] + 2 * margin_z, box_y, box_x, work[0], at)
+            scale_features(work, taps[scale], plans[scale], channel, shape, limits, out)
+
+
+@compiled
+def spread(out: Any, corner: Any, shape: Any) -> None:
+    """Copy the probabilities of a tile's first voxel to all of it."""
+    for c in range(out.shape[0]):
+        value = out[c, corner[0], corner[1], corner[2]]
+        for z in range(corner[0], corner[0] + shape[0]):
+            for y in range(corner[1], corner[1] + shape[1]):
+                for x in range(corner[2], corner[2] + shape[2]):
+                    out[c, z, y, x] = value
 
 
 @compiled
@@ -132,10 +183,8 @@ def predict_tiles(
         classes: int64 (columns,), class of each column.
         out: float32 (classes, z, y, x); classes without a column are left alone.
     """
-    n_z, n_y, n_x = out.shape[1:]
-    margin_z = (smoothed.shape[1] - n_z) // 2
-    m = MARGIN
-    cells = (tile[0] + 2 * m) * (tile[1] + 2 * m) * (tile[2] + 2 * m) + LANES
+    margin_z = (smoothed.shape[1] - out.shape[1]) // 2
+    cells = (tile[0] + 2 * MARGIN) * (tile[1] + 2 * MARGIN) * (tile[2] + 2 * MARGIN) + LANES
     work = np.zeros((N_BUFFERS, cells), np.float32)
     features = np.zeros((n_features, cells), np.float32)
     values = np.zeros(n_features * LANES, np.float32)
@@ -144,31 +193,29 @@ def predict_tiles(
     scratch = (
         np.zeros(queue_size, np.int32),
         np.zeros(queue_size, np.uint64),
-        np.zeros(outcomes.shape[0] * LANES, np.uint16),
+        np.zeros(outcomes.shape[0] * LANES, np.uint8),
         np.zeros((classes.size, LANES), np.float32),
         np.zeros(LANES, np.float64),
     )
-    group_y = ROW if n_z == 1 else ROW // 2
-    shape, corner, group = np.zeros(3, np.int64), np.zeros(3, np.int64), np.zeros(3, np.int64)
+    group_y = ROW if out.shape[1] == 1 else ROW // 2
+    corner, shape, part, group = np.zeros((4, 3), np.int64)
     limits = np.zeros((3, 2), np.int64)
-    for corner[0] in range(0, n_z, tile[0]):
-        for corner[1] in range(0, n_y, tile[1]):
-            for corner[2] in range(0, n_x, tile[2]):
+    for corner[0] in range(0, out.shape[1], tile[0]):
+        for corner[1] in range(0, out.shape[2], tile[1]):
+            for corner[2] in range(0, out.shape[3], tile[2]):
                 for axis in range(3):
                     shape[axis] = min(tile[axis], out.shape[1 + axis] - corner[axis])
                     limits[axis, 0] = -start[axis] - corner[axis]
                     limits[axis, 1] = limits[axis, 0] + size[axis]
-                box_y, box_x = shape[1] + 2 * m, shape[2] + 2 * m
-                for scale in range(plans.shape[0]):
-                    for channel in range(n_channels):
-                        volume = smoothed[scale * n_channels + channel]
-                        z, y, x = corner
-                        at = (m - margin_z) * box_y * box_x
-                        load(volume, z, y, x, shape[0] + 2 * margin_z, box_y, box_x, work[0], at)
-                        scale_features(work, taps[scale], plans[scale], channel, shape, limits, features)
-                for group[0] in range(0, shape[0], ROW // group_y):
-                    for group[1] in range(0, shape[1], group_y):
-                        for group[2] in range(0, shape[2], ROW):
-                            bits = gather(features, shape, group, group_y, values)
+                uniform = is_uniform(smoothed, corner, shape, margin_z)
+                for axis in range(3):
+                    part[axis] = 1 if uniform else shape[axis]
+                tile_features(smoothed, taps, plans, n_channels, corner, part, limits, margin_z, work, features)
+                for group[0] in range(0, part[0], ROW // group_y):
+                    for group[1] in range(0, part[1], group_y):
+                        for group[2] in range(0, part[2], ROW):
+                            bits = gather(features, part, group, group_y, values)
                             vote(values, bits, forest, ends, outcomes, pure, scratch, result)
-                            scatter(result, classes, shape, group, group_y, corner, out)
+                            scatter(result, classes, part, group, group_y, corner, out)
+                if uniform:
+                    spread(out, corner, shape)

@@ -121,7 +121,7 @@ def reach(values: Any, everyone: Integer, nodes: Any, thresholds: Any, roots: An
 
 @compiled
 def count_votes(counts: Any, queue: Any, members: Any, found: Integer) -> None:
-    """Votes of trees with pure leaves: uint16 counts, outcome k of voxel i at 64 k + i."""
+    """Votes of at most 255 trees with pure leaves: uint8 counts, outcome k of voxel i at 64 k + i."""
     counts[:] = 0
     for i in range(queue.size - found, queue.size):
         count(counts, LANES * (-1 - np.int64(queue[i])), members[i])

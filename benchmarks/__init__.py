@@ -1,0 +1,1 @@
+"""Benchmarks of the prediction; `make bench` runs them."""
