@@ -23,7 +23,8 @@ from blockwise.sources import WholeSource
 from blockwise.step import BlockStep
 from tasks.base import BASE_MEMORY, BlockTask
 from tasks.component_faces import ComponentFacesStep
-from tasks.component_labels import MEASURES, neighbour_axes, touching_pairs, unpack_measures
+from tasks.component_labels import neighbour_axes, touching_pairs
+from tasks.component_measures import COMBINE, Measures, from_columns, mean_and_deviation
 
 Arrays = Mapping[str, NDArray[Any]]
 FACE_CACHE_BYTES = 256_000_000
@@ -83,14 +84,15 @@ def pairs_between_blocks(
 
 
 def merge_components(
-    measures: Arrays, pairs: NDArray[np.int64], min_size: int
+    measures: Measures, pairs: NDArray[np.int64], min_size: int, max_size: int | None = None
 ) -> tuple[NDArray[np.uint64], dict[str, NDArray[np.int64]]]:
     """Join components into objects.
 
     Args:
-        measures: of all components by dense number, as ``measure_components`` gives them for one block.
+        measures: of all components by dense number; where they have ``core``, objects without a core are dropped.
         pairs: int64 (pairs, 2), dense numbers that belong together.
         min_size: objects with fewer voxels are dropped.
+        max_size: objects with more voxels are dropped; None for none.
 
     Returns:
         The object (from 1; 0 if dropped) of each component, uint64; and the measures of the objects, in
@@ -98,28 +100,34 @@ def merge_components(
     """
     count = len(measures["voxels"])
     if count == 0:
-        return np.empty(0, np.uint64), {name: np.asarray(measures[name], np.int64) for name in MEASURES}
+        return np.empty(0, np.uint64), {name: np.asarray(values, np.int64) for name, values in measures.items()}
     links = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     _, root = connected_components(links, directed=False)
     order = np.argsort(root, kind="stable")
     starts = np.flatnonzero(np.diff(root[order], prepend=-1))
-    combine = {"voxels": np.add, "first": np.minimum, "start": np.minimum, "stop": np.maximum, "sums": np.add}
-    objects = {name: combine[name].reduceat(measures[name][order], starts) for name in MEASURES}
-
-    kept = np.flatnonzero(objects["voxels"] >= min_size)
+    objects = {name: COMBINE[name].reduceat(values[order], starts) for name, values in measures.items()}
+    wanted = objects["voxels"] >= min_size
+    if max_size is not None:
+        wanted &= objects["voxels"] <= max_size
+    if "core" in objects:
+        wanted &= objects["core"] > 0
+    kept = np.flatnonzero(wanted)
     kept = kept[np.argsort(objects["first"][kept])]
     numbers = np.zeros(len(starts), np.uint64)
     numbers[kept] = np.arange(1, len(kept) + 1, dtype=np.uint64)
     return numbers[root], {name: values[kept] for name, values in objects.items()}
 
 
-def object_table(objects: Arrays, axes: str, shape: tuple[int, ...]) -> pd.DataFrame:
-    """Table of objects: label, (t,) voxels, bounding box (stop exclusive) and centroid, in voxels.
+def object_table(
+    objects: Measures, axes: str, shape: tuple[int, ...], channels: tuple[int, ...] = ()
+) -> pd.DataFrame:
+    """Table of objects: label, (t,) voxels, bounding box (stop exclusive) and centroid, in voxels; intensities.
 
     Args:
         objects: measures as ``merge_components`` gives them.
         axes: the grid's axes.
         shape: the grid's shape.
+        channels: raw channels whose intensities were measured.
     """
     columns: dict[str, NDArray[Any]] = {"label": np.arange(1, len(objects["voxels"]) + 1, dtype=np.uint64)}
     spatial = axes.replace("t", "")
@@ -131,6 +139,13 @@ def object_table(objects: Arrays, axes: str, shape: tuple[int, ...]) -> pd.DataF
         columns[f"stop_{axis}"] = objects["stop"][:, i]
     for i, axis in enumerate(spatial):
         columns[f"centroid_{axis}"] = objects["sums"][:, i] / np.maximum(objects["voxels"], 1)
+    for i, channel in enumerate(channels):
+        sums, squares = objects["intensity_sums"][:, i], objects["intensity_squares"][:, 2 * i : 2 * i + 2]
+        mean, deviation = mean_and_deviation(objects["voxels"], sums, squares)
+        columns[f"intensity_mean_{channel}"] = mean
+        columns[f"intensity_std_{channel}"] = deviation
+        columns[f"intensity_min_{channel}"] = objects["intensity_min"][:, i]
+        columns[f"intensity_max_{channel}"] = objects["intensity_max"][:, i]
     return pd.DataFrame(columns)
 
 
@@ -140,6 +155,7 @@ class ComponentMergeStep(BlockStep):
     Attributes:
         faces: the step that labels each block.
         min_size: smallest object that is kept, in voxels.
+        max_size: largest object that is kept; None for no limit.
     """
 
     name: ClassVar[str] = "component_merge"
@@ -147,10 +163,11 @@ class ComponentMergeStep(BlockStep):
 
     faces: ComponentFacesStep
     min_size: int
+    max_size: int | None = None
 
     def settings(self) -> Mapping[str, Any]:
         """Settings that can change the result."""
-        return {"min_size": self.min_size}
+        return {"min_size": self.min_size, **({} if self.max_size is None else {"max_size": self.max_size})}
 
     @cached_property
     def _source(self) -> WholeSource:
@@ -179,7 +196,7 @@ class ComponentMergeStep(BlockStep):
         tables = {block.id: self.faces.read_components(block) for block in grid}
         counts = {block_id: len(table) for block_id, table in tables.items()}
         offsets = dense_offsets(counts, math.prod(grid.blocks_per_axis))
-        measures = unpack_measures(np.concatenate(list(tables.values())))
+        measures = from_columns(np.concatenate(list(tables.values())), self.faces.layout)
         del tables
 
         @functools.lru_cache(maxsize=_cached_blocks(grid))
@@ -189,8 +206,9 @@ class ComponentMergeStep(BlockStep):
         reach = neighbour_axes(self.faces.connectivity)
         found = list(pairs_between_blocks(grid, faces, offsets, reach))
         pairs = np.concatenate([*found, np.empty((0, 2), np.int64)])
-        lookup, objects = merge_components(measures, pairs, self.min_size)
-        self._write_tables(object_table(objects, grid.axes, grid.shape))
+        lookup, objects = merge_components(measures, pairs, self.min_size, self.max_size)
+        channels = self.faces.threshold.prediction.channels if self.faces.intensities else ()
+        self._write_tables(object_table(objects, grid.axes, grid.shape, channels))
         return {"lookup": lookup, "offsets": offsets}
 
     def _write_tables(self, table: pd.DataFrame) -> None:

@@ -17,7 +17,7 @@ from blockwise.mask import open_mask
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import RawSource, Source, VolumeInfo
 from blockwise.step import BlockStep
-from blockwise.volume import open_volume
+from blockwise.volume import Volume, open_volume
 from tasks.base import BASE_MEMORY, BlockTask
 from tasks.pixel_classification.axes import to_zyxc
 from tasks.pixel_classification.engine import make_engine
@@ -92,12 +92,13 @@ class PredictionStep(BlockStep):
         return {**super().provenance(), "project_path": self.project, "raw": self.raw.address}
 
     @cached_property
-    def _source(self) -> RawSource:
+    def raw_source(self) -> RawSource:
+        """The raw volume as something that a step reads."""
         return RawSource(self.raw, self.grid.axes, self.change_detection == "files")
 
     def sources(self) -> tuple[Source, ...]:
         """The raw volume, and the mask."""
-        return (self._source, *self.mask_sources())
+        return (self.raw_source, *self.mask_sources())
 
     def output(self) -> VolumeOutput:
         """Probabilities, one class a channel."""
@@ -153,15 +154,24 @@ class PredictionStep(BlockStep):
         """Compute the probabilities of one block; they are 0 outside the mask."""
         engine, volume, mask = prepared
         read_box = grow(block.write_box, self.halo, self.read_domain)
-        boxes = dict(zip(self.grid.axes, read_box, strict=True))
-        data = volume.read(tuple(self._channel_range if axis == "c" else boxes[axis] for axis in self.raw.axes))
-        image = to_zyxc(data, self.raw.axes)[..., [c - self._channel_range.start for c in self.channels]]
+        image = self.read_raw(volume, read_box)
         inner = dict(zip(self.grid.axes, relative(block.write_box, read_box), strict=True))
         interior = tuple(inner.get(axis, slice(0, 1)) for axis in "zyx")
         probabilities = engine.predict(image, interior)[list(self.classes)]
         shape = [s.stop - s.start for s in block.write_box]
         found = quantize(probabilities, self.dtype).reshape([len(self.classes), *shape])
         return found if mask is None else np.where(mask.read(block.write_box), found, found.dtype.type(0))
+
+    def read_raw(self, volume: Volume, box: Box) -> NDArray[Any]:
+        """Read the project's channels in a box of the grid that is one time step thick; zyxc, dtype as stored."""
+        boxes = dict(zip(self.grid.axes, box, strict=True))
+        data = volume.read(tuple(self._channel_range if axis == "c" else boxes[axis] for axis in self.raw.axes))
+        return to_zyxc(data, self.raw.axes)[..., [c - self._channel_range.start for c in self.channels]]
+
+    @property
+    def raw_bytes_per_voxel(self) -> int:
+        """Of the project's channels, as stored."""
+        return len(self.channels) * np.dtype(self.raw.dtype).itemsize
 
     @cached_property
     def _channel_range(self) -> slice:

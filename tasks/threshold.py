@@ -23,6 +23,9 @@ from tasks.prediction import PredictionStep
 TRUNCATE = 4.0
 """The Gaussian ends after this many sigmas."""
 
+CORE = 2
+"""Value of the thresholded volume in the core of hysteresis; 1 elsewhere above the final threshold."""
+
 
 def smooth(
     probabilities: NDArray[Any], sigma: tuple[float, ...], inside: NDArray[np.bool_] | None = None
@@ -55,6 +58,7 @@ def smooth_and_threshold(
     threshold: float,
     interior: Box,
     inside: NDArray[np.bool_] | None = None,
+    core: float | None = None,
 ) -> NDArray[np.uint8]:
     """Smooth a block and cut it at a threshold.
 
@@ -64,15 +68,18 @@ def smooth_and_threshold(
         threshold: the result is 1 where the smoothed value is greater.
         interior: the part to return.
         inside: see ``smooth``; the result is 0 outside.
+        core: second threshold, not below the first; the result is ``CORE`` where the smoothed value is greater.
 
     Returns:
         uint8, equal to that of the whole volume: each value depends on the same neighbours in the same order.
     """
-    found = smooth(probabilities, sigma, inside)[interior] > threshold
+    smoothed = smooth(probabilities, sigma, inside)[interior]
+    found = (smoothed > threshold).astype(np.uint8)
+    if core is not None:
+        found[smoothed > core] = CORE
     if inside is not None:
-        found &= inside[interior]
-    mask: NDArray[np.uint8] = found.astype(np.uint8)
-    return mask
+        found[~inside[interior]] = 0
+    return found
 
 
 class ThresholdStep(BlockStep):
@@ -83,6 +90,7 @@ class ThresholdStep(BlockStep):
         class_index: class to take, from 0, as the project counts them.
         sigma: standard deviation of the Gaussian, in voxels, per axis of the grid (0 along t).
         threshold: smoothed probability above which the mask is 1.
+        core: smoothed probability above which it is ``CORE``; None without hysteresis.
         address: output dataset.
     """
 
@@ -93,12 +101,14 @@ class ThresholdStep(BlockStep):
     class_index: int
     sigma: tuple[float, ...]
     threshold: float
+    core: float | None = None
     address: str
     chunks: tuple[int, ...]
 
     def settings(self) -> Mapping[str, Any]:
         """Settings that can change the result."""
-        return {"class": self.class_index, "sigma": list(self.sigma), "threshold": self.threshold}
+        optional = {} if self.core is None else {"core": self.core}
+        return {"class": self.class_index, "sigma": list(self.sigma), "threshold": self.threshold, **optional}
 
     @cached_property
     def _source(self) -> BlocksSource:
@@ -142,7 +152,7 @@ class ThresholdStep(BlockStep):
         probabilities = volume.read((slice(channel, channel + 1), *read_box))[0]
         inside = mask and mask.read(read_box)
         interior = relative(block.write_box, read_box)
-        return smooth_and_threshold(probabilities, self.sigma, self.threshold, interior, inside)
+        return smooth_and_threshold(probabilities, self.sigma, self.threshold, interior, inside, self.core)
 
 
 class ThresholdTask(BlockTask):
