@@ -32,6 +32,7 @@ class BlockStep(BaseModel, ABC):
         grid: the blocks.
         change_detection: ``files`` (size and time of every chunk file) or ``metadata`` (of datasets only).
         mask: voxels that are computed; the grid has the blocks that hold any. None for all voxels.
+        variant: tells steps of one kind in one run from each other; empty where there is only one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +45,7 @@ class BlockStep(BaseModel, ABC):
     grid: Grid
     change_detection: str = "files"
     mask: Mask | None = None
+    variant: str = ""
 
     # What a subclass says about itself.
 
@@ -98,6 +100,11 @@ class BlockStep(BaseModel, ABC):
 
     # What follows from it.
 
+    @property
+    def label(self) -> str:
+        """Name of the step in this run, its variant included; names its files."""
+        return f"{self.name}_{self.variant}" if self.variant else self.name
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """All that the fingerprint is made of."""
@@ -107,6 +114,7 @@ class BlockStep(BaseModel, ABC):
             "settings": dict(self.settings()),
             "inputs": {source.name: source.identity() for source in self.sources()},
             "grid": self.grid.identity(),
+            **({"variant": self.variant} if self.variant else {}),
         }
 
     @cached_property
@@ -117,17 +125,17 @@ class BlockStep(BaseModel, ABC):
     @property
     def folder(self) -> Path:
         """Folder of this step and fingerprint."""
-        return Path(self.work_dir) / self.name / self.fingerprint
+        return Path(self.work_dir) / self.label / self.fingerprint
 
     @property
     def logs(self) -> Path:
         """Folder of the workers' logs."""
-        return Path(self.work_dir) / "logs" / self.name
+        return Path(self.work_dir) / "logs" / self.label
 
     @property
     def target_path(self) -> Path:
         """File that says that the step is finished."""
-        return Path(self.work_dir) / f"{self.name}.json"
+        return Path(self.work_dir) / f"{self.label}.json"
 
     @property
     def checksums_path(self) -> Path:

@@ -141,13 +141,15 @@ def _verify(options: argparse.Namespace) -> int:
     settings, steps = _steps(options)
     begin_session(settings.work_dir)
     damaged = 0
-    for step in steps.all():
+    for step in steps.everything():
+        if step is steps.simple_segmentation and not step.markers.count():
+            continue  # of a workflow that was never run
         with Progress(
             *Progress.get_default_columns(), console=TERMINAL, transient=True, disable=not TERMINAL.is_terminal
         ) as progress:
-            bar = progress.add_task(step.name, total=step.markers.count())
+            bar = progress.add_task(step.label, total=step.markers.count())
             result = verify(step, settings.backend.workers, functools.partial(progress.advance, bar))
-        print(f"{step.name}: {result.checked} blocks read, {len(result.damaged)} damaged")
+        print(f"{step.label}: {result.checked} blocks read, {len(result.damaged)} damaged")
         for item in result.damaged:
             print(f"  block {item.block} at {item.start}: {item.found}")
         damaged += len(result.damaged)

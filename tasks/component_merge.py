@@ -183,7 +183,7 @@ class ComponentMergeStep(BlockStep):
 
     def table(self, suffix: str) -> Path:
         """Path of the object table."""
-        return Path(self.work_dir) / f"objects.{suffix}"
+        return Path(self.work_dir) / f"objects{'_' * bool(self.variant)}{self.variant}.{suffix}"
 
     def projected_memory(self) -> int:
         """Grows with components, never with voxels; how many there will be is a guess before they are counted."""
