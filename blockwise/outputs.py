@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ UNREADABLE = (OSError, ValueError, EOFError)
 """What numpy raises for a file that is absent, empty, cut off, or does not begin as it should."""
 
 Arrays = Mapping[str, NDArray[Any]]
+T = TypeVar("T")
 
 
 class Output(Protocol):
@@ -62,6 +63,9 @@ class Output(Protocol):
     def checksum(self, block: Block) -> str:
         """Read a block's result back, and return its checksum."""
 
+    def grid_box(self, box: Box) -> Box:
+        """The grid's part of the box that a DamagedDataError of this output names."""
+
     def files_stamp(self, block: Block) -> str:
         """Digest over size and time of one block's files; equal to the stamp that ``files`` has for it."""
 
@@ -71,15 +75,16 @@ class Output(Protocol):
 
 @dataclass(frozen=True)
 class VolumeOutput:
-    """A dataset, one or several channels before the grid's axes.
+    """A dataset over the grid's axes, with or without channels: axes [t]czyx or [t]zyx.
 
     Attributes:
         address: of the dataset, ``path.n5:key``.
         grid: of the step that writes.
         chunks: of the grid's axes, in voxels; the block shape is a multiple of it.
         dtype: of one voxel.
-        channels: number of channels along a first axis ``c``, one a chunk; 0 for no such axis.
+        channels: number of channels along an axis ``c`` after t, one a chunk; 0 for no such axis.
         extra: further attributes.
+        shards: of the grid's axes, in voxels: several chunks a file, for Zarr 3; None for one chunk a file.
     """
 
     address: str
@@ -88,6 +93,12 @@ class VolumeOutput:
     dtype: str
     channels: int
     extra: Mapping[str, Any]
+    shards: tuple[int, ...] | None = None
+
+    @property
+    def axes(self) -> str:
+        """Names of the dataset's axes."""
+        return "".join(axis for axis in ("tczyx" if self.channels else "tzyx") if axis in (*self.grid.axes, "c"))
 
     def check_ours(self) -> None:
         """Refuse a dataset or folder that does not carry one of our fingerprints, and a file for a container."""
@@ -115,21 +126,20 @@ class VolumeOutput:
         self.check_ours()
         if volume_exists(self.address):
             delete_volume(self.address)
-        axes = [*("c" if self.channels else ""), *self.grid.axes]
-        lead = (self.channels,) if self.channels else ()
         try:
             create_volume(
                 Address.parse(self.address),
-                lead + self.grid.shape,
-                (1,) * len(lead) + self.chunks,
+                self._with_channels(self.grid.shape, self.channels),
+                self._with_channels(self.chunks, 1),
                 self.dtype,
-                {"axes": axes, **self.extra, **attributes},
+                {"axes": list(self.axes), **self.extra, **attributes},
+                shards=None if self.shards is None else self._with_channels(self.shards, 1),
             )
         except (OSError, RuntimeError) as error:
             raise UserError(f"output {self.address}: cannot be created: {error}") from error
 
     def write(self, block: Block, data: NDArray[Any]) -> str:
-        """Write whole chunks; ``data`` has the write box's shape, channels first.
+        """Write whole chunks; ``data`` has the shape of ``box``.
 
         Where a region of interest cuts chunks, what lies outside it becomes 0: no other block writes there.
         """
@@ -149,17 +159,26 @@ class VolumeOutput:
 
     def files(self) -> Snapshot:
         """Size and time of all chunks."""
-        lead = 1 if self.channels else 0
-        return FileStates(open_volume(self.address), tuple(range(lead, lead + len(self.grid.shape))))
+        return FileStates(open_volume(self.address), tuple(self.axes.index(axis) for axis in self.grid.axes))
 
     @cached_property
     def _opened(self) -> Volume:
         """The dataset, opened at the first block: a worker has one output object for all its blocks."""
         return open_volume(self.address, "a")
 
-    def box(self, box: Box) -> Box:
-        """A box of the grid with all channels."""
-        return (slice(0, self.channels), *box) if self.channels else box
+    def box(self, box: Box, channel: int | None = None) -> Box:
+        """A box of the grid in the dataset, with all channels or one of them."""
+        first, last = (0, self.channels) if channel is None else (channel, channel + 1)
+        return self._with_channels(box, slice(first, last))
+
+    def grid_box(self, box: Box) -> Box:
+        """A box of the dataset in the grid: that without channels."""
+        return tuple(s for axis, s in zip(self.axes, box, strict=True) if axis != "c")
+
+    def _with_channels(self, values: tuple[T, ...], channels: T) -> tuple[T, ...]:
+        """Values of the grid's axes, and one more for the channels at their place, if there are any."""
+        named = dict(zip(self.grid.axes, values, strict=True), c=channels)
+        return tuple(named[axis] for axis in self.axes)
 
 
 def _whole_chunks(box: Box, chunks: tuple[int, ...], shape: tuple[int, ...]) -> Box:
@@ -227,6 +246,10 @@ class FolderOutput:
         """Read a block's arrays back, and return their checksum."""
         return _arrays_checksum(self.read_all(block))
 
+    def grid_box(self, box: Box) -> Box:
+        """The box itself: errors name a block's write box."""
+        return box
+
     def files_stamp(self, block: Block) -> str:
         """Size and time of a block's file."""
         return _file_state(self.path(block.id))
@@ -292,6 +315,10 @@ class FilesOutput:
             raise DamagedDataError(f"cannot read {self.address}: {error}", self.address, block.write_box) from error
         sums += [digest(table.read_bytes()) for table in self.tables]
         return digest(",".join(sums))
+
+    def grid_box(self, box: Box) -> Box:
+        """The box itself: errors name a block's write box."""
+        return box
 
     def files_stamp(self, block: Block) -> str:
         """Size and time of all files."""

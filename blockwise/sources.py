@@ -46,7 +46,7 @@ class Source(Protocol):
         """Where it lies, as errors name it."""
 
     def forget(self, damaged: Box) -> bool:
-        """Have the blocks below a damaged box computed again; False where nobody can."""
+        """Have the blocks below a damaged box (of the dataset) computed again; False where nobody can."""
 
 
 class VolumeInfo(BaseModel):
@@ -127,7 +127,7 @@ class BlocksSource:
     def forget(self, damaged: Box) -> bool:
         """Drop the target, then the markers of the blocks below the damage."""
         self.step.target_path.unlink(missing_ok=True)
-        for block_id in self.step.grid.ids_touching(damaged):
+        for block_id in self.step.grid.ids_touching(self.step.output().grid_box(damaged)):
             self.step.markers.remove(block_id)
         return True
 

@@ -7,6 +7,7 @@ import functools
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from rich import filesize
 from rich.box import SIMPLE
@@ -18,6 +19,7 @@ from blockwise.errors import UserError
 from pipeline.agreement import compare
 from pipeline.cleaning import find_ours, remove
 from pipeline.config import load_settings
+from pipeline.delivery import EXPORTED, export_result, ingest_advice, ingest_with_progress
 from pipeline.planning import StepForecast, StepStatus, forecast_all, status
 from pipeline.session import begin_session
 from pipeline.steps import build_steps, default_config
@@ -69,12 +71,68 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument("a", metavar="A", help="truth, as path.n5:key")
     validate.add_argument("b", metavar="B", help="the other one")
     validate.set_defaults(run=_validate)
+    _add_export(commands)
+    _add_ingest(commands)
     return parser
+
+
+def _add_export(commands: Any) -> None:
+    text = "write a result as TIFF, TIFF sequence, HDF5, OME-Zarr or N5, as the name's ending tells"
+    command = commands.add_parser(
+        "export",
+        help=text,
+        description=text,
+        epilog="{nickname}, {dataset}, {t} and {z} in TARGET are replaced; with {t} there is one file a time step, "
+        "with {z} (TIFF) one a slice. Example: export labels 'out/{nickname}_{dataset}.tif' --dtype uint16",
+    )
+    command.add_argument("what", metavar="WHAT", choices=EXPORTED, help=", ".join(EXPORTED))
+    command.add_argument("target", metavar="TARGET", help="name.tif, name.h5:key, name.n5:key, name.ome.zarr ...")
+    command.add_argument("--config", default=None, metavar="FILE", help="default: as luigi.cfg says")
+    command.add_argument("--threshold", default=None, metavar="NAME", help="mask, labels: where there are several")
+    command.add_argument("--dtype", default=None, help="refused where values do not fit; default: as stored")
+    command.add_argument(
+        "--range", dest="scale", nargs=2, type=float, metavar=("LOW", "HIGH"), default=None,
+        help="values that become the smallest and largest of an integer dtype; probabilities: 0 1",
+    )  # fmt: skip
+    command.add_argument("--compress", action="store_true", help="deflate the pages of TIFF files")
+    command.set_defaults(run=_export)
+
+
+def _add_ingest(commands: Any) -> None:
+    text = "copy a volume without chunks (TIFF, stack, HDF5) into N5 or Zarr, once; axes and voxel sizes go along"
+    command = commands.add_parser("ingest", help=text, description=text)
+    command.add_argument("source", metavar="SOURCE", help="such as 'stack/*.png' or a.tif")
+    command.add_argument("target", metavar="TARGET", help="such as copy.n5:raw")
+    command.add_argument("--axes", default=None, help="names of the axes, where the source does not tell or is wrong")
+    command.add_argument("--chunks", nargs="+", type=int, metavar="N", default=None, help="default: 64 along z, y, x")
+    command.set_defaults(run=_ingest)
 
 
 def _steps(options: argparse.Namespace):  # type: ignore[no-untyped-def]
     settings = load_settings(options.config or default_config())
     return settings, build_steps(settings)
+
+
+def _export(options: argparse.Namespace) -> int:
+    _, steps = _steps(options)
+    scale = tuple(options.scale) if options.scale else None
+    for name in export_result(
+        steps,
+        options.what,
+        options.target,
+        threshold=options.threshold,
+        dtype=options.dtype,
+        scale=scale,
+        compress=options.compress,
+    ):
+        print(name)
+    return 0
+
+
+def _ingest(options: argparse.Namespace) -> int:
+    copy = ingest_with_progress(options.source, options.target, options.axes, options.chunks)
+    print(f"{copy.address}: axes {copy.axes or 'unknown'}, shape {copy.shape}, {copy.dtype}, chunks {copy.chunks}")
+    return 0
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -89,13 +147,19 @@ def _plan(options: argparse.Namespace) -> int:
     console = _console()
     grid = steps.prediction.grid
     raw = steps.prediction.raw
-    console.print(f"raw {raw.address}: axes {raw.axes}, shape {raw.shape}, {raw.dtype}; blocks {grid.block_shape}")
+    console.print(
+        f"raw {raw.address}: axes {raw.axes} (from {steps.axes_from}), shape {raw.shape}, {raw.dtype}; "
+        f"blocks {grid.block_shape}"
+    )
     console.print(f"project {settings.prediction.project}: classes {', '.join(steps.prediction.class_names)}")
     console.print(table)
     console.print("halo: voxels read beyond those written; memory: projected, for one worker")
     for row in rows:
         for reason in row.reasons:
             console.print(f"{row.step}: {reason}", highlight=False)
+    advice = ingest_advice(steps)
+    if advice:
+        console.print(advice, highlight=False, soft_wrap=True)
     return 0
 
 
@@ -185,7 +249,7 @@ def _clean(options: argparse.Namespace) -> int:
         if input(f"remove these {len(found)}? [y/N] ").strip().lower() not in ("y", "yes"):
             print("nothing was removed")
             return 0
-    remove(settings, found)
+    remove(settings, steps, found)
     print(f"removed {len(found)}")
     return 0
 

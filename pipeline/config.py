@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from blockwise.backends.slurm import SlurmOptions
 from blockwise.errors import UserError
 
 
@@ -55,8 +56,9 @@ class Raw(Section):
 class Blocks(Section):
     """The blocks."""
 
-    shape: tuple[PositiveInt, ...] = (64, 64, 64)
+    shape: tuple[PositiveInt, ...] | None = None
     chunks: tuple[PositiveInt, ...] | None = None
+    shards: tuple[PositiveInt, ...] | None = None
     roi: tuple[tuple[int | None, int | None], ...] | None = None
     mask: str | None = None
     mask_factor: tuple[PositiveInt, ...] | None = None
@@ -87,6 +89,7 @@ class ConnectedComponents(Section):
     min_size: Annotated[int, Field(ge=0)] = 0
     max_size: PositiveInt | None = None
     intensities: bool = False
+    numbering: Literal["continue", "restart"] = "continue"
 
     @model_validator(mode="after")
     def _sizes_leave_something(self) -> ConnectedComponents:
@@ -127,14 +130,20 @@ class Threshold(Section):
         return self.threshold if self.final is None else self.final
 
 
+class Slurm(Section, SlurmOptions):
+    """How jobs are submitted to a SLURM cluster."""
+
+
 class BackendSettings(Section):
     """Where and how blocks are computed; changing it redoes nothing."""
 
-    name: Literal["local"] = "local"
+    name: Literal["local", "slurm"] = "local"
     workers: PositiveInt = 2
     max_attempts: PositiveInt = 3
     timeout_s: PositiveFloat | None = None
     memory_gb: PositiveFloat | None = None
+    detach: bool = False
+    slurm: Slurm = Slurm()
 
 
 class Settings(Section):

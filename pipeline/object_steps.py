@@ -41,7 +41,7 @@ def object_steps(settings: Settings, threshold: Threshold, prediction: Predictio
     Raises:
         UserError: a value does not fit the probabilities.
     """
-    grid, chunks = prediction.grid, prediction.chunks
+    grid = prediction.grid
     where = "threshold" if len(settings.threshold) == 1 else f"threshold {threshold.name}"
     components = threshold.connected_components or settings.connected_components
     suffix = f"_{threshold.name}" if threshold.name else ""
@@ -50,6 +50,7 @@ def object_steps(settings: Settings, threshold: Threshold, prediction: Predictio
         "change_detection": settings.change_detection,
         "variant": threshold.name or "",
     }
+    storage = {"chunks": prediction.chunks, "shards": prediction.shards}
     blocks = {**common, "grid": grid, "mask": prediction.mask}
     thresholded = ThresholdStep(
         **blocks,
@@ -59,7 +60,7 @@ def object_steps(settings: Settings, threshold: Threshold, prediction: Predictio
         threshold=threshold.lowest,
         core=threshold.core,
         address=f"{settings.output}:thresholded{suffix}",
-        chunks=chunks,
+        **storage,
     )
     _check_components(components, threshold, prediction, where)
     faces = ComponentFacesStep(
@@ -75,11 +76,11 @@ def object_steps(settings: Settings, threshold: Threshold, prediction: Predictio
         faces=faces,
         min_size=components.min_size,
         max_size=components.max_size,
+        numbering=components.numbering,
     )
     address = f"{settings.output}:connected_components{suffix}"
-    return ObjectSteps(
-        thresholded, faces, merge, ConnectedComponentsStep(**blocks, merge=merge, address=address, chunks=chunks)
-    )
+    final = ConnectedComponentsStep(**blocks, **storage, merge=merge, address=address)
+    return ObjectSteps(thresholded, faces, merge, final)
 
 
 def _class_index(settings: Settings, threshold: Threshold, prediction: PredictionStep, where: str) -> int:

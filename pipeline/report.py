@@ -142,7 +142,7 @@ def _panels(by_name: dict[str, Any]) -> list[Panel]:
     panels: list[Panel] = [("raw", _middle_of_raw(prediction), {"cmap": "gray"})]
     shown = threshold.class_index if threshold else prediction.classes[-1]
     channel = prediction.classes.index(shown)
-    probability = _middle(prediction.address, prediction, channel).astype(np.float32)
+    probability = _middle(prediction, channel).astype(np.float32)
     top = 255 if prediction.dtype == "uint8" else 1
     title = f"probability of {prediction.class_names[shown]!r}"
     panels.append((title, probability, {"cmap": "magma", "vmin": 0, "vmax": top}))
@@ -151,10 +151,10 @@ def _panels(by_name: dict[str, Any]) -> list[Panel]:
         levels = f"> {threshold.threshold:g}" + ("" if threshold.core is None else f", core > {threshold.core:g}")
         options = {"cmap": "gray", "vmin": 0, "vmax": 1 if threshold.core is None else CORE}
         title = f"{name}mask (sigma {threshold.sigma[-1]:g}, {levels})"
-        panels.append((title, _middle(threshold.address, threshold), options))
+        panels.append((title, _middle(threshold), options))
     for name, title in (("simple_segmentation", "most probable class"), ("connected_components", "objects")):
         if labels := by_name.get(name):
-            panels.append((title, _colours(_middle(labels.address, labels)), {}))
+            panels.append((title, _colours(_middle(labels)), {}))
     return panels
 
 
@@ -169,10 +169,8 @@ def _middle_of_raw(prediction: Any) -> NDArray[Any]:
     return data.transpose(order).reshape(data.shape[info.axes.index("y")], data.shape[info.axes.index("x")])
 
 
-def _middle(address: str, step: BlockStep, channel: int | None = None) -> NDArray[Any]:
-    box = _middle_box(step)
-    lead = () if channel is None else (slice(channel, channel + 1),)
-    data = open_volume(address).read((*lead, *box))
+def _middle(step: Any, channel: int | None = None) -> NDArray[Any]:
+    data = open_volume(step.address).read(step.output().box(_middle_box(step), channel))
     return data.reshape(data.shape[-2:])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import psutil
 
@@ -14,10 +15,11 @@ from blockwise.mask import Mask
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import VolumeInfo
 from blockwise.step import BlockStep
-from blockwise.volume import Address, open_volume
+from blockwise.volume import Address, Volume, open_volume
+from blockwise.volume.address import ZARR_SUFFIXES
 from blockwise.volume.formats import check_writable
 from pipeline.classes import chosen_classes
-from pipeline.config import Raw, Settings
+from pipeline.config import BackendSettings, Raw, Settings
 from pipeline.masking import mask_and_grid
 from pipeline.object_steps import ObjectSteps, object_steps
 from tasks.pixel_classification.engine import make_engine
@@ -26,7 +28,8 @@ from tasks.pixel_classification.training import open_project
 from tasks.prediction import PredictionStep
 from tasks.simple_segmentation import SimpleSegmentationStep
 
-LARGEST_CHUNK = 64
+LARGEST_CHUNK = {3: 64, 2: 512}
+"""Longest side of a chunk, and of a block where none is set, in voxels, by number of spatial axes."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,13 @@ class Steps:
         prediction: the step that all others read.
         objects: from probabilities to objects, for each threshold.
         simple_segmentation: the most probable class; None where classes are left out of the probabilities.
+        axes_from: who says what the raw volume's axes are, for people.
     """
 
     prediction: PredictionStep
     objects: tuple[ObjectSteps, ...]
     simple_segmentation: SimpleSegmentationStep | None
+    axes_from: str
 
     def all(self) -> tuple[BlockStep, ...]:
         """All steps from the raw volume to objects, each after those that it reads."""
@@ -74,14 +79,13 @@ def build_steps(settings: Settings) -> Steps:
     Raises:
         UserError: an input is missing, a value does not fit it, or a worker would need too much memory.
     """
-    info = describe_raw(settings.raw)
-    project = open_project(settings.prediction.project)
-    mask, grid = mask_and_grid(settings, make_grid(settings, info))
-    chunks = chunk_shape(settings, grid)
     check_writable(Address(settings.output, "probabilities"))
-    prediction = _prediction_step(settings, info, project, grid, mask, chunks)
+    project = open_project(settings.prediction.project)
+    info, axes_from = describe_raw(settings.raw, project)
+    mask, grid = mask_and_grid(settings, make_grid(settings, info))
+    prediction = _prediction_step(settings, info, project, grid, mask)
     objects = tuple(object_steps(settings, threshold, prediction) for threshold in settings.threshold)
-    steps = Steps(prediction, objects, _simple_segmentation_step(settings, prediction))
+    steps = Steps(prediction, objects, _simple_segmentation_step(settings, prediction), axes_from)
     check_memory(steps, settings)
     _check_not_in_place(steps)
     return steps
@@ -98,6 +102,7 @@ def _simple_segmentation_step(settings: Settings, prediction: PredictionStep) ->
         prediction=prediction,
         address=f"{settings.output}:simple_segmentation",
         chunks=prediction.chunks,
+        shards=prediction.shards,
     )
 
 
@@ -119,23 +124,40 @@ def _dataset_path(text: str) -> Path:
     return Path(address.path).resolve() / address.key
 
 
-def describe_raw(raw: Raw) -> VolumeInfo:
-    """Open the raw volume and find its axes: from the setting, else its metadata, else zyx or yx."""
+def describe_raw(raw: Raw, project: Project) -> tuple[VolumeInfo, str]:
+    """Open the raw volume and find its axes, and who names them."""
     volume = open_volume(raw.address)
-    axes = raw.axes or volume.axes or {2: "yx", 3: "zyx"}.get(len(volume.shape))
-    if axes is None:
-        raise UserError(
-            f"raw {raw.address}: {len(volume.shape)} axes, shape {volume.shape}, and no metadata names them; "
-            "set raw: {path: ..., key: ..., axes: czyx} or whatever they are"
-        )
+    axes, source = _find_axes(raw, volume, project)
     if len(axes) != len(volume.shape):
         raise UserError(
             f"raw.axes: {axes!r} names {len(axes)} axes, but {raw.address} has {len(volume.shape)}: {volume.shape}"
         )
+    if not {"y", "x"} <= set(axes):
+        raise UserError(
+            f"raw {raw.address}: the axes are {axes} according to {source}, y and x are needed; set raw.axes"
+        )
     if volume.dtype.kind not in "uif":
         raise UserError(f"raw {raw.address}: holds {volume.dtype}; expected integers or floats")
-    return VolumeInfo(
+    info = VolumeInfo(
         address=raw.address, axes=axes, shape=volume.shape, dtype=volume.dtype.str, chunks=volume.chunks
+    )
+    return info, source
+
+
+def _find_axes(raw: Raw, volume: Volume, project: Project) -> tuple[str, str]:
+    """Axes from the setting, else the volume's metadata, else the project's last image, else zyx or yx."""
+    ndim = len(volume.shape)
+    if raw.axes:
+        return raw.axes, "raw.axes"
+    if volume.axes:
+        return volume.axes, "its metadata"
+    if len(project.axes) == ndim:
+        return project.axes, "the project's last image"
+    if ndim in (2, 3):
+        return "zyx"[-ndim:], "the number of axes"
+    raise UserError(
+        f"raw {raw.address}: {ndim} axes, shape {volume.shape}, no metadata names them, and the project's last image "
+        f"has {len(project.axes)} ({project.axes}); set raw: {{path: ..., key: ..., axes: czyx}} or whatever they are"
     )
 
 
@@ -144,7 +166,7 @@ def make_grid(settings: Settings, info: VolumeInfo) -> Grid:
     axes = "".join(axis for axis in "tzyx" if axis in info.axes)
     shape = tuple(info.shape[info.axes.index(axis)] for axis in axes)
     spatial = axes.replace("t", "")
-    blocks = settings.blocks.shape
+    blocks = settings.blocks.shape or (LARGEST_CHUNK[len(spatial)],) * len(spatial)
     if len(blocks) != len(spatial):
         raise UserError(
             f"blocks.shape: {list(blocks)} has {len(blocks)} numbers, but {info.address} has {len(spatial)} spatial "
@@ -170,26 +192,51 @@ def _roi(settings: Settings, axes: str, shape: tuple[int, ...]) -> tuple[tuple[i
     return tuple(found)
 
 
-def chunk_shape(settings: Settings, grid: Grid) -> tuple[int, ...]:
-    """Chunks of the outputs: as set, else the block cut into the fewest equal parts of at most 64 voxels."""
-    chunks = settings.blocks.chunks
+class Storage(TypedDict):
+    """How outputs are cut into files, per axis of the grid: fields of the steps that write volumes."""
+
+    chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None
+
+
+def output_storage(settings: Settings, grid: Grid) -> Storage:
+    """Chunks and shards of the outputs as set; chunks else the block cut into the fewest equal, not too long parts.
+
+    Raises:
+        UserError: two blocks would write into one file, or the format has no shards.
+    """
+    lead = (1,) * ("t" in grid.axes)
+    blocks = grid.block_shape[len(lead) :]
+    chunks, shards = settings.blocks.chunks, settings.blocks.shards
+    if shards is not None:
+        _check_multiple("blocks.shape", blocks, "blocks.shards", shards)
+        if Address(settings.output, "").suffix not in ZARR_SUFFIXES:
+            raise UserError(
+                f"blocks.shards: only Zarr has shards, but the output is {settings.output}; let it end in .zarr, or "
+                "leave shards out"
+            )
     if chunks is None:
-        return tuple(_equal_part(n) for n in grid.block_shape)
-    blocks = settings.blocks.shape
-    if len(chunks) != len(blocks) or any(b % c for b, c in zip(blocks, chunks, strict=False)):
+        chunks = tuple(_equal_part(n, LARGEST_CHUNK[len(blocks)]) for n in shards or blocks)
+    elif shards is not None:
+        _check_multiple("blocks.shards", shards, "blocks.chunks", chunks)
+    _check_multiple("blocks.shape", blocks, "blocks.chunks", chunks)
+    return {"chunks": lead + chunks, "shards": None if shards is None else lead + shards}
+
+
+def _check_multiple(name: str, whole: tuple[int, ...], part_name: str, part: tuple[int, ...]) -> None:
+    if len(whole) != len(part) or any(w % p for w, p in zip(whole, part, strict=False)):
         raise UserError(
-            f"blocks.shape: {list(blocks)} is not a multiple of blocks.chunks {list(chunks)}; two blocks would write "
-            "into one chunk. Make each number of the block a multiple of the chunk's"
+            f"{name}: {list(whole)} is not a multiple of {part_name} {list(part)}; two blocks would write into one "
+            f"file. Make each number of {name} a multiple of the other's"
         )
-    return (1,) * (len(grid.axes) - len(chunks)) + chunks
 
 
-def _equal_part(length: int) -> int:
-    return next(length // n for n in range(1, length + 1) if length % n == 0 and length // n <= LARGEST_CHUNK)
+def _equal_part(length: int, largest: int) -> int:
+    return next(length // n for n in range(1, length + 1) if length % n == 0 and length // n <= largest)
 
 
 def _prediction_step(
-    settings: Settings, info: VolumeInfo, project: Project, grid: Grid, mask: Mask | None, chunks: tuple[int, ...]
+    settings: Settings, info: VolumeInfo, project: Project, grid: Grid, mask: Mask | None
 ) -> PredictionStep:
     prediction = settings.prediction
     channels = _channels(settings, info, project)
@@ -222,14 +269,18 @@ def _prediction_step(
         feature_halo=halo,
         engine_memory=int(engine.bytes_per_voxel * math.prod(read)),
         address=f"{settings.output}:probabilities",
-        chunks=chunks,
+        **output_storage(settings, grid),
     )
 
 
 def _check_axes(settings: Settings, info: VolumeInfo, project: Project, grid: Grid) -> None:
     expected = project.axes.replace("t", "").replace("c", "")
     found = grid.axes.replace("t", "")
-    if len(expected) != len(found):
+    lengths = dict(zip(grid.axes, grid.shape, strict=True))
+    image = project.lanes[-1]
+    # As in ilastik, an axis of length 1 is as good as none.
+    same = len([a for a in expected if image.length(a) != 1]) == len([a for a in found if lengths[a] != 1])
+    if len(expected) != len(found) and not same:
         raise UserError(
             f"raw {info.address}: {len(found)} spatial axes ({info.axes}, shape {info.shape}), but project "
             f"{settings.prediction.project} was made for {len(expected)} ({project.axes}); use data with the same "
@@ -258,20 +309,26 @@ def check_memory(steps: Steps, settings: Settings) -> None:
     Raises:
         UserError: naming the step, what it needs, what it may have, and what to change.
     """
-    workers = settings.backend.workers
-    limit = (settings.backend.memory_gb or psutil.virtual_memory().total / 1e9 / workers) * 1e9
+    limit, allowed = _memory_limit(settings.backend)
     for step in steps.everything():
         needed = step.projected_memory()
         if needed > limit:
-            allowed = (
-                f"backend.memory_gb allows {limit / 1e9:.2f} GB"
-                if settings.backend.memory_gb
-                else f"this machine has {limit / 1e9:.2f} GB for each of {workers} workers"
-            )
             raise UserError(
                 f"{step.label}: a worker needs about {needed / 1e9:.2f} GB for blocks of "
-                f"{'x'.join(map(str, step.grid.block_shape))}, but {allowed}; use smaller blocks or fewer workers"
+                f"{'x'.join(map(str, step.grid.block_shape))}, but {allowed}; use smaller blocks, fewer workers, or "
+                "more memory"
             )
+
+
+def _memory_limit(backend: BackendSettings) -> tuple[float, str]:
+    """Bytes that a worker may have, and who says so."""
+    if backend.memory_gb:
+        return backend.memory_gb * 1e9, f"backend.memory_gb allows {backend.memory_gb:.2f} GB"
+    if backend.name == "slurm":
+        memory_gb = backend.slurm.memory_gb or math.inf
+        return memory_gb * 1e9, f"backend.slurm.memory_gb asks for {memory_gb:.2f} GB"
+    limit = psutil.virtual_memory().total / backend.workers
+    return limit, f"this machine has {limit / 1e9:.2f} GB for each of {backend.workers} workers"
 
 
 def default_config() -> str:

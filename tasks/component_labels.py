@@ -33,7 +33,7 @@ def label_components(
         inside: voxels that may belong to an object, of the same shape; None for all.
 
     Returns:
-        Unsigned labels of the mask's shape; 0 is background, components count from 1 in raster order (last axis
+        uint32 labels of the mask's shape; 0 is background, components count from 1 in raster order (last axis
         fastest) of their first voxels. The order is what makes a second labelling of the same block agree with the
         first on every machine.
     """
@@ -42,7 +42,7 @@ def label_components(
         objects &= inside
     # As uint8: with bool, cc3d 4.1 mislabels some images at connectivity 8 and raises for some tiny blocks at 26.
     labels: NDArray[Any] = cc3d.connected_components(
-        np.ascontiguousarray(objects).view(np.uint8), connectivity=connectivity
+        np.ascontiguousarray(objects).view(np.uint8), connectivity=connectivity, out_dtype=np.uint32
     )
     if len(first_voxels(labels)) != int(labels.max(initial=0)):
         raise RuntimeError("cc3d did not number components in raster order; this version of it cannot be used")

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -84,7 +84,11 @@ def pairs_between_blocks(
 
 
 def merge_components(
-    measures: Measures, pairs: NDArray[np.int64], min_size: int, max_size: int | None = None
+    measures: Measures,
+    pairs: NDArray[np.int64],
+    min_size: int,
+    max_size: int | None = None,
+    restart_every: int | None = None,
 ) -> tuple[NDArray[np.uint64], dict[str, NDArray[np.int64]]]:
     """Join components into objects.
 
@@ -93,14 +97,17 @@ def merge_components(
         pairs: int64 (pairs, 2), dense numbers that belong together.
         min_size: objects with fewer voxels are dropped.
         max_size: objects with more voxels are dropped; None for none.
+        restart_every: voxels of a time step, where each step's objects count from 1; None to number all through.
 
     Returns:
-        The object (from 1; 0 if dropped) of each component, uint64; and the measures of the objects, in
-        order. Objects are numbered in raster order of their first voxels, as ``skimage.measure.label`` does.
+        The object (from 1; 0 if dropped) of each component, uint64; and the measures of the objects, and their
+        numbers as ``label``, in order. Objects are numbered in raster order of their first voxels, as
+        ``skimage.measure.label`` does.
     """
     count = len(measures["voxels"])
     if count == 0:
-        return np.empty(0, np.uint64), {name: np.asarray(values, np.int64) for name, values in measures.items()}
+        none = {name: np.asarray(values, np.int64) for name, values in measures.items()}
+        return np.empty(0, np.uint64), {**none, "label": np.empty(0, np.int64)}
     links = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     _, root = connected_components(links, directed=False)
     order = np.argsort(root, kind="stable")
@@ -114,8 +121,18 @@ def merge_components(
     kept = np.flatnonzero(wanted)
     kept = kept[np.argsort(objects["first"][kept])]
     numbers = np.zeros(len(starts), np.uint64)
-    numbers[kept] = np.arange(1, len(kept) + 1, dtype=np.uint64)
-    return numbers[root], {name: values[kept] for name, values in objects.items()}
+    labels = _labels(objects["first"][kept], restart_every)
+    numbers[kept] = labels
+    return numbers[root], {**{name: values[kept] for name, values in objects.items()}, "label": labels}
+
+
+def _labels(first: NDArray[np.int64], restart_every: int | None) -> NDArray[np.int64]:
+    """Numbers from 1 of objects in the order of their first voxels; from 1 again in each time step if so asked."""
+    labels = np.arange(1, len(first) + 1)
+    if restart_every is None:
+        return labels
+    steps = first // restart_every
+    return labels - np.searchsorted(steps, steps)
 
 
 def object_table(
@@ -124,12 +141,12 @@ def object_table(
     """Table of objects: label, (t,) voxels, bounding box (stop exclusive) and centroid, in voxels; intensities.
 
     Args:
-        objects: measures as ``merge_components`` gives them.
+        objects: measures and labels as ``merge_components`` gives them.
         axes: the grid's axes.
         shape: the grid's shape.
         channels: raw channels whose intensities were measured.
     """
-    columns: dict[str, NDArray[Any]] = {"label": np.arange(1, len(objects["voxels"]) + 1, dtype=np.uint64)}
+    columns: dict[str, NDArray[Any]] = {"label": objects["label"].astype(np.uint64)}
     spatial = axes.replace("t", "")
     if "t" in axes:
         columns["t"] = objects["first"] // math.prod(shape[1:])
@@ -156,6 +173,7 @@ class ComponentMergeStep(BlockStep):
         faces: the step that labels each block.
         min_size: smallest object that is kept, in voxels.
         max_size: largest object that is kept; None for no limit.
+        numbering: over time, ``continue``: no number twice; ``restart``: from 1 in each time step.
     """
 
     name: ClassVar[str] = "component_merge"
@@ -164,10 +182,17 @@ class ComponentMergeStep(BlockStep):
     faces: ComponentFacesStep
     min_size: int
     max_size: int | None = None
+    numbering: Literal["continue", "restart"] = "continue"
 
     def settings(self) -> Mapping[str, Any]:
-        """Settings that can change the result."""
-        return {"min_size": self.min_size, **({} if self.max_size is None else {"max_size": self.max_size})}
+        """Settings that can change the result; others are left out, so that older results stay valid."""
+        optional: dict[str, Any] = {} if self.max_size is None else {"max_size": self.max_size}
+        return {"min_size": self.min_size, **optional, **({"numbering": "restart"} if self._restart_every else {})}
+
+    @property
+    def _restart_every(self) -> int | None:
+        is_restarted = self.numbering == "restart" and "t" in self.grid.axes
+        return math.prod(self.grid.shape[1:]) if is_restarted else None
 
     @cached_property
     def _source(self) -> WholeSource:
@@ -206,7 +231,7 @@ class ComponentMergeStep(BlockStep):
         reach = neighbour_axes(self.faces.connectivity)
         found = list(pairs_between_blocks(grid, faces, offsets, reach))
         pairs = np.concatenate([*found, np.empty((0, 2), np.int64)])
-        lookup, objects = merge_components(measures, pairs, self.min_size, self.max_size)
+        lookup, objects = merge_components(measures, pairs, self.min_size, self.max_size, self._restart_every)
         channels = self.faces.threshold.prediction.channels if self.faces.intensities else ()
         self._write_tables(object_table(objects, grid.axes, grid.shape, channels))
         return {"lookup": lookup, "offsets": offsets}

@@ -52,6 +52,7 @@ class ConnectedComponentsStep(BlockStep):
     merge: ComponentMergeStep
     address: str
     chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None = None
 
     def settings(self) -> Mapping[str, Any]:
         """None of its own."""
@@ -72,7 +73,7 @@ class ConnectedComponentsStep(BlockStep):
 
     def output(self) -> VolumeOutput:
         """Labels, uint64."""
-        return VolumeOutput(self.address, self.grid, self.chunks, "uint64", 0, {})
+        return VolumeOutput(self.address, self.grid, self.chunks, "uint64", 0, {}, self.shards)
 
     def projected_memory(self) -> int:
         """What labelling needs, and the labels."""

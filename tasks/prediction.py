@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.errors import UserError
-from blockwise.grid import Block, Box, grow, relative
+from blockwise.grid import Block, Box, box_shape, grow, relative
 from blockwise.mask import open_mask
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import RawSource, Source, VolumeInfo
@@ -20,7 +20,7 @@ from blockwise.step import BlockStep
 from blockwise.volume import Volume, open_volume
 from tasks.base import BASE_MEMORY, BlockTask
 from tasks.pixel_classification.axes import to_zyxc
-from tasks.pixel_classification.engine import make_engine
+from tasks.pixel_classification.engine import Engine, make_engine
 from tasks.pixel_classification.features import StructureTensor
 from tasks.pixel_classification.project import Project
 from tasks.pixel_classification.training import open_project, trained_once
@@ -55,6 +55,7 @@ class PredictionStep(BlockStep):
         engine_memory: bytes that the engine needs at its peak for the largest block.
         address: output dataset.
         chunks: of the output, per axis of the grid.
+        shards: of the output, per axis of the grid; None for one chunk a file.
     """
 
     name: ClassVar[str] = "prediction"
@@ -74,10 +75,14 @@ class PredictionStep(BlockStep):
     engine_memory: int
     address: str
     chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None = None
 
     def settings(self) -> Mapping[str, Any]:
         """Settings that can change the result; of the project its content, not its path."""
+        # Added where there is time only, so that what was computed without it stays valid.
+        order = {"order of axes": self.output().axes} if "t" in self.grid.axes else {}
         return {
+            **order,
             "project content": self.project_hash,
             "channels": list(self.channels),
             "classes": list(self.classes),
@@ -104,7 +109,7 @@ class PredictionStep(BlockStep):
         """Probabilities, one class a channel."""
         names = [self.class_names[i] for i in self.classes]
         extra = {"classes": names, "class_indices": list(self.classes)}
-        return VolumeOutput(self.address, self.grid, self.chunks, self.dtype, len(self.classes), extra)
+        return VolumeOutput(self.address, self.grid, self.chunks, self.dtype, len(self.classes), extra, self.shards)
 
     @property
     def halo(self) -> tuple[int, ...]:
@@ -134,7 +139,15 @@ class PredictionStep(BlockStep):
     def prepare(self) -> Any:
         """Load the classifier and open the raw volume, once per worker."""
         engine = make_engine(self.engine, self.classifier(), structure_tensor=self.structure_tensor)
+        self._compile(engine)
         return engine, open_volume(self.raw.address), open_mask(self.mask, self.grid)
+
+    def _compile(self, engine: Engine) -> None:
+        """Predict one voxel: where nothing is compiled yet it takes half a minute, which no block should pay."""
+        reach = [h if axis in self.grid.axes else 0 for axis, h in zip("zyx", self.feature_halo, strict=True)]
+        image = np.zeros([*(2 * h + 1 for h in reach), len(self.channels)], self.raw.dtype)
+        interior = slice(reach[0], reach[0] + 1), slice(reach[1], reach[1] + 1), slice(reach[2], reach[2] + 1)
+        engine.predict(image, interior)
 
     def classifier(self) -> Project:
         """The project with its classifier; where it holds labels only, it is trained once and kept.
@@ -158,9 +171,13 @@ class PredictionStep(BlockStep):
         inner = dict(zip(self.grid.axes, relative(block.write_box, read_box), strict=True))
         interior = tuple(inner.get(axis, slice(0, 1)) for axis in "zyx")
         probabilities = engine.predict(image, interior)[list(self.classes)]
-        shape = [s.stop - s.start for s in block.write_box]
-        found = quantize(probabilities, self.dtype).reshape([len(self.classes), *shape])
-        return found if mask is None else np.where(mask.read(block.write_box), found, found.dtype.type(0))
+        # With t there is one time step, so that the channels may stand before it or after it.
+        box = self.output().box(block.write_box)
+        found = quantize(probabilities, self.dtype).reshape(box_shape(box))
+        if mask is None:
+            return found
+        inside = mask.read(block.write_box)
+        return np.where(np.expand_dims(inside, self.output().axes.index("c")), found, found.dtype.type(0))
 
     def read_raw(self, volume: Volume, box: Box) -> NDArray[Any]:
         """Read the project's channels in a box of the grid that is one time step thick; zyxc, dtype as stored."""

@@ -90,12 +90,20 @@ def _terminal(name: str) -> Iterator[Callable[[Outcome], None]]:
 
         def report(outcome: Outcome) -> None:
             left = outcome.seconds_left
-            detail = "" if left is None else f"{rate(outcome.voxels_per_second)}, {duration(left)} left"
+            detail = outcome.note if left is None else f"{rate(outcome.voxels_per_second)}, {duration(left)} left"
             if outcome.failed:
                 detail += f", {len(outcome.failed)} failed"
             progress.update(bar, total=outcome.total, completed=outcome.done, detail=detail)
 
         yield report
+
+
+@contextlib.contextmanager
+def progress_bar(name: str) -> Iterator[Callable[[float], None]]:
+    """Give a function that shows which fraction of something is done, where there is a terminal."""
+    with Progress(console=TERMINAL, transient=True, disable=not TERMINAL.is_terminal) as progress:
+        bar = progress.add_task(name, total=1.0)
+        yield lambda fraction: progress.update(bar, completed=fraction)
 
 
 @contextlib.contextmanager

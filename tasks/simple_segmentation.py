@@ -48,6 +48,7 @@ class SimpleSegmentationStep(BlockStep):
     prediction: PredictionStep
     address: str
     chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None = None
 
     def settings(self) -> Mapping[str, Any]:
         """None of its own."""
@@ -64,7 +65,7 @@ class SimpleSegmentationStep(BlockStep):
     def output(self) -> VolumeOutput:
         """Classes from 1, uint8."""
         extra = {"classes": list(self.prediction.class_names)}
-        return VolumeOutput(self.address, self.grid, self.chunks, "uint8", 0, extra)
+        return VolumeOutput(self.address, self.grid, self.chunks, "uint8", 0, extra, self.shards)
 
     def projected_memory(self) -> int:
         """Probabilities of all classes, places of the largest, and the result."""
@@ -83,7 +84,8 @@ class SimpleSegmentationStep(BlockStep):
     def compute(self, block: Block, prepared: Any) -> NDArray[np.uint8]:
         """Compute the classes of one block."""
         volume, mask = prepared
-        probabilities = volume.read((slice(0, len(self.prediction.classes)), *block.write_box))
+        stored = self.prediction.output()
+        probabilities = np.moveaxis(volume.read(stored.box(block.write_box)), stored.axes.index("c"), 0)
         return most_probable(probabilities, mask and mask.read(block.write_box))
 
 

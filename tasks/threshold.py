@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.filters import gaussian
 
-from blockwise.grid import Block, Box, relative
+from blockwise.grid import Block, Box, box_shape, relative
 from blockwise.mask import open_mask
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import BlocksSource, Source
@@ -104,6 +104,7 @@ class ThresholdStep(BlockStep):
     core: float | None = None
     address: str
     chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None = None
 
     def settings(self) -> Mapping[str, Any]:
         """Settings that can change the result."""
@@ -120,7 +121,7 @@ class ThresholdStep(BlockStep):
 
     def output(self) -> VolumeOutput:
         """The mask, uint8."""
-        return VolumeOutput(self.address, self.grid, self.chunks, "uint8", 0, {})
+        return VolumeOutput(self.address, self.grid, self.chunks, "uint8", 0, {}, self.shards)
 
     @property
     def halo(self) -> tuple[int, ...]:
@@ -149,7 +150,8 @@ class ThresholdStep(BlockStep):
         volume, mask = prepared
         read_box = self.read_box(block)
         channel = self.prediction.classes.index(self.class_index)
-        probabilities = volume.read((slice(channel, channel + 1), *read_box))[0]
+        box = self.prediction.output().box(read_box, channel)
+        probabilities = volume.read(box).reshape(box_shape(read_box))
         inside = mask and mask.read(read_box)
         interior = relative(block.write_box, read_box)
         return smooth_and_threshold(probabilities, self.sigma, self.threshold, interior, inside, self.core)

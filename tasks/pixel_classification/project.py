@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ class Project:
 
 
 def load_project(path: str) -> Project:
-    """Read a project.
+    """Read a project, or give the one that was read before from the same, unchanged file.
 
     Raises:
         UserError: it is missing, no HDF5, of another workflow or version, without features or classes, or holds a
@@ -88,6 +88,13 @@ def load_project(path: str) -> Project:
         raise UserError(f"project {path}: there is no such file (looked from {Path.cwd()})")
     if Path(path).is_dir() or not h5py.is_hdf5(path):
         raise UserError(f"project {path}: is not an HDF5 file, so not an ilastik project; is it cut off?")
+    status = Path(path).stat()
+    return _load(path, str(Path(path).resolve()), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _load(path: str, place: str, size: int, modified_ns: int) -> Project:
+    """Read a project; kept, because reading a forest takes longer than predicting a small image."""
     try:
         with h5py.File(path, "r", locking=False) as file:
             return _read(path, file)

@@ -17,6 +17,7 @@ from blockwise.volume import open_volume
 from pipeline import PredictionWorkflow, SimpleSegmentationWorkflow
 from pipeline.cleaning import find_ours
 from pipeline.config import load_settings
+from pipeline.delivery import export_result
 from pipeline.report import RunReport
 from tests.runs import ROOT, SHAPE, STEPS, Project
 
@@ -71,6 +72,14 @@ def test_each_threshold_equals_the_whole_volume_and_shares_the_prediction(projec
     assert "work/objects_walls.csv and .parquet" in report.text()
     found = find_ours(report.settings, project.steps())
     assert {"result.n5:thresholded_cells", "work/objects_cells.csv", "work/threshold_walls.json"} <= set(found)
+
+    assert export_result(project.steps(), "labels", "{dataset}.n5:data", threshold="cells") == [
+        "labels_cells.n5:data"
+    ]
+    exported = open_volume("labels_cells.n5:data")
+    np.testing.assert_array_equal(exported.read(tuple(slice(0, n) for n in SHAPE)), objects)
+    with pytest.raises(UserError, match="threshold not given; the run has cells, walls"):
+        export_result(project.steps(), "mask", "mask.n5:data")
 
     values = yaml.safe_load(project.config.read_text())
     values["threshold"][0]["core"] = 0.95

@@ -111,7 +111,7 @@ CONFIGURATION = {
         edit(threshold__sigmaa=1),
         ["threshold.sigmaa: unknown key", "did you mean 'sigma'?"],
     ),
-    "key without a neighbour": (edit(blocks__qqq=1), ["blocks.qqq", "known keys here: shape, chunks, roi"]),
+    "key without a neighbour": (edit(blocks__qqq=1), ["blocks.qqq", "known keys here: shape, chunks, shards, roi"]),
     "wrong type": (edit(backend__workers="many"), ["backend.workers: found 'many'", "integer"]),
     "zero workers": (edit(backend__workers=0), ["backend.workers: found 0", "greater than 0"]),
     "unknown backend": (edit(backend__name="slrum"), ["backend.name: found 'slrum'", "'local'"]),

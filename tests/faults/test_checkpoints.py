@@ -239,7 +239,7 @@ def test_damage_that_no_time_betrays_is_met_by_the_next_step(project: Project, e
 
 
 def test_silently_damaged_faces_are_made_again(project: Project, expected: Any) -> None:
-    path = project.steps().component_faces.folder / "data" / "000000" / "3.npz"
+    path = project.steps().objects[0].component_faces.folder / "data" / "000000" / "3.npz"
     times = path.stat()
     _flip(path)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))

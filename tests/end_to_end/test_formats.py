@@ -1,0 +1,164 @@
+"""Every case made with ilastik, and the bundled example, from every format through the whole workflow."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from blockwise.errors import UserError
+from blockwise.volume import create_volume, open_volume
+from pipeline.session import end_sessions
+from tests.containers import FORMATS, formats_of
+from tests.contract import servers
+from tests.runs import DATASETS, Project, make_project, settings
+from tests.unit.pixel_cases import case_folder, read
+
+CASES = {
+    "2d_rgb_u8_3class": "yxc",
+    "2d_u8_all37": "yx",
+    "3d_f32_mixed2d": "zyx",
+    "3d_u16_few_3class": "zyx",
+    "3d_u8_all37": "zyx",
+    "3d_u8_labels_only": "zyx",
+    "3d_u8_vigra_trained": "zyx",
+}
+ILASTIK_FILES = {"3d_u8_vigra_trained": "expected_probabilities_fastfilters.h5"}
+STATISTICAL = "3d_u8_labels_only"
+"""ilastik's own training is not reproducible, so neither is this case."""
+
+
+def results(output: str, roi: tuple[slice, ...]) -> dict[str, NDArray[Any]]:
+    found = {}
+    for name in DATASETS:
+        volume = open_volume(f"{output}:{name}")
+        found[name] = volume.read(tuple(slice(0, n) for n in volume.shape))[(..., *roi)]
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_all_formats_give_the_same_bytes(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A region of two blocks, so that each case is quick; what it reads around them reaches further."""
+    folder, axes = case_folder(case), CASES[case]
+    data = read(folder / "input.h5", "data")
+    is_3d = "z" in axes
+    roi = [[8, 40], [16, 32], [16, 32]] if is_3d else [[32, 96], [32, 64]]
+    inside = tuple(slice(*part) for part in roi)
+    monkeypatch.chdir(tmp_path)
+    project, found = Project(tmp_path), {}
+    for name in formats_of(data):
+        project.write(
+            {
+                "work_dir": f"work-{name}",
+                "raw": FORMATS[name](tmp_path, data, axes),
+                "output": f"{name}.n5",
+                "blocks": {"shape": [32, 16, 16] if is_3d else [32, 32], "roi": roi},
+                "prediction": {"project": str(folder / "project.ilp")},
+                "threshold": {"class": 0, "sigma": 1.0},
+            }
+        )
+        run = project.run()
+        assert run.ok, run.text
+        found[name] = results(f"{name}.n5", inside)
+    for name, values in found.items():
+        for dataset in DATASETS:
+            np.testing.assert_array_equal(values[dataset], found["hdf5"][dataset], f"{name} {dataset}", strict=True)
+    expected = np.moveaxis(
+        read(folder / ILASTIK_FILES.get(case, "expected_probabilities.h5"), "exported_data"), -1, 0
+    )
+    difference = np.abs(found["hdf5"]["probabilities"] - expected[(..., *inside)])
+    if case == STATISTICAL:
+        assert difference.mean() < 0.03
+    else:
+        assert difference.mean() < 2e-4  # a single vote weighs more here than in the whole volume, where it is 1e-4
+        assert difference.max() < 0.1
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> tuple[NDArray[Any], dict[str, NDArray[Any] | bytes]]:
+    """A crop of the bundled example, and what the workflow makes of it."""
+    folder = tmp_path_factory.mktemp("example")
+    project = make_project(folder)
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        assert project.run().ok
+        raw = open_volume("raw.n5:raw")
+        return raw.read(tuple(slice(0, n) for n in raw.shape)), project.results()
+    finally:
+        os.chdir(before)
+        end_sessions()
+
+
+@pytest.mark.parametrize("name", [*FORMATS, "s3"])
+def test_the_example_has_the_same_labels_from_every_format(
+    name: str, example: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, expected = example
+    project = make_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    if name != "s3":
+        project.change("raw", FORMATS[name](tmp_path, data, "zyx"))
+        run = project.run()
+    else:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        with servers.s3() as url:
+            address = f"s3://bucket/example.zarr:raw?endpoint={url}"
+            create_volume(address, data.shape, (36, 36, 64), data.dtype.name, {"axes": list("zyx")})
+            open_volume(address, "a").write(tuple(slice(0, n) for n in data.shape), data)
+            project.change("raw", address)
+            run = project.run()
+    assert run.ok, run.text
+    labels = project.results()["connected_components"]
+    np.testing.assert_array_equal(labels, expected["connected_components"], strict=True)
+    assert project.results()["objects"] == expected["objects"]
+
+
+@pytest.mark.parametrize("output", ["result.zarr", "sharded.zarr", "result.ome.zarr", "result.n5"])
+def test_outputs_in_every_format_that_is_written(
+    output: str, example: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, expected = example
+    project = make_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    project.change("output", output)
+    if output == "sharded.zarr":
+        project.change("blocks.shards", [36, 18, 32])
+    run = project.run()
+    assert run.ok, run.text
+    for name in DATASETS:
+        volume = open_volume(f"{output}:{name}")
+        assert volume.axes == ("czyx" if name == "probabilities" else "zyx")
+        found = volume.read(tuple(slice(0, n) for n in volume.shape))
+        np.testing.assert_array_equal(found, expected[name], err_msg=name, strict=True)
+    if output == "sharded.zarr":
+        volume = open_volume(f"{output}:thresholded")
+        assert (volume.chunks, volume.decode_shape) == ((36, 18, 32), (18, 18, 16))
+    again = project.run()
+    assert (again.ok, again.computed, again.checked) == (True, {}, {})
+    chunk = next(path for path in sorted((tmp_path / output / "thresholded").rglob("*")) if path.name.isdecimal()
+                 and path.is_file())  # fmt: skip
+    chunk.write_bytes(chunk.read_bytes()[:-9])
+    again = project.run()
+    assert again.ok, again.text
+    assert again.computed == {"threshold": [again.computed["threshold"][0]]}
+
+
+def test_shards_need_zarr_and_whole_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = make_project(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert settings()["blocks"]["shape"] == [36, 18, 32]
+    for shards, output, words in (
+        ([36, 18, 32], "result.n5", r"blocks\.shards: only Zarr has shards, but the output is result\.n5"),
+        ([36, 18, 64], "result.zarr", r"blocks\.shape: \[36, 18, 32\] is not a multiple of blocks\.shards"),
+        ([18, 18, 8], "result.zarr", r"blocks\.shards: \[18, 18, 8\] is not a multiple of blocks\.chunks"),
+    ):
+        project.change("output", output)
+        project.change("blocks.shards", shards)
+        with pytest.raises(UserError, match=words):
+            project.steps()
