@@ -20,6 +20,7 @@ from pydantic import (
 
 from blockwise.backends.slurm import SlurmOptions
 from blockwise.errors import UserError
+from blockwise.faults import Faults
 
 
 class Section(BaseModel):
@@ -134,6 +135,10 @@ class Slurm(Section, SlurmOptions):
     """How jobs are submitted to a SLURM cluster."""
 
 
+class FaultSettings(Section, Faults):
+    """Faults on purpose, for trials."""
+
+
 class BackendSettings(Section):
     """Where and how blocks are computed; changing it redoes nothing."""
 
@@ -144,6 +149,7 @@ class BackendSettings(Section):
     memory_gb: PositiveFloat | None = None
     detach: bool = False
     slurm: Slurm = Slurm()
+    faults: FaultSettings = FaultSettings()
 
 
 class Settings(Section):
