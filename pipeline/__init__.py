@@ -4,8 +4,13 @@
 """
 
 from pipeline.session import hide_tracebacks_of_user_errors
-from pipeline.workflows import ConnectedComponentsWorkflow, PredictionWorkflow, ThresholdWorkflow
+from pipeline.workflows import (
+    ConnectedComponentsWorkflow,
+    PredictionWorkflow,
+    SimpleSegmentationWorkflow,
+    ThresholdWorkflow,
+)
 
 hide_tracebacks_of_user_errors()
 
-__all__ = ["ConnectedComponentsWorkflow", "PredictionWorkflow", "ThresholdWorkflow"]
+__all__ = ["ConnectedComponentsWorkflow", "PredictionWorkflow", "SimpleSegmentationWorkflow", "ThresholdWorkflow"]

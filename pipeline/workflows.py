@@ -22,6 +22,7 @@ from tasks.component_faces import ComponentFacesTask
 from tasks.component_merge import ComponentMergeTask
 from tasks.connected_components import ConnectedComponentsTask
 from tasks.prediction import PredictionTask
+from tasks.simple_segmentation import SimpleSegmentationTask
 from tasks.threshold import ThresholdTask
 
 
@@ -49,8 +50,8 @@ class Workflow(luigi.Task):
         for step in self.steps.up_to(self.last_step):
             step.output().check_ours()
 
-    def last_task(self) -> BlockTask:
-        """The task whose step ends the workflow."""
+    def last_tasks(self) -> list[BlockTask]:
+        """The tasks whose steps end the workflow."""
         raise NotImplementedError
 
     @cached_property
@@ -58,18 +59,18 @@ class Workflow(luigi.Task):
         """The report at the end."""
         return RunReport(self.get_task_family(), self.settings, self.steps.up_to(self.last_step))
 
-    def requires(self) -> BlockTask:
-        """The last step's task; whoever asks is about to run, so the work folder is locked first."""
+    def requires(self) -> list[BlockTask]:
+        """The last steps' tasks; whoever asks is about to run, so the work folder is locked first."""
         try:
             begin_session(self.settings.work_dir, self.quiet)
         except WorkDirBusyError as error:
             print(error, file=sys.stderr)
             raise PidLockAlreadyTakenExit from error
-        return self.last_task()
+        return self.last_tasks()
 
     def complete(self) -> bool:
         """Whether all steps are finished and the report is of their present results."""
-        return self.last_task().complete() and self.report.is_current()
+        return all(task.complete() for task in self.last_tasks()) and self.report.is_current()
 
     def run(self) -> None:
         """Write and print the report."""
@@ -87,14 +88,17 @@ class Workflow(luigi.Task):
         return PredictionTask.of(self.steps.prediction, self.execution)
 
     @cached_property
-    def _threshold(self) -> BlockTask:
-        return ThresholdTask.of(self.steps.threshold, self.execution, self._prediction)
+    def _thresholds(self) -> list[BlockTask]:
+        return [ThresholdTask.of(steps.threshold, self.execution, self._prediction) for steps in self.steps.objects]
 
     @cached_property
-    def _connected_components(self) -> BlockTask:
-        faces = ComponentFacesTask.of(self.steps.component_faces, self.execution, self._threshold)
-        merge = ComponentMergeTask.of(self.steps.component_merge, self.execution, faces)
-        return ConnectedComponentsTask.of(self.steps.connected_components, self.execution, self._threshold, merge)
+    def _connected_components(self) -> list[BlockTask]:
+        found: list[BlockTask] = []
+        for steps, threshold in zip(self.steps.objects, self._thresholds, strict=True):
+            faces = ComponentFacesTask.of(steps.component_faces, self.execution, threshold)
+            merge = ComponentMergeTask.of(steps.component_merge, self.execution, faces)
+            found.append(ConnectedComponentsTask.of(steps.connected_components, self.execution, threshold, merge))
+        return found
 
 
 class PredictionWorkflow(Workflow):
@@ -102,27 +106,38 @@ class PredictionWorkflow(Workflow):
 
     last_step = "prediction"
 
-    def last_task(self) -> BlockTask:
+    def last_tasks(self) -> list[BlockTask]:
         """Prediction."""
-        return self._prediction
+        return [self._prediction]
+
+
+class SimpleSegmentationWorkflow(Workflow):
+    """Raw volume and project -> the most probable class of each voxel."""
+
+    last_step = "simple_segmentation"
+
+    def last_tasks(self) -> list[BlockTask]:
+        """Simple segmentation."""
+        step = self.steps.up_to(self.last_step)[-1]
+        return [SimpleSegmentationTask.of(step, self.execution, self._prediction)]
 
 
 class ThresholdWorkflow(Workflow):
-    """Raw volume and project -> mask."""
+    """Raw volume and project -> mask, for each threshold."""
 
     last_step = "threshold"
 
-    def last_task(self) -> BlockTask:
-        """Threshold."""
-        return self._threshold
+    def last_tasks(self) -> list[BlockTask]:
+        """Thresholds."""
+        return self._thresholds
 
 
 class ConnectedComponentsWorkflow(Workflow):
-    """Raw volume and project -> labelled objects."""
+    """Raw volume and project -> labelled objects, for each threshold."""
 
     last_step = "connected_components"
 
-    def last_task(self) -> BlockTask:
+    def last_tasks(self) -> list[BlockTask]:
         """Connected components."""
         return self._connected_components
 

@@ -111,7 +111,7 @@ class BlockTask(luigi.Task):
         with showing_progress(self, self.execution.show) as report:
             outcome = run_step(self.step, self.execution.backend(), self.execution.max_attempts, report)
         if outcome.upstream and repairs:
-            logger.warning("%s: %s", self.step.name, outcome.stopped)
+            logger.warning("%s: %s", self.step.label, outcome.stopped)
             self._repair(outcome, repairs - 1)
         elif outcome.failed or outcome.stopped:
             raise StepFailedError(failure_summary(self.step, outcome))

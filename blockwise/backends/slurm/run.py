@@ -92,7 +92,7 @@ class SlurmRun:
         """Give up orders that ask for more than the cluster has; raises where the settings are wrong."""
         if needs == self.needs:
             raise UserError(
-                f"{self.step.name}: SLURM refuses its jobs: {error}. Asked for: {needs.memory}, {needs.time_min} "
+                f"{self.step.label}: SLURM refuses its jobs: {error}. Asked for: {needs.memory}, {needs.time_min} "
                 f"min, {self.options.cpus} cpus a task; look at partition, account, qos, constraint, nodelist, "
                 "exclude, memory_gb, time_min, cpus and sbatch in backend.slurm"
             ) from error
@@ -140,7 +140,7 @@ class SlurmRun:
         except SlurmUnavailableError as error:
             logger.warning(
                 "%s: SLURM does not say how jobs stand: %s; they are taken to go on, and markers are read; next "
-                "question in %.0f s", self.step.name, error, self.asking.failed(),
+                "question in %.0f s", self.step.label, error, self.asking.failed(),
             )  # fmt: skip
             return []
         self.asking.succeeded()
@@ -174,13 +174,13 @@ class SlurmRun:
         text = remedy(reason)
         if text and reason not in self.explained:
             self.explained.add(reason)
-            logger.warning("%s: jobs are pending (%s): %s", self.step.name, reason, text)
+            logger.warning("%s: jobs are pending (%s): %s", self.step.label, reason, text)
 
     def _settle(self, job: Job) -> None:
         """Decide what becomes of the blocks that a job has left."""
         ended = job.ended()
         decision = decide(ended)
-        logger.warning("%s: %s [log: %s]", self.step.name, decision.text, job.log)
+        logger.warning("%s: %s [log: %s]", self.step.label, decision.text, job.log)
         job.orders.clear()
         self.waiting.setdefault(decision.needs, []).extend(decision.again)
         node = job.state.node if job.state else ""
