@@ -150,7 +150,7 @@ def execution(settings: BackendSettings) -> Execution:
             return SlurmBackend(settings.slurm, settings.detach, SlurmCommands(faults=settings.faults))
         return LocalBackend(settings.workers, settings.timeout_s, settings.faults)
 
-    return Execution(backend, settings.max_attempts)
+    return Execution(backend, settings.max_attempts, resource="slurm_steps" if settings.name == "slurm" else "")
 
 
 @Workflow.event_handler(luigi.Event.DEPENDENCY_PRESENT)

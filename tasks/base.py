@@ -39,11 +39,13 @@ class Execution:
         backend: makes the backend.
         max_attempts: how often a block is tried.
         show: whether to draw a progress bar where there is a terminal.
+        resource: of Luigi, that a step needs while it runs, such as ``slurm_steps``; empty for none.
     """
 
     backend: Callable[[], Backend]
     max_attempts: int
     show: bool = True
+    resource: str = ""
 
 
 class ObjectParameter(luigi.Parameter):
@@ -80,6 +82,10 @@ class BlockTask(luigi.Task):
         """Make the task of a step."""
         task: BlockTask = cls(fingerprint=step.fingerprint, step=step, execution=execution, upstream=upstream)
         return task
+
+    def process_resources(self) -> dict[str, int]:
+        """How many steps may run at once is for luigid to say; see ``luigi.cfg``."""
+        return {self.execution.resource: 1} if self.execution.resource else {}
 
     def requires(self) -> list[BlockTask]:
         """The steps that this one reads."""

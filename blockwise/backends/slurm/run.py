@@ -11,6 +11,7 @@ from blockwise.backends.base import Referee
 from blockwise.backends.slurm.adoption import adopt_jobs
 from blockwise.backends.slurm.cancel import wait_until_gone
 from blockwise.backends.slurm.commands import (
+    NO_TASK,
     SlurmCommands,
     SlurmUnavailableError,
     SubmissionRefusedError,
@@ -150,8 +151,12 @@ class SlurmRun:
     def _has_ended(self, job: Job, states: dict[TaskId, TaskState], answered: set[int]) -> bool:
         """Take in one job's state; ``answered``: arrays of which a missing task has really been forgotten."""
         state = states.get((job.array, job.index))
+        if state is None and job.array in answered:
+            if job.ended_since is None:
+                job.state = states.get((job.array, NO_TASK), _of_missing(job))
+            return True
         if state is None:
-            return job.array in answered
+            return False
         job.state = state
         if state.state == "PENDING":
             self._explain(state.reason)
@@ -196,3 +201,10 @@ class SlurmRun:
             Failure(block, self.step.fingerprint, error, message, "", log, order.attempt, node, final)
         )
         return self.referee.judge(result, order.attempt)
+
+
+def _of_missing(job: Job) -> TaskState | None:
+    """What has become of a task that is no longer listed: one that is cancelled while it is pending goes at once."""
+    if job.state is None or job.state.state != "PENDING":
+        return None
+    return TaskState(job.array, job.index, "CANCELLED", "no longer in the array", "")
