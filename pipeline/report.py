@@ -71,11 +71,11 @@ class RunReport:
             total, largest = int(objects["voxels"].sum()), int(objects["voxels"].max() if len(objects) else 0)
             which = f" {merge.variant}:" if merge.variant else ""
             lines.append(f"  objects {which} {len(objects):,}, {total:,} voxels in all, the largest {largest:,}")
-        lines += ["  step                      seconds   CPU seconds   per voxel   memory"]
+        lines += [f"  {'step':<{self._width + 2}}  seconds   CPU seconds   per voxel   memory"]
         for name, target in self._targets().items():
             cpu = target["cpu_seconds"]
             lines.append(
-                f"    {name:<22}{target['seconds']:9.1f}{cpu:14.1f}{1e9 * cpu / voxels:9.0f} ns"
+                f"    {name:<{self._width}}{target['seconds']:9.1f}{cpu:14.1f}{1e9 * cpu / voxels:9.0f} ns"
                 f"{target['peak_memory_mb']:6.0f} MB"
             )
         return "\n".join((*lines, self.places()))
@@ -85,7 +85,12 @@ class RunReport:
         rows = [(step.label, step.output().address) for step in self.steps if hasattr(step, "address")]
         rows += [(_table_name(merge), f"{merge.table('csv')} and .parquet") for merge in self._merges()]
         rows.append(("picture", str(self.picture)))
-        return "\n".join(["  results", *(f"    {name:<22}{place}" for name, place in rows)])
+        return "\n".join(["  results", *(f"    {name:<{self._width}}{place}" for name, place in rows)])
+
+    @property
+    def _width(self) -> int:
+        """Of the column with the steps' names."""
+        return max(22, *(len(step.label) + 2 for step in self.steps))
 
     def _targets(self) -> dict[str, dict[str, Any]]:
         targets = {}
