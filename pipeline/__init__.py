@@ -3,9 +3,10 @@
 ``luigi --module pipeline ConnectedComponentsWorkflow`` imports this package and finds the workflows in it.
 """
 
+from pipeline.batch import BatchWorkflow
 from pipeline.session import hide_tracebacks_of_user_errors
 from pipeline.workflows import ConnectedComponentsWorkflow, PredictionWorkflow, ThresholdWorkflow
 
 hide_tracebacks_of_user_errors()
 
-__all__ = ["ConnectedComponentsWorkflow", "PredictionWorkflow", "ThresholdWorkflow"]
+__all__ = ["BatchWorkflow", "ConnectedComponentsWorkflow", "PredictionWorkflow", "ThresholdWorkflow"]

@@ -16,7 +16,7 @@ from blockwise.step import BlockStep
 from blockwise.volume import Address, Volume, open_volume
 from blockwise.volume.address import ZARR_SUFFIXES
 from blockwise.volume.formats import check_writable
-from pipeline.config import Raw, Settings
+from pipeline.config import Blocks, Raw, Settings
 from tasks.component_faces import ComponentFacesStep
 from tasks.component_labels import CONNECTIVITIES
 from tasks.component_merge import ComponentMergeStep
@@ -62,8 +62,12 @@ class Steps:
         return self.all()[: names.index(name) + 1]
 
 
-def build_steps(settings: Settings) -> Steps:
+def build_steps(settings: Settings, *, whole: bool = False) -> Steps:
     """Make the steps of a configuration.
+
+    Args:
+        settings: the configuration.
+        whole: one block for all of the volume (for each time step), whatever the configuration says.
 
     Raises:
         UserError: an input is missing, a value does not fit it, or a worker would need too much memory.
@@ -71,6 +75,8 @@ def build_steps(settings: Settings) -> Steps:
     check_writable(Address(settings.output, "probabilities"))
     project = open_project(settings.prediction.project)
     info, axes_from = describe_raw(settings.raw, project)
+    if whole:
+        settings = settings.model_copy(update={"blocks": _one_block(settings.blocks, info)})
     grid = make_grid(settings, info)
     storage = output_storage(settings, grid)
     prediction = _prediction_step(settings, info, project, grid, storage)
@@ -180,6 +186,17 @@ def _roi(settings: Settings, axes: str, shape: tuple[int, ...]) -> tuple[tuple[i
             raise UserError(f"blocks.roi: {[start, stop]} along {axis} is not a part of 0 to {n}")
         found.append((low, high))
     return tuple(found)
+
+
+def _one_block(blocks: Blocks, info: VolumeInfo) -> Blocks:
+    """Blocks as large as the volume, rounded up to whole files, which may be longer than the volume."""
+    shape = [info.shape[info.axes.index(axis)] for axis in "zyx" if axis in info.axes]
+    chunks = blocks.chunks or tuple(min(n, LARGEST_CHUNK[len(shape)]) for n in shape)
+    files = blocks.shards or chunks
+    if len(files) != len(shape):  # refused in a moment
+        return blocks
+    block = tuple(-(-n // f) * f for n, f in zip(shape, files, strict=True))
+    return blocks.model_copy(update={"shape": block, "chunks": chunks})
 
 
 class Storage(TypedDict):

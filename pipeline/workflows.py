@@ -81,18 +81,9 @@ class Workflow(luigi.Task):
         return execution(self.settings.backend)
 
     @cached_property
-    def _prediction(self) -> BlockTask:
-        return PredictionTask.of(self.steps.prediction, self.execution)
-
-    @cached_property
-    def _threshold(self) -> BlockTask:
-        return ThresholdTask.of(self.steps.threshold, self.execution, self._prediction)
-
-    @cached_property
-    def _connected_components(self) -> BlockTask:
-        faces = ComponentFacesTask.of(self.steps.component_faces, self.execution, self._threshold)
-        merge = ComponentMergeTask.of(self.steps.component_merge, self.execution, faces)
-        return ConnectedComponentsTask.of(self.steps.connected_components, self.execution, self._threshold, merge)
+    def tasks(self) -> dict[str, BlockTask]:
+        """The tasks of all steps, by their names."""
+        return step_tasks(self.steps, self.execution)
 
 
 class PredictionWorkflow(Workflow):
@@ -102,7 +93,7 @@ class PredictionWorkflow(Workflow):
 
     def last_task(self) -> BlockTask:
         """Prediction."""
-        return self._prediction
+        return self.tasks["prediction"]
 
 
 class ThresholdWorkflow(Workflow):
@@ -112,7 +103,7 @@ class ThresholdWorkflow(Workflow):
 
     def last_task(self) -> BlockTask:
         """Threshold."""
-        return self._threshold
+        return self.tasks["threshold"]
 
 
 class ConnectedComponentsWorkflow(Workflow):
@@ -122,7 +113,17 @@ class ConnectedComponentsWorkflow(Workflow):
 
     def last_task(self) -> BlockTask:
         """Connected components."""
-        return self._connected_components
+        return self.tasks["connected_components"]
+
+
+def step_tasks(steps: Steps, execution: Execution) -> dict[str, BlockTask]:
+    """Luigi's tasks of all steps, by their names, each after those that it reads."""
+    prediction = PredictionTask.of(steps.prediction, execution)
+    threshold = ThresholdTask.of(steps.threshold, execution, prediction)
+    faces = ComponentFacesTask.of(steps.component_faces, execution, threshold)
+    merge = ComponentMergeTask.of(steps.component_merge, execution, faces)
+    components = ConnectedComponentsTask.of(steps.connected_components, execution, threshold, merge)
+    return {task.step.name: task for task in (prediction, threshold, faces, merge, components)}
 
 
 def execution(settings: BackendSettings) -> Execution:
