@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,12 @@ class Marker:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The last failed attempt at a block."""
+    """The last failed attempt at a block.
+
+    Attributes:
+        final: another attempt cannot help.
+        upstream: name of the step whose damaged blocks are to be computed again first.
+    """
 
     block: int
     fingerprint: str
@@ -56,6 +63,8 @@ class Failure:
     log: str
     attempt: int
     host: str
+    final: bool = False
+    upstream: str = ""
 
 
 class Markers:
@@ -82,6 +91,28 @@ class Markers:
         """Forget that a block is done."""
         self._path("done", block).unlink(missing_ok=True)
 
+    def read_failure(self, block: int) -> Failure | None:
+        """Read one failure record; None where it is absent, cut off or of another fingerprint."""
+        value = read_json(self._path("failed", block))
+        return Failure(**value) if value and value.get("fingerprint") == self.fingerprint else None
+
+    def remove_failure(self, block: int) -> None:
+        """Forget that a block has failed."""
+        self._path("failed", block).unlink(missing_ok=True)
+
+    def done_among(self, blocks: Iterable[int]) -> dict[int, int]:
+        """Those of some blocks that have a marker file, each with the file's inode; no file is opened."""
+        return self._listed("done", blocks)
+
+    def failed_among(self, blocks: Iterable[int]) -> dict[int, int]:
+        """Those of some blocks that have a failure record, each with the file's inode; no file is opened."""
+        return self._listed("failed", blocks)
+
+    def sample(self, number: int) -> list[Marker]:
+        """Read at most this many valid markers."""
+        found = map(self._parse, itertools.islice(self._files("done"), number))
+        return [marker for marker in found if marker is not None]
+
     def scan(self) -> dict[int, Marker]:
         """Read all valid markers, by block."""
         return {marker.block: marker for marker in self}
@@ -106,6 +137,14 @@ class Markers:
 
     def _path(self, kind: str, block: int) -> Path:
         return self.folder / kind / f"{block // BLOCKS_PER_FOLDER:06d}" / f"{block}.json"
+
+    def _listed(self, kind: str, blocks: Iterable[int]) -> dict[int, int]:
+        wanted = {str(self._path(kind, block)): block for block in blocks}
+        found = {}
+        for folder in {os.path.dirname(path) for path in wanted}:
+            with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+                found.update({wanted[e.path]: e.inode() for e in entries if e.path in wanted})
+        return found
 
     def _files(self, kind: str) -> Iterator[str]:
         """Paths of all files of a kind, as text: there may be millions, and `Path` costs more than opening."""

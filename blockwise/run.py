@@ -31,6 +31,8 @@ def run_step(step: BlockStep, backend: Backend, max_attempts: int, report: Calla
         logger.info("%s: %s", step.name, reason)
     if plan.items:
         logger.info("%s: %d of %d blocks to do", step.name, len(plan.items), len(step.grid))
+    if plan.new_output:
+        backend.clear(step)
     begin(step, plan)
     outcome = Outcome(total=len(plan.items))
     if plan.items:

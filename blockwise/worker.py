@@ -95,7 +95,7 @@ class Worker:
         except Exception as error:
             upstream = self._forget_damaged(error)
             final = bool(upstream) or isinstance(error, UserError)
-            self._record(item.block, attempt, error)
+            self._record(item.block, attempt, error, final, upstream)
             name = type(error).__name__
             return Result(item.block, "failed", voxels, start.seconds, name, str(error), final, upstream)
 
@@ -152,7 +152,7 @@ class Worker:
                 return source.name
         return ""
 
-    def _record(self, block: int, attempt: int, error: Exception) -> None:
+    def _record(self, block: int, attempt: int, error: Exception, final: bool, upstream: str) -> None:
         text = "".join(traceback.format_exception(error))
         _log(f"block {block}, attempt {attempt}: {text}")
         failure = Failure(
@@ -164,6 +164,8 @@ class Worker:
             log=self.log,
             attempt=attempt,
             host=socket.gethostname(),
+            final=final,
+            upstream=upstream,
         )
         try:
             self.step.markers.write_failure(failure)

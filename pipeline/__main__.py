@@ -240,7 +240,7 @@ def _clean(options: argparse.Namespace) -> int:
         if input(f"remove these {len(found)}? [y/N] ").strip().lower() not in ("y", "yes"):
             print("nothing was removed")
             return 0
-    remove(settings, found)
+    remove(settings, steps, found)
     print(f"removed {len(found)}")
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from blockwise.backends.slurm import SlurmBackend
 from blockwise.files import read_json
 from blockwise.outputs import VolumeOutput
 from blockwise.plan import IDENTITY
@@ -44,9 +45,12 @@ def find_ours(settings: Settings, steps: Steps) -> list[str]:
     return found + tables + [str(path) for path in logs if path.exists()]
 
 
-def remove(settings: Settings, found: list[str]) -> None:
+def remove(settings: Settings, steps: Steps, found: list[str]) -> None:
     """Remove what ``find_ours`` has found, targets and markers before data, then folders that are empty."""
     begin_session(settings.work_dir)
+    for step in steps.all():
+        # Jobs of a driver that was killed, whatever backend is set now; where there are none, nothing happens.
+        SlurmBackend(settings.backend.slurm).clear(step)
     # A path sorts before a dataset: markers must be gone before the data that they vouch for.
     for item in sorted(found, key=lambda item: ".n5:" in item):
         path = Path(item)

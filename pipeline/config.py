@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 
+from blockwise.backends.slurm import SlurmOptions
 from blockwise.errors import UserError
 
 
@@ -83,14 +84,20 @@ class ConnectedComponents(Section):
     numbering: Literal["continue", "restart"] = "continue"
 
 
+class Slurm(Section, SlurmOptions):
+    """How jobs are submitted to a SLURM cluster."""
+
+
 class BackendSettings(Section):
     """Where and how blocks are computed; changing it redoes nothing."""
 
-    name: Literal["local"] = "local"
+    name: Literal["local", "slurm"] = "local"
     workers: PositiveInt = 2
     max_attempts: PositiveInt = 3
     timeout_s: PositiveFloat | None = None
     memory_gb: PositiveFloat | None = None
+    detach: bool = False
+    slurm: Slurm = Slurm()
 
 
 class Batch(Section):

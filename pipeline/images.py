@@ -194,6 +194,11 @@ class NamedMarkers(Markers):
         marker = super().read(block)
         return marker and replace(marker, block=block)
 
+    def read_failure(self, block: int) -> Failure | None:
+        """Read one failure record."""
+        failure = super().read_failure(block)
+        return failure and replace(failure, block=block)
+
     def __iter__(self) -> Iterator[Marker]:
         """Read all valid markers."""
         found = (self.read(block) for block in range(len(self.names)))
@@ -201,8 +206,8 @@ class NamedMarkers(Markers):
 
     def failures(self) -> dict[int, Failure]:
         """Read all failure records, by number."""
-        values = {block: read_json(self._path("failed", block)) for block in range(len(self.names))}
-        return {block: Failure(**{**value, "block": block}) for block, value in values.items() if value}
+        found = {block: self.read_failure(block) for block in range(len(self.names))}
+        return {block: failure for block, failure in found.items() if failure}
 
     def _path(self, kind: str, block: int) -> Path:
         name = self.names[block]

@@ -16,7 +16,7 @@ from blockwise.step import BlockStep
 from blockwise.volume import Address, Volume, open_volume
 from blockwise.volume.address import ZARR_SUFFIXES
 from blockwise.volume.formats import check_writable
-from pipeline.config import Blocks, Raw, Settings
+from pipeline.config import BackendSettings, Blocks, Raw, Settings
 from tasks.component_faces import ComponentFacesStep
 from tasks.component_labels import CONNECTIVITIES
 from tasks.component_merge import ComponentMergeStep
@@ -375,20 +375,26 @@ def check_memory(steps: Steps, settings: Settings) -> None:
     Raises:
         UserError: naming the step, what it needs, what it may have, and what to change.
     """
-    workers = settings.backend.workers
-    limit = (settings.backend.memory_gb or psutil.virtual_memory().total / 1e9 / workers) * 1e9
+    limit, allowed = _memory_limit(settings.backend)
     for step in steps.all():
         needed = step.projected_memory()
         if needed > limit:
-            allowed = (
-                f"backend.memory_gb allows {limit / 1e9:.2f} GB"
-                if settings.backend.memory_gb
-                else f"this machine has {limit / 1e9:.2f} GB for each of {workers} workers"
-            )
             raise UserError(
                 f"{step.name}: a worker needs about {needed / 1e9:.2f} GB for blocks of "
-                f"{'x'.join(map(str, step.grid.block_shape))}, but {allowed}; use smaller blocks or fewer workers"
+                f"{'x'.join(map(str, step.grid.block_shape))}, but {allowed}; use smaller blocks, fewer workers, or "
+                "more memory"
             )
+
+
+def _memory_limit(backend: BackendSettings) -> tuple[float, str]:
+    """Bytes that a worker may have, and who says so."""
+    if backend.memory_gb:
+        return backend.memory_gb * 1e9, f"backend.memory_gb allows {backend.memory_gb:.2f} GB"
+    if backend.name == "slurm":
+        memory_gb = backend.slurm.memory_gb or math.inf
+        return memory_gb * 1e9, f"backend.slurm.memory_gb asks for {memory_gb:.2f} GB"
+    limit = psutil.virtual_memory().total / backend.workers
+    return limit, f"this machine has {limit / 1e9:.2f} GB for each of {backend.workers} workers"
 
 
 def default_config() -> str:

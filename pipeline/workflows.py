@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import luigi
 from luigi.interface import PidLockAlreadyTakenExit
 
-from blockwise.backends import LocalBackend
+from blockwise.backends import Backend, LocalBackend
+from blockwise.backends.slurm import SlurmBackend
 from pipeline.config import BackendSettings, Settings, load_settings
 from pipeline.lock import WorkDirBusyError
 from pipeline.report import RunReport
@@ -128,7 +129,13 @@ def step_tasks(steps: Steps, execution: Execution) -> dict[str, BlockTask]:
 
 def execution(settings: BackendSettings) -> Execution:
     """Turn the backend's settings into a backend."""
-    return Execution(lambda: LocalBackend(settings.workers, settings.timeout_s), settings.max_attempts)
+
+    def backend() -> Backend:
+        if settings.name == "slurm":
+            return SlurmBackend(settings.slurm, settings.detach)
+        return LocalBackend(settings.workers, settings.timeout_s)
+
+    return Execution(backend, settings.max_attempts)
 
 
 @Workflow.event_handler(luigi.Event.DEPENDENCY_PRESENT)

@@ -33,14 +33,14 @@ def label_components(mask: NDArray[Any], foreground: int, connectivity: int) -> 
         connectivity: 4 or 8 in 2D; 6, 18 or 26 in 3D.
 
     Returns:
-        Unsigned labels of the mask's shape; 0 is background, components count from 1 in raster order (last axis
+        uint32 labels of the mask's shape; 0 is background, components count from 1 in raster order (last axis
         fastest) of their first voxels. The order is what makes a second labelling of the same block agree with the
         first on every machine.
     """
     objects = (mask != 0) if foreground else (mask == 0)
     # As uint8: with bool, cc3d 4.1 mislabels some images at connectivity 8 and raises for some tiny blocks at 26.
     labels: NDArray[Any] = cc3d.connected_components(
-        np.ascontiguousarray(objects).view(np.uint8), connectivity=connectivity
+        np.ascontiguousarray(objects).view(np.uint8), connectivity=connectivity, out_dtype=np.uint32
     )
     if len(first_voxels(labels)) != int(labels.max(initial=0)):
         raise RuntimeError("cc3d did not number components in raster order; this version of it cannot be used")

@@ -19,7 +19,7 @@ from blockwise.step import BlockStep
 from blockwise.volume import open_volume
 from tasks.base import BASE_MEMORY, BlockTask
 from tasks.pixel_classification.axes import to_zyxc
-from tasks.pixel_classification.engine import make_engine
+from tasks.pixel_classification.engine import Engine, make_engine
 from tasks.pixel_classification.features import StructureTensor
 from tasks.pixel_classification.project import Project
 from tasks.pixel_classification.training import open_project, trained_once
@@ -137,7 +137,15 @@ class PredictionStep(BlockStep):
     def prepare(self) -> Any:
         """Load the classifier and open the raw volume, once per worker."""
         engine = make_engine(self.engine, self.classifier(), structure_tensor=self.structure_tensor)
+        self._compile(engine)
         return engine, open_volume(self.raw.address)
+
+    def _compile(self, engine: Engine) -> None:
+        """Predict one voxel: where nothing is compiled yet it takes half a minute, which no block should pay."""
+        reach = [h if axis in self.grid.axes else 0 for axis, h in zip("zyx", self.feature_halo, strict=True)]
+        image = np.zeros([*(2 * h + 1 for h in reach), len(self.channels)], self.raw.dtype)
+        interior = slice(reach[0], reach[0] + 1), slice(reach[1], reach[1] + 1), slice(reach[2], reach[2] + 1)
+        engine.predict(image, interior)
 
     def classifier(self) -> Project:
         """The project with its classifier; where it holds labels only, it is trained once and kept.

@@ -90,7 +90,7 @@ def _terminal(name: str) -> Iterator[Callable[[Outcome], None]]:
 
         def report(outcome: Outcome) -> None:
             left = outcome.seconds_left
-            detail = "" if left is None else f"{rate(outcome.voxels_per_second)}, {duration(left)} left"
+            detail = outcome.note if left is None else f"{rate(outcome.voxels_per_second)}, {duration(left)} left"
             if outcome.failed:
                 detail += f", {len(outcome.failed)} failed"
             progress.update(bar, total=outcome.total, completed=outcome.done, detail=detail)

@@ -97,6 +97,9 @@ class InlineBackend:
     def __init__(self, run: Run) -> None:
         self.record = run
 
+    def clear(self, step: BlockStep) -> None:
+        """Nothing outlives this process."""
+
     def run(self, step: BlockStep, items: list[Item], referee: Referee, report: Callable[[Outcome], None]) -> None:
         worker = Worker(step, "no log")
         for item in items:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from blockwise.plan import Item
 from blockwise.step import BlockStep
 from blockwise.worker import Result
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+"""Each worker computes with one thread: parallelism is over blocks, and results do not depend on it."""
+
 FAILURES_BEFORE_STOP = 4
-"""A step in which this many blocks were given up, and none succeeded, is stopped: it would fail everywhere."""
+"""A step in which this many blocks were given up, or jobs were lost, and nothing succeeded, is stopped."""
+
+RECENT = 50
+RECENT_JOBS = 20
+MOSTLY = 0.9
+"""A step is stopped when this part of the most recent first attempts at blocks, or of jobs, was in vain."""
 
 
 @dataclass
@@ -66,9 +78,13 @@ class Referee:
     def __init__(self, outcome: Outcome, max_attempts: int) -> None:
         self.outcome = outcome
         self.max_attempts = max_attempts
+        self._blocks: deque[bool] = deque(maxlen=RECENT)
+        self._jobs: deque[bool] = deque(maxlen=RECENT_JOBS)
 
     def judge(self, result: Result, attempt: int) -> bool:
         """Take a result in; True where the block should be tried again."""
+        if attempt == 1:
+            self._blocks.append(result.state == "failed")
         if result.state != "failed":
             self.outcome.voxels += result.voxels
             if result.state == "computed":
@@ -76,10 +92,27 @@ class Referee:
             else:
                 self.outcome.unchanged += 1
             return False
+        if _mostly(self._blocks):
+            self.outcome.stopped = (
+                f"{sum(self._blocks)} of the last {RECENT} blocks failed, the last one with {result.error}: "
+                f"{result.message}"
+            )
         if not result.final and attempt < self.max_attempts:
             return True
         self._give_up(result)
         return False
+
+    def judge_job(self, fruitless: bool, why: str) -> None:
+        """Take in how a scheduler's job has ended: when nearly all do nothing, more of them only burn the queue.
+
+        Args:
+            fruitless: it has finished no block, and none of its blocks is known to be at fault.
+            why: what happened, for the message.
+        """
+        self._jobs.append(fruitless)
+        lost = sum(self._jobs)
+        if fruitless and (_mostly(self._jobs) or (not self.outcome.done and lost >= FAILURES_BEFORE_STOP)):
+            self.outcome.stopped = f"{lost} of the last {len(self._jobs)} jobs ended without finishing a block; {why}"
 
     def _give_up(self, result: Result) -> None:
         outcome = self.outcome
@@ -96,9 +129,32 @@ class Referee:
 class Backend(Protocol):
     """A place where blocks are computed."""
 
+    def clear(self, step: BlockStep) -> None:
+        """End whatever still works on a step whose output is about to be made anew.
+
+        Only a backend whose work outlives the process that has started it has something to end.
+        """
+
     def run(self, step: BlockStep, items: list[Item], referee: Referee, report: Callable[[Outcome], None]) -> None:
         """Compute items, hand each result to the referee, and report now and then.
 
         Returns when nothing is left or the referee's outcome says ``stopped``. Whatever ends it, an exception
         included, no worker is left behind.
         """
+
+
+def python_path() -> str:
+    """``PYTHONPATH`` with which workers find the packages where this process has found them, installed or not."""
+    here = str(Path(__file__).resolve().parents[2])
+    return os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
+
+
+def check_parent() -> None:
+    """End with Luigi's main process where a task runs in a process of its own: nobody else would end it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None and not parent.is_alive():
+        raise KeyboardInterrupt("the process that started this task is gone")
+
+
+def _mostly(flags: deque[bool]) -> bool:
+    return len(flags) == flags.maxlen and sum(flags) >= MOSTLY * len(flags)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
 import selectors
 import signal
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from blockwise.backends.base import Outcome, Referee
+from blockwise.backends.base import THREAD_VARIABLES, Outcome, Referee, check_parent, python_path
 from blockwise.errors import UserError
 from blockwise.grid import box_size
 from blockwise.plan import Item
@@ -29,10 +28,9 @@ START_LIMIT_S = 300.0
 
 END_LIMIT_S = 5.0
 
-POLL_S = 0.25
+STARTING = "starting workers; the first time they compile for half a minute"
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-"""Each worker computes with one thread: parallelism is over blocks, and results do not depend on it."""
+POLL_S = 0.25
 
 
 class LocalBackend:
@@ -47,6 +45,9 @@ class LocalBackend:
         self.workers = workers
         self.timeout_s = timeout_s
 
+    def clear(self, step: BlockStep) -> None:
+        """Nothing to do: workers end with the process that has started them."""
+
     def run(self, step: BlockStep, items: list[Item], referee: Referee, report: Callable[[Outcome], None]) -> None:
         """Compute items; see ``Backend.run``."""
         waiting = deque(_Order(item, 1) for item in items)
@@ -57,8 +58,9 @@ class LocalBackend:
                 for order, result in pool.results():
                     if referee.judge(result, order.attempt):
                         _queue_again(waiting, _Order(order.item, order.attempt + 1), referee.outcome)
+                referee.outcome.note = "" if pool.ready else STARTING
                 report(referee.outcome)
-                _check_parent()
+                check_parent()
         finally:
             pool.close()
 
@@ -151,6 +153,10 @@ class _Pool:
         self.processes: dict[int, _Process] = {}
 
     @property
+    def ready(self) -> bool:
+        return any(process.ready for process in self.processes.values())
+
+    @property
     def busy(self) -> bool:
         return any(process.order for process in self.processes.values())
 
@@ -237,14 +243,5 @@ def _describe_end(code: int) -> str:
 def _environment() -> dict[str, str]:
     environment = dict(os.environ)
     environment.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    # The worker finds the packages where this process has found them, installed or not.
-    here = str(Path(__file__).resolve().parents[2])
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (here, environment.get("PYTHONPATH"))))
+    environment["PYTHONPATH"] = python_path()
     return environment
-
-
-def _check_parent() -> None:
-    """End with Luigi's main process where a task runs in a process of its own: nobody else would end it."""
-    parent = multiprocessing.parent_process()
-    if parent is not None and not parent.is_alive():
-        raise KeyboardInterrupt("the process that started this task is gone")

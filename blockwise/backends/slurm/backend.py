@@ -1,0 +1,120 @@
+"""Blocks computed by the job arrays of a SLURM cluster.
+
+Markers and failure records are the truth: a block is done when its marker says so, whatever SLURM says about its job.
+SLURM's states serve to notice that a job has ended without giving each of its blocks a result.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from blockwise.backends.base import Outcome, Referee, check_parent
+from blockwise.backends.slurm.cancel import cancel_arrays, interrupted_once
+from blockwise.backends.slurm.commands import SlurmCommands, SlurmUnavailableError
+from blockwise.backends.slurm.ledger import Entry, Ledger
+from blockwise.backends.slurm.run import SlurmRun
+from blockwise.backends.slurm.script import SlurmOptions
+from blockwise.errors import UserError
+from blockwise.plan import Item
+from blockwise.step import BlockStep
+
+logger = logging.getLogger(__name__)
+
+FIRST_POLL_S = 0.2
+"""Small steps are over soon: the first look comes early, and the pauses grow up to ``poll_s``."""
+
+PARENT_POLL_S = 1.0
+
+
+class SlurmBackend:
+    """Submits job arrays and follows their markers.
+
+    Attributes:
+        options: how jobs are submitted.
+        detach: leave jobs running when this process is asked to end; the next run adopts them.
+    """
+
+    def __init__(self, options: SlurmOptions, detach: bool = False, commands: SlurmCommands | None = None) -> None:
+        self.options = options
+        self.detach = detach
+        self.commands = commands or SlurmCommands()
+
+    def clear(self, step: BlockStep) -> None:
+        """Cancel jobs of earlier runs, whose output is about to be made anew; see ``Backend.clear``."""
+        ledger = Ledger(step)
+        entries = ledger.entries()
+        if entries:
+            logger.info("%s: cancelling %d job arrays of an earlier run, whose output goes", step.name, len(entries))
+            self._end(step, ledger, entries)
+
+    def run(self, step: BlockStep, items: list[Item], referee: Referee, report: Callable[[Outcome], None]) -> None:
+        """Compute items; see ``Backend.run``."""
+        with interrupted_once():
+            self._run(step, items, referee, report)
+
+    def _run(self, step: BlockStep, items: list[Item], referee: Referee, report: Callable[[Outcome], None]) -> None:
+        leave = False
+        ledger = Ledger(step)
+        run = SlurmRun(step, self.options, self.commands, ledger, referee)
+        try:
+            run.adopt(items)
+            pause = FIRST_POLL_S
+            while run.left and not referee.outcome.stopped:
+                run.submit()
+                run.look()
+                report(referee.outcome)
+                if run.left and not referee.outcome.stopped:
+                    _sleep(pause)
+                pause = min(1.2 * pause, self.options.poll_s)
+        except KeyboardInterrupt:
+            leave = self.detach
+            raise
+        finally:
+            if leave:
+                logger.info(
+                    "%s: the jobs of arrays %s go on; the same command adopts them", step.name, run.names or "none"
+                )
+            else:
+                self._leave_nothing(step, ledger, run)
+
+    def _leave_nothing(self, step: BlockStep, ledger: Ledger, run: SlurmRun) -> None:
+        if not run.left:
+            run.wait_for_ends()
+        try:
+            self._end(step, ledger, ledger.entries())
+        except UserError as error:
+            # What has ended the run counts more; the next run finds these jobs in the ledger.
+            logger.error("%s", error)
+
+    def _end(self, step: BlockStep, ledger: Ledger, entries: list[Entry]) -> None:
+        """Cancel arrays, wait until they are gone, and forget them."""
+        try:
+            jobs = sorted({job for entry in entries for job in self._jobs_of(entry)})
+            gone = cancel_arrays(self.commands, jobs)
+        except SlurmUnavailableError as error:
+            raise UserError(
+                f"{step.name}: jobs of this step may still run, and SLURM does not answer ({error}). They are listed "
+                f"in {ledger.folder}; run the same command again when `squeue` works, or end them with scancel"
+            ) from error
+        if not gone:
+            raise UserError(
+                f"{step.name}: jobs {', '.join(map(str, jobs))} were cancelled but are still there; look at "
+                f"`squeue --jobs {','.join(map(str, jobs))}` and run the same command again when they are gone"
+            )
+        for entry in entries:
+            ledger.forget(entry.name)
+
+    def _jobs_of(self, entry: Entry) -> frozenset[int]:
+        return frozenset({entry.job}) if entry.job is not None else self.commands.named(entry.name)
+
+
+def _sleep(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        check_parent()
+        left = end - time.monotonic()
+        if left <= 0:
+            return
+        time.sleep(min(left, PARENT_POLL_S))

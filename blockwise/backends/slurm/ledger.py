@@ -1,0 +1,91 @@
+"""The arrays of a step that may be alive, on disk: what a driver that was killed leaves to the next one."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from blockwise.backends.slurm.script import ArrayPlaces, Needs
+from blockwise.files import read_json, replacing, write_json
+from blockwise.job import ARRAY, Order, read_orders, write_orders
+from blockwise.step import BlockStep
+
+NEEDS = "needs.json"
+SUBMITTED = "submitted.json"
+SCRIPT = "script.sh"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One array.
+
+    Attributes:
+        name: of the array in SLURM, and of its folder.
+        job: SLURM's id; None where the driver was killed while it submitted.
+        fingerprint: of the step that it computes.
+        output: id of the output that it writes.
+    """
+
+    name: str
+    job: int | None
+    fingerprint: str
+    output: str
+
+
+class Ledger:
+    """A folder with one subfolder per array, in the step's folder but not below its fingerprint.
+
+    So jobs of other settings are found too: they must end before their output is replaced.
+    """
+
+    def __init__(self, step: BlockStep) -> None:
+        self.folder = (Path(step.work_dir) / step.name / "jobs").resolve()
+        self.logs = step.logs.resolve()
+
+    def places(self, name: str) -> ArrayPlaces:
+        """Paths of an array."""
+        return ArrayPlaces(self.folder / name, self.folder / name / SCRIPT, self.logs)
+
+    def enter(
+        self, name: str, step: BlockStep, lists: list[list[Order]], needs: Needs, script: Callable[[ArrayPlaces], str]
+    ) -> ArrayPlaces:
+        """Write an array down before it is submitted, and make the folders that it needs."""
+        places = self.places(name)
+        places.logs.mkdir(parents=True, exist_ok=True)
+        write_json(places.folder / NEEDS, asdict(needs))
+        with replacing(places.script) as temporary:
+            temporary.write_text(script(places))
+        write_orders(places.folder, step, lists)
+        return places
+
+    def submitted(self, name: str, job: int) -> None:
+        """Write down SLURM's id of an array."""
+        write_json(self.folder / name / SUBMITTED, {"job": job})
+
+    def entries(self) -> list[Entry]:
+        """All arrays; one that was not written down to its end was never submitted and goes."""
+        found = []
+        for folder in sorted(self.folder.iterdir()) if self.folder.exists() else []:
+            array = read_json(folder / ARRAY)
+            if array is None:
+                self.forget(folder.name)
+                continue
+            job = (read_json(folder / SUBMITTED) or {}).get("job")
+            found.append(Entry(folder.name, job, array["fingerprint"], array["output"]))
+        return found
+
+    def load(self, name: str) -> tuple[list[list[Order]], Needs]:
+        """Orders of an array's tasks, and its needs."""
+        value = read_json(self.folder / name / NEEDS)
+        if value is None:
+            raise RuntimeError(f"{self.folder / name / NEEDS} is gone")
+        return read_orders(self.folder / name), Needs(**value)
+
+    def forget(self, name: str) -> None:
+        """Remove an array that has ended."""
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+        with contextlib.suppress(OSError):  # others are left
+            self.folder.rmdir()

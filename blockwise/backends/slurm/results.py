@@ -1,0 +1,101 @@
+"""Results of blocks, as markers and failure records tell them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from blockwise.backends.base import Referee
+from blockwise.backends.slurm.jobs import Job
+from blockwise.grid import box_size
+from blockwise.job import Order, present_marker
+from blockwise.markers import Marker
+from blockwise.plan import Item
+from blockwise.step import BlockStep
+from blockwise.worker import Result
+
+SAMPLE = 64
+"""Markers of earlier runs that are read to learn how long a block takes."""
+
+
+class Results:
+    """Reads results of blocks and hands them to the referee.
+
+    Attributes:
+        step: whose blocks.
+        referee: who decides.
+    """
+
+    def __init__(self, step: BlockStep, referee: Referee) -> None:
+        self.step = step
+        self.referee = referee
+        self._seconds = [marker.seconds for marker in step.markers.sample(SAMPLE)]
+        self._checksums: dict[int, str] = {}
+        self._known: dict[int, int] = {}
+
+    @property
+    def seconds_per_block(self) -> float | None:
+        """Mean wall time of a block; None while none is known."""
+        return sum(self._seconds) / len(self._seconds) if self._seconds else None
+
+    def voxels(self, block: int) -> int:
+        """Size of a block's write box."""
+        return box_size(self.step.grid.block(block).write_box)
+
+    def watch(self, items: Iterable[Item]) -> None:
+        """Remember the markers of blocks that are only checked: their files exist from the start."""
+        for item in items:
+            marker = self.step.markers.read(item.block) if item.check else None
+            if marker is not None:
+                self._checksums[item.block] = marker.checksum
+
+    def collect(self, held: Mapping[int, Job]) -> list[Order]:
+        """Take in all new results; the orders of blocks that should be tried again.
+
+        A block with a result leaves its job.
+        """
+        again = []
+        for block, inode in self.step.markers.done_among(held).items():
+            # The marker of a block that is checked is read again only after it has been replaced.
+            if self._known.get(block) == inode:
+                continue
+            order = held[block].orders[block]
+            marker = present_marker(self.step, order.item)
+            if marker is not None:
+                self._finish(held[block], marker)
+            elif order.item.check:
+                self._known[block] = inode
+        for block in self.step.markers.failed_among(held):
+            failed = held[block].orders.get(block)
+            if failed is not None and self._fail(held[block], failed):
+                again.append(replace(failed, attempt=failed.attempt + 1))
+        return again
+
+    def _finish(self, job: Job, marker: Marker) -> None:
+        unchanged = self._checksums.get(marker.block) == marker.checksum
+        self._seconds.append(marker.seconds)
+        state = "unchanged" if unchanged else "computed"
+        self._leave(job, Result(marker.block, state, self.voxels(marker.block), marker.seconds))
+
+    def _fail(self, job: Job, order: Order) -> bool:
+        """Take in a failure record; True where the block should be tried again."""
+        block = order.item.block
+        failure = self.step.markers.read_failure(block)
+        if failure is None or failure.attempt != order.attempt:
+            return False
+        result = Result(
+            block,
+            "failed",
+            self.voxels(block),
+            0.0,
+            failure.error,
+            failure.message,
+            failure.final,
+            failure.upstream,
+        )
+        return self._leave(job, result, order.attempt)
+
+    def _leave(self, job: Job, result: Result, attempt: int = 1) -> bool:
+        job.orders.pop(result.block)
+        job.progressed = True
+        return self.referee.judge(result, attempt)

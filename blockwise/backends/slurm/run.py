@@ -1,0 +1,198 @@
+"""One run over a step's blocks on a cluster: what waits, what is at work, and what has come of it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+
+from blockwise.backends.base import Referee
+from blockwise.backends.slurm.adoption import adopt_jobs
+from blockwise.backends.slurm.cancel import wait_until_gone
+from blockwise.backends.slurm.commands import (
+    SlurmCommands,
+    SlurmUnavailableError,
+    SubmissionRefusedError,
+    TaskId,
+    TaskState,
+)
+from blockwise.backends.slurm.jobs import Arrays, Job
+from blockwise.backends.slurm.ledger import Ledger
+from blockwise.backends.slurm.reasons import remedy
+from blockwise.backends.slurm.recovery import decide
+from blockwise.backends.slurm.results import Results
+from blockwise.backends.slurm.script import Needs, SlurmOptions, first_needs
+from blockwise.backends.slurm.submission import Backoff, Submitter
+from blockwise.errors import UserError
+from blockwise.job import Order
+from blockwise.markers import Failure
+from blockwise.plan import Item
+from blockwise.step import BlockStep
+from blockwise.worker import Result
+
+logger = logging.getLogger(__name__)
+
+END_S = 5.0
+"""How long jobs whose blocks are all done have to end by themselves."""
+
+
+class SlurmRun:
+    """Keeps a step's blocks at work until each has a result."""
+
+    def __init__(
+        self, step: BlockStep, options: SlurmOptions, commands: SlurmCommands, ledger: Ledger, referee: Referee
+    ) -> None:
+        self.step = step
+        self.options = options
+        self.commands = commands
+        self.ledger = ledger
+        self.referee = referee
+        self.needs = first_needs(step, options)
+        self.waiting: dict[Needs, list[Order]] = {}
+        self.arrays = Arrays()
+        self.results = Results(step, referee)
+        self.submitter = Submitter(step, options, commands, ledger, self.arrays)
+        self.asking = Backoff()
+        self.explained: set[str] = set()
+
+    @property
+    def left(self) -> int:
+        """Number of blocks without a final result."""
+        return sum(map(len, self.waiting.values())) + len(self.arrays.held())
+
+    @property
+    def names(self) -> str:
+        """The arrays at work, for people."""
+        return ", ".join(str(array.job) for array in self.arrays)
+
+    def adopt(self, items: Iterable[Item]) -> None:
+        """Take over the jobs of an earlier run, and let the blocks that none of them holds wait."""
+        wanted = {item.block: item for item in items}
+        for array in adopt_jobs(self.step, wanted, self.ledger, self.commands):
+            self.arrays.add(array)
+        held = self.arrays.held()
+        self.results.watch(wanted.values())
+        self.waiting[self.needs] = [Order(item) for block, item in wanted.items() if block not in held]
+
+    def submit(self) -> None:
+        """Submit what waits, as far as the limits allow."""
+        for needs in list(self.waiting):
+            orders = sorted(self.waiting.pop(needs), key=lambda order: order.item.block)
+            try:
+                rest = self.submitter.submit(needs, orders, self.results.seconds_per_block)
+            except SubmissionRefusedError as error:
+                self._refused(needs, orders, error)
+                continue
+            if rest:
+                self.waiting[needs] = rest
+
+    def _refused(self, needs: Needs, orders: list[Order], error: SubmissionRefusedError) -> None:
+        """Give up orders that ask for more than the cluster has; raises where the settings are wrong."""
+        if needs == self.needs:
+            raise UserError(
+                f"{self.step.name}: SLURM refuses its jobs: {error}. Asked for: {needs.memory}, {needs.time_min} "
+                f"min, {self.options.cpus} cpus a task; look at partition, account, qos, constraint, nodelist, "
+                "exclude, memory_gb, time_min, cpus and sbatch in backend.slurm"
+            ) from error
+        held = self.arrays.held()
+        for order in (order for order in orders if order.item.block not in held):
+            message = f"needs {needs.memory} and {needs.time_min} min after it had failed with less, and {error}"
+            self._judge(order, "SubmissionRefused", message, final=True, log=str(self.step.logs), node="")
+
+    def look(self) -> None:
+        """Take in results, and settle jobs that have ended without giving all of theirs."""
+        self._collect()
+        ended = [job for job in self._ended_jobs() if self._is_due(job)]
+        if any(job.orders for job in ended):
+            self._collect()  # what was written between the first look and SLURM's answer
+        for job in ended:
+            if job.orders:
+                self._settle(job)
+            else:
+                self.referee.judge_job(False, "")
+            job.over = True
+        for array in self.arrays.drop_over():
+            self.ledger.forget(array.name)
+        self.submitter.share_slots()
+        waiting = sum(map(len, self.waiting.values()))
+        later = f"; {waiting} blocks not submitted yet" if waiting else ""
+        self.referee.outcome.note = self.arrays.note() + later
+
+    def wait_for_ends(self) -> None:
+        """Let jobs whose blocks are all done end by themselves."""
+        jobs = [array.job for array in self.arrays]
+        if wait_until_gone(self.commands, jobs, list(map(str, jobs)), END_S, leaving={"COMPLETING"}):
+            for array in self.arrays:
+                self.ledger.forget(array.name)
+
+    def _collect(self) -> None:
+        for order in self.results.collect(self.arrays.held()):
+            self.waiting.setdefault(self.needs, []).append(order)
+
+    def _ended_jobs(self) -> list[Job]:
+        """Jobs that SLURM says have ended; none where it says nothing."""
+        if self.asking.waiting or not self.arrays.by_id:
+            return []
+        try:
+            states = self.commands.states(list(self.arrays.by_id))
+        except SlurmUnavailableError as error:
+            logger.warning(
+                "%s: SLURM does not say how jobs stand: %s; they are taken to go on, and markers are read; next "
+                "question in %.0f s", self.step.name, error, self.asking.failed(),
+            )  # fmt: skip
+            return []
+        self.asking.succeeded()
+        known = {job for job, _ in states}
+        gone = {array.job for array in self.arrays if array.job in known or self.commands.is_forgotten(array.job)}
+        return [job for job in self.arrays.jobs() if self._has_ended(job, states, gone)]
+
+    def _has_ended(self, job: Job, states: dict[TaskId, TaskState], answered: set[int]) -> bool:
+        """Take in one job's state; ``answered``: arrays of which a missing task has really been forgotten."""
+        state = states.get((job.array, job.index))
+        if state is None:
+            return job.array in answered
+        job.state = state
+        if state.state == "PENDING":
+            self._explain(state.reason)
+        if not state.ended:
+            job.ended_since = None
+        return state.ended
+
+    def _is_due(self, job: Job) -> bool:
+        """Whether a job that has ended may be settled: a slow file system gets time to show its markers."""
+        now = time.monotonic()
+        job.ended_since = job.ended_since or now
+        return not job.orders or now - job.ended_since >= self.options.grace_s
+
+    def _explain(self, reason: str) -> None:
+        text = remedy(reason)
+        if text and reason not in self.explained:
+            self.explained.add(reason)
+            logger.warning("%s: jobs are pending (%s): %s", self.step.name, reason, text)
+
+    def _settle(self, job: Job) -> None:
+        """Decide what becomes of the blocks that a job has left."""
+        ended = job.ended()
+        decision = decide(ended)
+        logger.warning("%s: %s [log: %s]", self.step.name, decision.text, job.log)
+        job.orders.clear()
+        self.waiting.setdefault(decision.needs, []).extend(decision.again)
+        node = job.state.node if job.state else ""
+        for order in decision.blamed:
+            message = f"{decision.message}; last line of the log: {ended.last_words}"
+            if self._judge(order, decision.error, message, decision.final, str(job.log), node):
+                again = replace(order, attempt=order.attempt + 1, alone=True)
+                self.waiting.setdefault(decision.blamed_needs or decision.needs, []).append(again)
+        self.referee.judge_job(decision.fruitless, f"{decision.text}; last line of its log: {ended.last_words}")
+        if decision.bad_node:
+            self.submitter.strike(decision.bad_node)
+
+    def _judge(self, order: Order, error: str, message: str, final: bool, log: str, node: str) -> bool:
+        """Count a failed attempt that no worker could record; True where the block should be tried again."""
+        block = order.item.block
+        result = Result(block, "failed", self.results.voxels(block), 0.0, error, message, final)
+        self.step.markers.write_failure(
+            Failure(block, self.step.fingerprint, error, message, "", log, order.attempt, node, final)
+        )
+        return self.referee.judge(result, order.attempt)

@@ -1,0 +1,122 @@
+"""A job: the list of blocks that one array task of a scheduler computes, and the program that does so on a node.
+
+Run as ``python -m blockwise.job FOLDER --task K --log FILE``. The program needs nothing from the process that has
+submitted it, and tells it nothing: what becomes of a block stands in its marker or its failure record.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import socket
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from blockwise.files import read_json, replacing, write_json
+from blockwise.markers import Marker
+from blockwise.plan import OUTPUT, Item
+from blockwise.step import BlockStep, load_step
+from blockwise.worker import Worker
+
+ARRAY = "array.json"
+TASKS = "tasks.jsonl"
+
+BEGINS = "job begins: "
+"""First line of a job's log; without it the program has never started."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """A block that is to be computed by a job.
+
+    Attributes:
+        item: the block.
+        attempt: 1 for the first.
+        moves: how often it has lost its job through no fault of its own.
+        alone: it may be what kills its job, so it gets one for itself.
+    """
+
+    item: Item
+    attempt: int = 1
+    moves: int = 0
+    alone: bool = False
+
+
+def write_orders(folder: Path, step: BlockStep, lists: list[list[Order]]) -> None:
+    """Write what the tasks of one array compute: the step, and one line of orders per task."""
+    with replacing(folder / TASKS) as temporary, temporary.open("w") as file:
+        for orders in lists:
+            file.write(json.dumps([asdict(order) for order in orders]) + "\n")
+    write_json(
+        folder / ARRAY, {"step": step.to_json(), "fingerprint": step.fingerprint, "output": present_output(step)}
+    )
+
+
+def read_orders(folder: Path) -> list[list[Order]]:
+    """Read the orders of all tasks."""
+    with (folder / TASKS).open() as file:
+        return [_parse_orders(line) for line in file]
+
+
+def present_marker(step: BlockStep, item: Item) -> Marker | None:
+    """The marker of a block that is done with what it reads at present; None where it is not."""
+    marker = step.markers.read(item.block)
+    if marker is None or marker.stamps != dict(item.stamps):
+        return None
+    if item.check and marker.files != step.output().files_stamp(step.grid.block(item.block)):
+        return None
+    return marker
+
+
+def present_output(step: BlockStep) -> str:
+    """Id of the output that a step's markers vouch for."""
+    return str((read_json(step.folder / OUTPUT) or {}).get("id"))
+
+
+def run_job(folder: Path, task: int, log: str) -> None:
+    """Compute a task's blocks, one after the other; a block that fails does not end the job."""
+    array = read_json(folder / ARRAY)
+    if array is None:
+        print(f"nothing to do: {folder / ARRAY} is gone; the run that has submitted this job has ended")
+        return
+    with (folder / TASKS).open() as file:
+        orders = _parse_orders(next(itertools.islice(file, task, None)))
+    step = load_step(array["step"])
+    worker = Worker(step, log)
+    failed = 0
+    for order in orders:
+        block = order.item.block
+        if present_output(step) != array["output"]:
+            print(f"ends early: {step.output().address} has been replaced by a newer run")
+            return
+        if present_marker(step, order.item):
+            print(f"block {block}: is done already")
+            continue
+        result = worker.run(order.item, order.attempt)
+        failed += result.state == "failed"
+        print(f"block {block}: {result.state} after {result.seconds:.1f} s")
+    print(f"job ends: {len(orders)} blocks, {failed} failed")
+
+
+def _parse_orders(line: str) -> list[Order]:
+    return [Order(**{**value, "item": Item(**value["item"])}) for value in json.loads(line)]
+
+
+def main() -> None:
+    """Run one job."""
+    parser = argparse.ArgumentParser(prog="python -m blockwise.job", description="computes the blocks of one job")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--task", type=int, required=True)
+    parser.add_argument("--log", required=True, help="where standard output goes, for failure records")
+    options = parser.parse_args()
+    # Lines appear when they are written: a job that is killed must not take its last words with it.
+    sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+    print(f"{BEGINS}{options.folder.name}, task {options.task}, on {socket.gethostname()}, process {os.getpid()}")
+    run_job(options.folder, options.task, options.log)
+
+
+if __name__ == "__main__":
+    main()

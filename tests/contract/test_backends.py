@@ -1,0 +1,143 @@
+"""What every backend promises, on the local one and on a real SLURM."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from blockwise.backends import Backend, LocalBackend, Outcome
+from blockwise.backends.slurm import SlurmBackend, SlurmOptions
+from blockwise.plan import is_complete
+from blockwise.run import failure_summary, run_step
+from blockwise.step import BlockStep
+from tests.contract.steps import Workspace
+from tests.slurm.cluster import cluster
+
+__all__ = ["cluster"]
+
+OPTIONS = SlurmOptions(poll_s=0.2, grace_s=0.5, blocks_per_job=3, time_min=5)
+
+Run = Callable[[BlockStep], Outcome]
+
+
+@pytest.fixture(params=["local", "slurm"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    if request.param == "local":
+        return LocalBackend(2, timeout_s=60)
+    request.getfixturevalue("cluster")
+    return SlurmBackend(OPTIONS)
+
+
+@pytest.fixture
+def run(backend: Backend) -> Run:
+    return lambda step: run_step(step, backend, 3, lambda outcome: None)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Workspace:
+    # A name that must be quoted wherever it is handed on.
+    return Workspace(tmp_path / "it's 100% here")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left(backend: Backend, request: pytest.FixtureRequest, work: Workspace) -> object:
+    cluster = request.getfixturevalue("cluster") if isinstance(backend, SlurmBackend) else None
+    yield
+    if cluster:
+        cluster.wait_until_quiet(5)
+        assert not list(work.folder.glob("work/*/jobs/*"))
+    children = [p for p in psutil.Process().children(recursive=True) if "blockwise" in " ".join(p.cmdline())]
+    assert not children
+
+
+def test_computes_then_repairs_then_rests(run: Run, work: Workspace):
+    step = work.addition()
+    outcome = run(step)
+    assert (outcome.computed, outcome.failed, outcome.stopped) == (8, {}, "")
+    assert np.array_equal(work.result(), work.values + 1)
+    assert is_complete(step)
+    # A lost marker: this block alone. A touched file: checked, not computed.
+    step.markers.remove(5)
+    os.utime(work.folder / "out.n5" / "addition" / "0" / "0" / "2")
+    outcome = run(work.addition())
+    assert (outcome.computed, outcome.unchanged) == (1, 1)
+    assert [len(work.runs(block)) for block in range(8)] == [1, 1, 1, 1, 1, 2, 1, 1]
+    assert is_complete(step)
+    assert run(work.addition()).total == 0
+
+
+def test_a_changed_setting_redoes_all(run: Run, work: Workspace):
+    run(work.addition(1))
+    assert run(work.addition(7)).computed == 8
+    assert np.array_equal(work.result(), work.values + 7)
+    assert not is_complete(work.addition(1))
+
+
+def test_failing_blocks_are_tried_again_and_given_up(run: Run, work: Workspace):
+    work.tell(1, "raise 2")  # succeeds at the third attempt
+    work.tell(4, "raise 99")
+    work.tell(6, "refuse 99")  # what a user must mend is not tried again
+    step = work.addition()
+    outcome = run(step)
+    assert outcome.computed == 6
+    assert sorted(outcome.failed) == [4, 6]
+    assert [len(work.runs(block)) for block in (0, 1, 4, 6)] == [1, 3, 3, 1]
+    assert not step.target_path.exists()
+    failures = step.markers.failures()
+    assert sorted(failures) == [4, 6]
+    assert (failures[4].error, failures[4].message, failures[4].attempt) == (
+        "ValueError",
+        "block 4 was told to fail",
+        3,
+    )
+    assert "ValueError: block 4 was told to fail" in Path(failures[4].log).read_text()
+    assert failures[4].log in failure_summary(step, outcome)
+    # The same run again, when the cause is mended, computes just these.
+    work.tell(4)
+    work.tell(6)
+    assert run(step).computed == 2
+    assert np.array_equal(work.result(), work.values + 1)
+    assert step.markers.failures() == {}
+
+
+def test_a_block_that_kills_its_worker_fails_alone(run: Run, work: Workspace):
+    work.tell(1, "kill 99")
+    work.tell(6, "kill 1")
+    outcome = run(work.addition())
+    assert outcome.computed == 7
+    assert list(outcome.failed) == [1]
+    assert outcome.failed[1].error == "WorkerLost"
+    assert len(work.runs(1)) == 3
+    expected = work.values + 1
+    expected[4:8] = 0
+    assert np.array_equal(work.result(), expected)
+
+
+def test_a_step_that_fails_everywhere_stops(run: Run, tmp_path: Path, work: Workspace):
+    many = Workspace(tmp_path / "many", blocks=60)
+    for block in range(60):
+        many.tell(block, "raise 99")
+    outcome = run(many.addition())
+    assert outcome.stopped
+    assert "block" in outcome.stopped
+    assert sum(len(many.runs(block)) for block in range(60)) < 120
+
+
+def test_damaged_input_names_its_step(run: Run, work: Workspace):
+    first, second = work.addition(), work.doubling()
+    run(first)
+    chunk = work.folder / "out.n5" / "addition" / "0" / "0" / "3"
+    size, times = chunk.stat().st_size, chunk.stat()
+    chunk.write_bytes(chunk.read_bytes()[: size // 2])
+    os.utime(chunk, ns=(times.st_atime_ns, times.st_mtime_ns))
+    outcome = run(second)
+    assert outcome.upstream == "addition"
+    assert not is_complete(first)
+    assert run(first).computed == 1
+    assert not run(second).failed
+    assert np.array_equal(work.result("doubling"), 2 * (work.values + 1))

@@ -1,0 +1,112 @@
+"""A driver that is killed, interrupted, or detached, and the next one."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from blockwise.plan import is_complete
+from tests.contract.steps import Workspace
+from tests.slurm.cluster import Cluster, wait_for
+from tests.slurm.driver import Driver
+
+Drive = Callable[..., Driver]
+
+TERM, INT, KILL = signal.SIGTERM, signal.SIGINT, signal.SIGKILL
+
+
+def jobs_of(cluster: Cluster) -> set[str]:
+    return {line.split("_")[0] for line in cluster.alive_jobs()}
+
+
+def test_a_killed_driver_is_taken_over(cluster: Cluster, work: Workspace, drive: Drive):
+    for block in (0, 2):
+        work.tell(block, "sleep 99 4")
+    first = drive(max_submitted=2)  # blocks 0, 1 and 2, 3; the rest is not submitted yet
+    first.wait_until_running(0, 2)
+    first.send(KILL)
+    before = jobs_of(cluster)
+    assert len(before) == 1  # jobs outlive their driver
+    second = drive(max_submitted=3)
+    text = second.finish()
+    assert "took over 2 jobs of an earlier run" in text
+    assert "which hold 4 blocks" in text
+    assert "submitted array" in text
+    assert "done: 8" in text
+    # Nothing was computed twice: neither by the jobs that were taken over, nor by those for the rest.
+    assert [len(work.runs(block)) for block in range(8)] == [1] * 8
+    assert np.array_equal(work.result(), work.values + 1)
+    assert is_complete(work.addition())
+
+
+def test_jobs_of_other_settings_are_ended_first(cluster: Cluster, work: Workspace, drive: Drive):
+    for block in (0, 2):
+        work.tell(block, "sleep 1 300")  # longer than the test may last
+    first = drive(addend=1)
+    first.wait_until_running(0, 2, 4, 6)
+    first.send(KILL)
+    text = drive(addend=5).finish()
+    assert "cancelling 1 job arrays of an earlier run, whose output goes" in text
+    assert "done: 8" in text
+    assert np.array_equal(work.result(), work.values + 5)
+    assert is_complete(work.addition(5))
+
+
+def test_jobs_that_read_what_has_changed_since_are_ended(cluster: Cluster, work: Workspace, drive: Drive):
+    for block in (0, 6):
+        work.tell(block, "sleep 1 6")
+    first = drive()
+    first.wait_until_running(0, 2, 4, 6)
+    first.send(KILL)
+    # Block 1 belongs to the job that sleeps in block 0; block 7 to the one in block 6.
+    os.utime(work.folder / "raw.n5" / "raw" / "0" / "0" / "1")
+    text = drive().finish()
+    assert "what they read has changed" in text
+    assert "took over 1 jobs" in text or "took over" in text
+    assert "done:" in text
+    assert [len(work.runs(block)) for block in (0, 6, 7)] == [2, 1, 1]
+    assert is_complete(work.addition())
+
+
+@pytest.mark.parametrize("signals", [(TERM,), (INT, TERM, INT)], ids=["term", "impatient"])
+def test_signals_cancel_all_jobs(
+    cluster: Cluster, work: Workspace, signals: tuple[signal.Signals, ...], drive: Drive
+):
+    for block in range(8):
+        work.tell(block, "sleep 1 300")
+    driver = drive()
+    driver.wait_until_running(0, 2)
+    driver.send(*signals)
+    assert driver.process.returncode != 0
+    assert cluster.alive_jobs() == []
+
+
+def test_a_detached_driver_leaves_its_jobs(cluster: Cluster, work: Workspace, drive: Drive):
+    for block in range(0, 8, 2):
+        work.tell(block, "sleep 1 3")
+    driver = drive(detach=True)
+    driver.wait_until_running(0, 2)
+    driver.send(INT)
+    assert "go on; the same command adopts them" in driver.text
+    assert cluster.alive_jobs()
+    assert "done: 8" in drive().finish()
+    assert [len(work.runs(block)) for block in range(8)] == [1] * 8
+
+
+def test_results_of_jobs_that_ended_without_a_driver_count(cluster: Cluster, work: Workspace, drive: Drive):
+    work.tell(0, "sleep 1 1")
+    work.tell(3, "raise 1")
+    work.tell(4, "kill 1")
+    driver = drive(detach=True)
+    driver.wait_until_running(0)
+    driver.send(INT)
+    wait_for(lambda: not cluster.alive_jobs(), 20)
+    text = drive().finish()
+    assert "job's program was killed" in text
+    assert "done: " in text
+    assert [len(work.runs(block)) for block in range(8)] == [1, 1, 1, 2, 2, 1, 1, 1]
+    assert is_complete(work.addition())

@@ -1,0 +1,183 @@
+"""What goes wrong on clusters, for real."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.contract.steps import Workspace
+from tests.slurm.cluster import Cluster, wait_for
+from tests.slurm.driver import Driver
+
+Drive = Callable[..., Driver]
+
+
+def test_out_of_memory_gets_more_once(work: Workspace, drive: Drive):
+    work.tell(3, "fill 1 700")  # fits into twice the memory, by not filling again
+    work.tell(6, "fill 99 1500")
+    text = drive().finish()
+    assert "out of memory with 0.47 GiB: its 1 blocks left go again with 0.93 GiB" in text
+    assert "out of memory again, with 0.93 GiB: block 6 is given up" in text
+    assert "OutOfMemory: needs more than 0.93 GiB" in text
+    assert "backend.slurm.memory_gb" in text
+    assert "1 of 8 blocks failed, 7 done" in text
+    assert [len(work.runs(block)) for block in (3, 6, 7)] == [2, 2, 1]
+
+
+def test_jobs_of_a_node_that_goes_down_go_elsewhere(cluster: Cluster, work: Workspace, drive: Drive):
+    for block in (0, 2, 4, 6):
+        work.tell(block, "sleep 1 3")
+    driver = drive()
+    driver.wait_until_running(0, 2, 4, 6)
+    cluster.run("scontrol", "update", "NodeName=node2", "State=DOWN", "Reason=test")
+    try:
+        text = driver.finish()
+    finally:
+        cluster.run("scontrol", "update", "NodeName=node2", "State=RESUME")
+    assert "node failure (NODE_FAIL/NodeDown on node2): its 2 blocks left go to another job" in text
+    assert "node node2 has lost 2 jobs and gets no more" in text
+    assert "done: 8" in text
+    assert sorted(len(work.runs(block)) for block in (0, 2, 4, 6)) == [1, 1, 2, 2]
+    assert np.array_equal(work.result(), work.values + 1)
+
+
+@pytest.mark.soak
+def test_a_dead_node_costs_nothing_but_time(cluster: Cluster, work: Workspace, drive: Drive):
+    for block in range(0, 8, 2):
+        work.tell(block, "sleep 1 40")
+    driver = drive()
+    driver.wait_until_running(0, 2, 4, 6)
+    lost = [block for block in range(0, 8, 2) if work.runs(block)[0].endswith("node2")]
+    for block in set(range(0, 8, 2)) - set(lost):
+        assert work.runs(block)[0].endswith("node1")
+    cluster.kill_node("node2")
+    text = driver.finish(90)
+    cluster.start_node("node2")
+    wait_for(lambda: cluster.idle_nodes() == 2, 30, lambda: cluster.run("sinfo", "-N", "-l"))
+    assert lost
+    assert "node failure (NODE_FAIL" in text
+    assert "done: 8" in text
+    assert [len(work.runs(block)) for block in lost] == [2] * len(lost)
+    assert all(work.runs(block)[1].endswith("node1") for block in lost)
+    assert np.array_equal(work.result(), work.values + 1)
+
+
+@pytest.mark.soak
+def test_the_time_limit_costs_only_what_was_left(work: Workspace, drive: Drive):
+    work.tell(1, "sleep 1 300")
+    text = drive(time_min=1).finish(240)
+    assert "time limit of 1 min: its 1 blocks left go again with 2 min" in text
+    assert "done: 8" in text
+    assert [len(work.runs(block)) for block in range(8)] == [1, 2, 1, 1, 1, 1, 1, 1]
+
+
+def test_silence_of_the_controller_ends_nothing(cluster: Cluster, work: Workspace, drive: Drive):
+    work.tell(0, "sleep 1 9")
+    work.tell(2, "sleep 1 9")
+    driver = drive()
+    driver.wait_until_running(0, 2)
+    wait_for(lambda: len(cluster.alive_jobs()) == 2, 10)
+    cluster.stop_controller()
+    try:
+        driver.wait_for_text("SLURM does not say how jobs stand")
+    finally:
+        cluster.start_controller()
+    text = driver.finish()
+    assert "done: 8" in text
+    assert [len(work.runs(block)) for block in range(8)] == [1] * 8
+
+
+def test_jobs_that_cannot_start_stop_the_step(work: Workspace, drive: Drive):
+    text = drive(setup="echo no such module >&2\nfalse", blocks_per_job=1).finish()
+    assert "stopped:" in text
+    assert "the job's program did not start" in text
+    assert "last line of its log: no such module" in text
+    assert not any(map(work.runs, range(8)))
+
+
+def test_a_refused_job_names_the_settings(work: Workspace, drive: Drive):
+    driver = drive(partition="nowhere")
+    text = driver.finish()
+    assert driver.process.returncode == 2
+    assert "invalid partition specified: nowhere" in text
+    assert "look at partition, account" in text
+
+
+def test_a_partition_that_never_starts_a_job_is_explained(work: Workspace, drive: Drive):
+    driver = drive(partition="short")  # its limit is one minute, the jobs' five
+    driver.wait_for_text("backend.slurm.time_min is more than the partition allows")
+    driver.process.terminate()
+    driver.finish()
+
+
+def test_limits_are_kept(cluster: Cluster, tmp_path: Path, work: Workspace, drive: Drive):
+    many = Workspace(tmp_path / "many", blocks=60)
+    driver = drive(many, blocks_per_job=1, max_running=3, max_submitted=55)
+    running, alive = [], []
+    while driver.process.poll() is None:
+        lines = cluster.alive_jobs()
+        alive.append(len(lines))
+        running.append(sum(line.endswith("RUNNING") for line in lines))
+        if len(list(many.orders.iterdir())) > 12:
+            driver.process.terminate()
+            break
+        time.sleep(0.05)
+    text = driver.finish()
+    assert 1 < max(running) <= 3
+    assert max(alive) <= 55
+    # MaxArraySize of the test cluster is 51, so indices go to 50: one array of 51 tasks and one of 4.
+    assert "51 jobs for 51 blocks" in text
+    assert "4 jobs for 4 blocks" in text
+
+
+@pytest.fixture
+def shim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Put a script before one of SLURM's commands; ``$REAL`` in it is the command itself, ``$COUNT`` a file."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+
+    def add(command: str, text: str) -> None:
+        script = folder / command
+        script.write_text(f"#!/bin/bash\nREAL={shutil.which(command)}\nCOUNT={folder / 'count'}-{command}\n{text}\n")
+        script.chmod(0o755)
+
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return add
+
+
+def test_a_submission_that_seems_lost_is_not_repeated(
+    cluster: Cluster, work: Workspace, drive: Drive, shim: Callable[[str, str], None]
+):
+    # SLURM has taken the job, but its answer does not come; then squeue says nothing at all, three times.
+    shim(
+        "sbatch",
+        '[ -e "$COUNT" ] && exec $REAL "$@"; touch "$COUNT"; $REAL "$@" >/dev/null\n'
+        'echo "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation" >&2; exit 1',
+    )
+    shim(
+        "squeue",
+        '[[ "$*" == *--jobs* ]] && echo >> "$COUNT" && [ $(wc -l < "$COUNT") -le 3 ] && exit 0\nexec $REAL "$@"',
+    )
+    for block in (0, 2, 4, 6):
+        work.tell(block, "sleep 1 2")
+    text = drive().finish()
+    assert "Socket timed out on send/recv operation; trying again" in text
+    assert text.count("submitted array") == 1
+    assert "done: 8" in text
+    assert [len(work.runs(block)) for block in range(8)] == [1] * 8
+
+
+def test_a_cluster_that_takes_few_jobs_gets_few_at_a_time(
+    work: Workspace, drive: Drive, shim: Callable[[str, str], None]
+):
+    limit = "sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Job violates accounting/QOS policy"
+    shim("sbatch", f'grep -q "array=0-[01]%" "${{@: -1}}" || {{ echo "{limit}" >&2; exit 1; }}; exec $REAL "$@"')
+    text = drive().finish()
+    assert "from now on at most 2 jobs at a time" in text
+    assert "done: 8" in text
