@@ -18,7 +18,7 @@ from rich.table import Table
 
 from blockwise.errors import UserError
 from blockwise.files import replacing
-from blockwise.plan import is_complete
+from blockwise.plan import is_complete, plan_step
 from pipeline.config import Settings
 from pipeline.images import ImagesStep, ImagesTask, images_step, voxels_of
 from pipeline.lock import WorkDirBusyError
@@ -97,6 +97,24 @@ class BatchWorkflow(luigi.Task):
         if self.small is not None and not is_complete(self.small):
             return False
         return all(self._is_done_in_blocks(i) for i in self._large)
+
+    def forecast(self) -> list[str]:
+        """What a run would do, in lines for people; nothing is changed."""
+        left = 0 if self.small is None or is_complete(self.small) else len(plan_step(self.small).items)
+        small, limit = len(self.batch.names) - len(self._large), self.batch.settings.batch.small_voxels
+        lines = [
+            f"{len(self.batch.names):,} images: {small:,} small ones (up to {limit:,} voxels), computed whole, "
+            f"{left:,} left"
+        ]
+        if self._large:
+            todo = [self.batch.names[i] for i in self._large if not self._is_done_in_blocks(i)]
+            named = ", ".join(todo[:LONGEST_TABLE]) + (", ..." if len(todo) > LONGEST_TABLE else "")
+            ones = "one" if len(self._large) == 1 else "ones"
+            lines.append(
+                f"{len(self._large):,} larger {ones}, computed block by block, {len(todo):,} left"
+                + (f": {named}" if named else "")
+            )
+        return lines
 
     def run(self) -> None:
         """Bring all images up to date, then write and print the summary."""

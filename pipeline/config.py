@@ -134,7 +134,18 @@ def load_settings(path: str) -> Settings:
     Raises:
         UserError: it is not there, is not YAML, or holds a key or value that is not right; each such key is named.
     """
-    return make_settings(read_values(path), f"configuration {path}")
+    values = read_values(path)
+    if is_of_batch(values):
+        raise UserError(
+            f"configuration {path}: it is of many files (batch), which BatchWorkflow runs; for one volume, set raw"
+        )
+    return make_settings(values, f"configuration {path}")
+
+
+def is_of_batch(values: dict[str, Any]) -> bool:
+    """Whether a configuration is of many files: it names them under ``batch``, and none under ``raw``."""
+    raw = values.get("raw")
+    return bool(values.get("batch")) and not (isinstance(raw, str) or (isinstance(raw, dict) and raw.get("path")))
 
 
 def read_values(path: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from blockwise.errors import UserError
+from blockwise.volume import Address
 from pipeline.config import Settings, make_settings, read_values
 from pipeline.delivery import nickname
 
@@ -51,7 +52,9 @@ def image_settings(shared: Values, name: str, row: Values) -> Settings:
     Raises:
         UserError: naming the image and the key.
     """
-    values = _merged({**shared, "raw": _sections(shared.get("raw"), "path")}, {**row, "raw": row["raw"]})
+    values = _merged({**shared, "raw": _sections(shared.get("raw"), "path")}, row)
+    if Address.parse(str(row["raw"].get("path"))).key and "key" not in row["raw"]:
+        values["raw"].pop("key", None)  # the address names its dataset itself
     values["work_dir"] = f"{shared.get('work_dir')}/{IMAGES}/{name}"
     values["output"] = str(values.get("output", "")).replace(NAME, name)
     return make_settings(values, f"image {name}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import h5py
 import imageio.v3
 import luigi
 import numpy as np
@@ -20,8 +21,10 @@ import yaml
 
 from blockwise.errors import UserError
 from blockwise.volume import create_volume, open_volume
+from pipeline.__main__ import main
 from pipeline.batch import BatchWorkflow
-from pipeline.manifest import load_batch
+from pipeline.config import load_settings
+from pipeline.manifest import image_settings, load_batch
 from pipeline.session import end_sessions
 from tasks.base import Execution
 from tests.runs import DATASETS, InlineBackend, Project, Run, environment
@@ -224,6 +227,54 @@ def test_axes_and_time_steps_of_small_images() -> None:
     assert [int(labels[t].max()) for t in range(2)] == pd.read_csv("work/images/film_raw/objects.csv").groupby(
         "t"
     ).size().tolist()
+
+
+def test_a_project_of_labels_is_trained_once_for_all_images() -> None:
+    folder = case_folder("3d_u8_labels_only")
+    data = read(folder / "input.h5", "data")
+    for i, part in enumerate((data[:, :40, :40], data[:, 20:, 20:])):
+        with h5py.File(f"part{i}.h5", "w") as file:
+            file["inner/raw"] = part
+    write_config(
+        raw={"key": "inner/raw", "axes": "zyx"},
+        prediction={"project": str(folder / "project.ilp")},
+        threshold={"class": 1},
+        batch={"files": "part*.h5"},
+    )
+    before = set(Path("/dev/shm").iterdir())
+    run, _ = run_here()
+    assert run.ok, run.text
+    assert len(list(Path("work/classifiers").iterdir())) == 1
+    assert results("part1")["connected_components"].shape == (40, 44, 44)
+    assert {path for path in set(Path("/dev/shm").iterdir()) - before if path.name.startswith("blockwise")} == set()
+
+
+def test_a_dataset_in_the_address_overrules_the_shared_one() -> None:
+    Path("list.yaml").write_text(yaml.safe_dump(["a.h5:own", "b.h5", {"raw": {"path": "c.h5", "key": "third"}}]))
+    write_config(raw={"key": "shared"})
+    batch = load_batch("config.yaml", "list.yaml")
+    found = [image_settings(batch.shared, *pair).raw.address for pair in zip(batch.names, batch.rows, strict=True)]
+    assert found == ["a.h5:own", "b.h5:shared", "c.h5:third"]
+
+
+def test_plan_counts_images(capsys: pytest.CaptureFixture[str]) -> None:
+    write_images(3)
+    write_config(batch={"files": "images/*.png", "small_voxels": 51 * 60}, blocks={"shape": [16, 32]})
+    before = times(".")
+    assert main(["plan", "--config", "config.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert "3 images: 2 small ones (up to 3,060 voxels), computed whole, 2 left" in shown
+    assert "1 larger one, computed block by block, 1 left: cell2" in shown
+    assert times(".") == before
+    assert run_here()[0].ok
+    assert main(["plan", "--config", "config.yaml"]) == 0
+    assert "computed whole, 0 left" in (shown := capsys.readouterr().out)
+    assert "block by block, 0 left" in shown
+
+
+def test_other_workflows_say_that_a_configuration_is_of_a_batch() -> None:
+    with pytest.raises(UserError, match=r"of many files \(batch\), which BatchWorkflow runs"):
+        load_settings("config.yaml")
 
 
 @pytest.mark.parametrize(
