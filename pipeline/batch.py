@@ -20,7 +20,8 @@ from blockwise.errors import UserError
 from blockwise.files import replacing
 from blockwise.plan import is_complete, plan_step
 from pipeline.config import Settings
-from pipeline.images import ImagesStep, ImagesTask, images_step, voxels_of
+from pipeline.image_records import voxels_of
+from pipeline.images import ImagesStep, ImagesTask, images_step
 from pipeline.lock import WorkDirBusyError
 from pipeline.manifest import Batch, image_settings, load_batch
 from pipeline.session import begin_session
