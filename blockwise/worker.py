@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from typing import IO, Any
 
 from blockwise.errors import UserError
+from blockwise.faults import Faults
 from blockwise.grid import box_size
 from blockwise.markers import Failure, Marker
 from blockwise.plan import Item
@@ -79,6 +80,7 @@ class Worker:
         self.step = step
         self.output = step.output()
         self.log = log
+        self.faults = Faults.from_environment()
         self.prepared: Any = None
         self.is_prepared = False
 
@@ -94,7 +96,7 @@ class Worker:
             return Result(item.block, state, voxels, start.seconds)
         except Exception as error:
             upstream = self._forget_damaged(error)
-            final = bool(upstream) or isinstance(error, UserError)
+            final = bool(upstream) or (isinstance(error, UserError) and not error.transient)
             self._record(item.block, attempt, error, final, upstream)
             name = type(error).__name__
             return Result(item.block, "failed", voxels, start.seconds, name, str(error), final, upstream)
@@ -108,10 +110,12 @@ class Worker:
     def _compute(self, item: Item, attempt: int, start: Stopwatch) -> None:
         block = self.step.grid.block(item.block)
         self.prepare()
+        self.faults.before(self.step.name, block, attempt)
         data = self.step.compute(block, self.prepared)
         # From here on the old data is overwritten: a marker must not vouch for a mixture.
         self.step.markers.remove(item.block)
         checksum = self.output.write(block, data)
+        self.faults.after(self.step.name, self.output, block, data, attempt)
         self._mark(item, checksum, attempt, start)
 
     def _is_good(self, item: Item) -> bool:

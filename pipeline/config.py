@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 
 from blockwise.backends.slurm import SlurmOptions
 from blockwise.errors import UserError
+from blockwise.faults import Faults
 
 
 class Section(BaseModel):
@@ -88,6 +89,10 @@ class Slurm(Section, SlurmOptions):
     """How jobs are submitted to a SLURM cluster."""
 
 
+class FaultSettings(Section, Faults):
+    """Faults on purpose, for trials."""
+
+
 class BackendSettings(Section):
     """Where and how blocks are computed; changing it redoes nothing."""
 
@@ -98,6 +103,7 @@ class BackendSettings(Section):
     memory_gb: PositiveFloat | None = None
     detach: bool = False
     slurm: Slurm = Slurm()
+    faults: FaultSettings = FaultSettings()
 
 
 class Batch(Section):

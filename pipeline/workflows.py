@@ -11,6 +11,7 @@ from luigi.interface import PidLockAlreadyTakenExit
 
 from blockwise.backends import Backend, LocalBackend
 from blockwise.backends.slurm import SlurmBackend
+from blockwise.backends.slurm.commands import SlurmCommands
 from pipeline.config import BackendSettings, Settings, load_settings
 from pipeline.lock import WorkDirBusyError
 from pipeline.report import RunReport
@@ -132,8 +133,8 @@ def execution(settings: BackendSettings) -> Execution:
 
     def backend() -> Backend:
         if settings.name == "slurm":
-            return SlurmBackend(settings.slurm, settings.detach)
-        return LocalBackend(settings.workers, settings.timeout_s)
+            return SlurmBackend(settings.slurm, settings.detach, SlurmCommands(faults=settings.faults))
+        return LocalBackend(settings.workers, settings.timeout_s, settings.faults)
 
     return Execution(backend, settings.max_attempts)
 

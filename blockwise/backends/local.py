@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from blockwise.backends.base import THREAD_VARIABLES, Outcome, Referee, check_parent, python_path
 from blockwise.errors import UserError
+from blockwise.faults import VARIABLE, Faults
 from blockwise.grid import box_size
 from blockwise.plan import Item
 from blockwise.step import BlockStep
@@ -39,11 +40,13 @@ class LocalBackend:
     Attributes:
         workers: number of processes.
         timeout_s: longest time for one block; None for no limit.
+        faults: what is to go wrong, for tests and trials.
     """
 
-    def __init__(self, workers: int, timeout_s: float | None) -> None:
+    def __init__(self, workers: int, timeout_s: float | None, faults: Faults | None = None) -> None:
         self.workers = workers
         self.timeout_s = timeout_s
+        self.faults = faults or Faults()
 
     def clear(self, step: BlockStep) -> None:
         """Nothing to do: workers end with the process that has started them."""
@@ -51,7 +54,7 @@ class LocalBackend:
     def run(self, step: BlockStep, items: list[Item], referee: Referee, report: Callable[[Outcome], None]) -> None:
         """Compute items; see ``Backend.run``."""
         waiting = deque(_Order(item, 1) for item in items)
-        pool = _Pool(step, min(self.workers, len(items)), self.timeout_s)
+        pool = _Pool(step, min(self.workers, len(items)), self.timeout_s, self.faults)
         try:
             while (waiting or pool.busy) and not referee.outcome.stopped:
                 pool.hand_out(waiting)
@@ -85,7 +88,7 @@ def _queue_again(waiting: deque[_Order], order: _Order, outcome: Outcome) -> Non
 class _Process:
     """One worker process and the order that it works on."""
 
-    def __init__(self, step: BlockStep, number: int) -> None:
+    def __init__(self, step: BlockStep, number: int, faults: Faults) -> None:
         self.log = step.logs / f"worker-{number}.log"
         self.number = number
         self.order: _Order | None = None
@@ -97,7 +100,7 @@ class _Process:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=_environment(),
+                env=_environment(faults),
                 start_new_session=True,  # Ctrl-C in a terminal goes to the driver alone, which ends its workers
             )
         self._stdin, self.stdout = _pipes(self.process)
@@ -145,7 +148,8 @@ class _Process:
 class _Pool:
     """Worker processes; one that dies or hangs is replaced."""
 
-    def __init__(self, step: BlockStep, size: int, timeout_s: float | None) -> None:
+    def __init__(self, step: BlockStep, size: int, timeout_s: float | None, faults: Faults) -> None:
+        self.faults = faults
         self.step = step
         self.size = size
         self.timeout_s = timeout_s
@@ -165,7 +169,7 @@ class _Pool:
             if not waiting:
                 return
             if number not in self.processes:
-                process = _Process(self.step, number)
+                process = _Process(self.step, number, self.faults)
                 self.processes[number] = process
                 self.selector.register(process.stdout, selectors.EVENT_READ, process)
             if self.processes[number].order is None:
@@ -240,8 +244,9 @@ def _describe_end(code: int) -> str:
     return f"was ended by {name}{hint}"
 
 
-def _environment() -> dict[str, str]:
+def _environment(faults: Faults) -> dict[str, str]:
     environment = dict(os.environ)
     environment.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    environment[VARIABLE] = faults.model_dump_json()
     environment["PYTHONPATH"] = python_path()
     return environment

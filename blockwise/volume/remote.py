@@ -36,6 +36,8 @@ class StoreDeniedError(UserError):
 class StoreUnreachableError(UserError):
     """The store gave no usable answer, even after retries; later it may."""
 
+    transient = True
+
 
 class StoreSlowError(StoreUnreachableError):
     """The store answered too late."""

@@ -66,6 +66,10 @@ SlurmdSpoolDir={folder}/spool.%n
 KEEPER = """
 "$@" & echo $! > "$PID_FILE.new"; mv "$PID_FILE.new" "$PID_FILE"
 while kill -0 "$WATCHED" && kill -0 $!; do sleep 0.3; done 2>/dev/null
+if kill -0 $! 2>/dev/null; then  # the tests were killed: first their jobs, then the daemons
+  [ "$1" = slurmctld ] && scancel --user="$(id -un)"
+  sleep 5
+fi
 kill $! 2>/dev/null; wait
 """
 """Ends a daemon when the tests have ended, however they did; a session of its own, no child of the tests."""

@@ -49,7 +49,8 @@ class Driver:
         self.start = self.out.stat().st_size if self.out.exists() else 0
         with self.out.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-u", "-m", "tests.slurm.driver", json.dumps(value)],
+                # Where the tests themselves are killed, the driver ends too.
+                ["setpriv", "--pdeathsig", "TERM", sys.executable, "-u", "-m", __name__, json.dumps(value)],
                 stdout=out,
                 stderr=out,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},

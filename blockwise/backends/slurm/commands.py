@@ -19,6 +19,7 @@ from typing import TypeVar
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from blockwise.errors import UserError
+from blockwise.faults import Faults
 
 logger = logging.getLogger(__name__)
 
@@ -157,11 +158,13 @@ class SlurmCommands:
     Attributes:
         attempts: how often a command that failed for the moment is tried in one go.
         wait_s: pause after the first failure; it doubles each time.
+        faults: what is to go wrong, for tests and trials.
     """
 
-    def __init__(self, attempts: int = 3, wait_s: float = 1.0) -> None:
+    def __init__(self, attempts: int = 3, wait_s: float = 1.0, faults: Faults | None = None) -> None:
         self.attempts = attempts
         self.wait_s = wait_s
+        self.faults = faults or Faults()
 
     def submit(self, script: Path, name: str) -> int:
         """Submit a script under a name that no other job has; the id of the job.
@@ -178,7 +181,10 @@ class SlurmCommands:
             if known:
                 return max(known)
             retried.append(True)
-            return parse_job_id(self._run(["sbatch", "--parsable", str(script)]))
+            answer = self._run(["sbatch", "--parsable", str(script)])
+            if self.faults.strikes("lost_answer", name):
+                raise SlurmUnavailableError("sbatch: its answer is lost, as asked for")
+            return parse_job_id(answer)
 
         retried: list[bool] = []
         return self._retrying(attempt)

@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from blockwise.backends.base import THREAD_VARIABLES, python_path
+from blockwise.faults import VARIABLE, Faults
 from blockwise.step import BlockStep
 
 MEMORY_SLACK = 1.25
@@ -103,7 +104,13 @@ class ArrayPlaces:
 
 
 def batch_script(
-    options: SlurmOptions, needs: Needs, places: ArrayPlaces, tasks: int, throttle: int, exclude: Sequence[str]
+    options: SlurmOptions,
+    needs: Needs,
+    places: ArrayPlaces,
+    tasks: int,
+    throttle: int,
+    exclude: Sequence[str],
+    faults: Faults | None = None,
 ) -> str:
     """Write the script of an array of tasks ``0 .. tasks - 1``.
 
@@ -134,6 +141,8 @@ def batch_script(
     lines += ["#SBATCH --no-requeue", *(f"#SBATCH {line.removeprefix('#SBATCH').strip()}" for line in options.sbatch)]
     lines += [f"export {name}=1" for name in THREAD_VARIABLES]
     lines += [f"export PYTHONPATH={shlex.quote(python_path())}"]
+    if faults:
+        lines += [f"export {VARIABLE}={shlex.quote(faults.model_dump_json())}"]
     if options.setup.strip():
         lines += ["set -e  # a setup that fails ends the job at once, with its message in the log"]
         lines += [options.setup.rstrip()]

@@ -174,7 +174,9 @@ class Submitter:
             self.step,
             lists,
             needs,
-            lambda places: batch_script(self.options, needs, places, len(lists), throttle, self.excluded),
+            lambda places: batch_script(
+                self.options, needs, places, len(lists), throttle, self.excluded, self.commands.faults
+            ),
         )
         # Records of earlier attempts go, so that those of this one are told from them.
         for block in self.step.markers.failed_among(order.item.block for orders in lists for order in orders):
