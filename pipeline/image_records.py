@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from blockwise.errors import UserError
 from blockwise.files import read_json, write_json
@@ -20,8 +20,9 @@ from blockwise.stamps import UNWATCHED, Snapshot
 from blockwise.step import BlockStep
 from blockwise.volume import Address, open_volume
 from pipeline.config import Settings
+from pipeline.geometry import describe_raw
 from pipeline.manifest import IMAGES
-from pipeline.steps import Steps, build_steps, describe_raw
+from pipeline.steps import Steps, build_steps
 from tasks.pixel_classification.project import load_project
 from tasks.pixel_classification.training import open_project
 
@@ -149,10 +150,7 @@ def _settings_digest(settings: Settings, projects: Mapping[str, str]) -> str:
 @functools.cache
 def _versions() -> dict[str, int]:
     """Versions of all steps that an image goes through."""
-    kinds = [
-        kind for kind in get_type_hints(Steps).values() if isinstance(kind, type) and issubclass(kind, BlockStep)
-    ]
-    return {kind.name: kind.version for kind in kinds}
+    return {kind.name: kind.version for kind in BlockStep.__subclasses__() if kind.__module__.startswith("tasks.")}
 
 
 class _Stamps:
@@ -202,8 +200,8 @@ class ImagesOutput:
         """
         try:
             steps = image_steps(self.step.image_settings(block.id))
-            volumes = [step.output() for step in steps.all() if isinstance(step.output(), VolumeOutput)]
-            return digest(",".join(output.checksum(part) for output in volumes for part in steps.prediction.grid))
+            grid = steps.prediction.grid
+            return digest(",".join(output.checksum(part) for output in _volumes(steps) for part in grid))
         except UserError as error:
             raise FileNotFoundError(str(error)) from error
 
@@ -221,8 +219,8 @@ class ImagesOutput:
         if self.step.change_detection == "metadata":
             return UNWATCHED
         try:
-            keys = ("probabilities", "thresholded", "connected_components")
-            states = [array_checksum(open_volume(address.within(key)).file_states()) for key in keys]
+            volumes = [output.address for output in _volumes(image_steps(settings))]
+            states = [array_checksum(open_volume(volume).file_states()) for volume in volumes]
         except UserError:
             states = ["absent"]
         return digest(",".join([*states, *tables]))
@@ -230,6 +228,12 @@ class ImagesOutput:
     def files(self) -> Snapshot:
         """Size and time of all files of all images."""
         return _Stamps([self.files_stamp(block) for block in self.step.grid])
+
+
+def _volumes(steps: Steps) -> list[VolumeOutput]:
+    """The datasets that an image's steps write."""
+    outputs = [step.output() for step in steps.all()]
+    return [output for output in outputs if isinstance(output, VolumeOutput)]
 
 
 def _tree_states(folder: str) -> Iterator[str]:

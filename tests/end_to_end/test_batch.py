@@ -261,6 +261,7 @@ def test_plan_counts_images(capsys: pytest.CaptureFixture[str]) -> None:
     write_images(3)
     write_config(batch={"files": "images/*.png", "small_voxels": 51 * 60}, blocks={"shape": [16, 32]})
     before = times(".")
+    luigi.task_register.Register.clear_instance_cache()
     assert main(["plan", "--config", "config.yaml"]) == 0
     shown = capsys.readouterr().out
     assert "3 images: 2 small ones (up to 3,060 voxels), computed whole, 2 left" in shown
