@@ -37,7 +37,7 @@ def main() -> None:
         totals.update(spent)
         voxels = box_size(step.grid.domain)
         table.add_row(
-            step.name,
+            step.label,
             f"{1e3 * spent['all'] / len(step.grid):.2f}",
             f"{1e9 * spent['all'] / voxels:.0f}",
             *(f"{100 * spent[part] / spent['all']:.1f} %" for part in ("compute", "write", "rest")),

@@ -33,7 +33,8 @@ from blockwise.plan import begin, finish, is_complete, plan_step
 from blockwise.sources import TableSource, VolumeInfo
 from blockwise.volume import create_volume
 from tasks.component_faces import ComponentFacesStep
-from tasks.component_labels import face_labels, label_components, measure_components, pack
+from tasks.component_labels import face_labels, label_components, pack_faces
+from tasks.component_measures import columns, measure_components
 from tasks.component_merge import ComponentMergeStep
 from tasks.prediction import PredictionStep
 from tasks.threshold import ThresholdStep
@@ -190,9 +191,8 @@ def _write_faces(folder: str, side: int, mask: np.ndarray[Any, Any]) -> None:
     for block in step.grid:
         block_labels = labels[sum((i % 2) * w for i, w in zip(block.index, (4, 2, 1), strict=True))]
         origin = tuple(s.start for s in block.write_box)
-        output.write(
-            block, pack(measure_components(block_labels, origin, step.grid.shape), face_labels(block_labels))
-        )
+        components = columns(measure_components(block_labels, origin, step.grid.shape))
+        output.write(block, {"components": components, "faces": pack_faces(face_labels(block_labels))})
 
 
 def _run_merge(folder: str, side: int) -> None:

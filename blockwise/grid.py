@@ -17,11 +17,19 @@ block; it only cuts blocks and leaves out those that it does not touch.
 
 from __future__ import annotations
 
+import base64
 import itertools
 import math
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blockwise.identity import digest
 
 Box = tuple[slice, ...]
 Index = tuple[int, ...]
@@ -49,6 +57,17 @@ def relative(inner: Box, outer: Box) -> Box:
     return tuple(slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True))
 
 
+def pack_blocks(kept: NDArray[np.bool_]) -> str:
+    """One bit per block as text: what a mask leaves of a million blocks takes a few kilobytes."""
+    return base64.b85encode(zlib.compress(np.packbits(kept).tobytes())).decode()
+
+
+def unpack_blocks(text: str, blocks_per_axis: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The array that ``pack_blocks`` was given."""
+    bits = np.frombuffer(zlib.decompress(base64.b85decode(text)), np.uint8)
+    return np.unpackbits(bits, count=math.prod(blocks_per_axis)).astype(bool).reshape(blocks_per_axis)
+
+
 @dataclass(frozen=True)
 class Block:
     """One unit of work.
@@ -73,12 +92,14 @@ class Grid:
         shape: shape of the volume, in voxels.
         block_shape: shape of a block, in voxels; 1 along t, because time steps are independent.
         roi: start and stop per axis, in voxels, of the region that is computed; None for the whole volume.
+        kept: blocks that a mask leaves, as ``pack_blocks`` gives them; None for all. The others are never computed.
     """
 
     axes: str
     shape: tuple[int, ...]
     block_shape: tuple[int, ...]
     roi: tuple[tuple[int, int], ...] | None = None
+    kept: str | None = None
 
     def __post_init__(self) -> None:
         if not len(self.axes) == len(self.shape) == len(self.block_shape):
@@ -102,19 +123,63 @@ class Grid:
     def _index_ranges(self) -> tuple[range, ...]:
         return self.index_ranges(self.domain)
 
+    @cached_property
+    def _kept(self) -> NDArray[np.bool_] | None:
+        return None if self.kept is None else unpack_blocks(self.kept, self.blocks_per_axis)
+
+    @cached_property
+    def _kept_in_domain(self) -> NDArray[np.bool_]:
+        """Per block of the domain, whether it is computed."""
+        if self._kept is None:
+            return np.ones([len(r) for r in self._index_ranges], bool)
+        return self._kept[tuple(slice(r.start, r.stop) for r in self._index_ranges)]
+
+    def identity(self) -> dict[str, Any]:
+        """What of the grid can change a result, as JSON."""
+        return {
+            "axes": self.axes,
+            "shape": list(self.shape),
+            "blocks": list(self.block_shape),
+            "roi": self.roi and [list(part) for part in self.roi],
+            **({} if self.kept is None else {"blocks of the mask": digest(self.kept)}),
+        }
+
+    @cached_property
+    def _count(self) -> int:
+        if self._kept is None:
+            return math.prod(len(r) for r in self._index_ranges)
+        return int(np.count_nonzero(self._kept_in_domain))
+
     def __len__(self) -> int:
-        return math.prod(len(r) for r in self._index_ranges)
+        return self._count
+
+    @cached_property
+    def voxels(self) -> int:
+        """Number of voxels in all write boxes."""
+        if self._kept is None:
+            return box_size(self.domain)
+        sizes = self._kept_in_domain.astype(np.int64)
+        for axis, (r, b, d) in enumerate(zip(self._index_ranges, self.block_shape, self.domain, strict=True)):
+            lengths = [min((i + 1) * b, d.stop) - max(i * b, d.start) for i in r]
+            sizes = sizes * np.reshape(lengths, [-1 if i == axis else 1 for i in range(sizes.ndim)])
+        return int(sizes.sum())
+
+    def _indices(self, ranges: tuple[range, ...]) -> Iterator[Index]:
+        indices = itertools.product(*ranges)
+        kept = self._kept
+        return indices if kept is None else (index for index in indices if kept[index])
 
     def __iter__(self) -> Iterator[Block]:
-        """All blocks that touch the domain, in raster order."""
-        return (self.block_at(index) for index in itertools.product(*self._index_ranges))
+        """All blocks that touch the domain and are kept, in raster order."""
+        return (self.block_at(index) for index in self._indices(self._index_ranges))
 
     def ids(self) -> Iterator[int]:
-        """Ids of all blocks that touch the domain, ascending."""
-        return (self.id_of(index) for index in itertools.product(*self._index_ranges))
+        """Ids of all blocks that touch the domain and are kept, ascending."""
+        return (self.id_of(index) for index in self._indices(self._index_ranges))
 
     def __contains__(self, index: Index) -> bool:
-        return all(i in r for i, r in zip(index, self._index_ranges, strict=True))
+        touches = all(i in r for i, r in zip(index, self._index_ranges, strict=True))
+        return touches and (self._kept is None or bool(self._kept[index]))
 
     def id_of(self, index: Index) -> int:
         """Raster-order number of the block at an index."""
@@ -148,8 +213,8 @@ class Grid:
         return tuple(range(s.start // b, -(-s.stop // b)) for s, b in zip(box, self.block_shape, strict=True))
 
     def ids_touching(self, box: Box) -> list[int]:
-        """Ids of the blocks that a box inside the domain touches, ascending."""
-        return [self.id_of(index) for index in itertools.product(*self.index_ranges(box))]
+        """Ids of the kept blocks that a box inside the domain touches, ascending."""
+        return [self.id_of(index) for index in self._indices(self.index_ranges(box))]
 
     def halo_waste(self, halo: tuple[int, ...]) -> float:
         """How much more is read than written: voxels of all read boxes over voxels of all write boxes, minus 1.

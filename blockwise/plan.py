@@ -98,7 +98,7 @@ def finish(step: BlockStep, inputs: Mapping[str, str], seconds: float) -> None:
     markers = step.markers.scan()
     output = step.output().found()
     if len(markers) < len(step.grid) or output is None:
-        raise RuntimeError(f"{step.name}: {len(markers)} of {len(step.grid)} markers at the end of the step")
+        raise RuntimeError(f"{step.label}: {len(markers)} of {len(step.grid)} markers at the end of the step")
     checksums = Checksums.of(step.grid, markers.values())
     with replacing(step.checksums_path) as temporary, temporary.open("wb") as file:
         np.save(file, checksums.checksums)
@@ -147,7 +147,7 @@ def _output_state(step: BlockStep) -> tuple[bool, list[str]]:
     if found and recorded and found["fingerprint"] == step.fingerprint and found["id"] == recorded["id"]:
         return False, []
     if step.folder.exists() and recorded:
-        return True, [f"the output of {step.name} is gone, or was made by another run: all blocks are redone"]
+        return True, [f"the output of {step.label} is gone, or was made by another run: all blocks are redone"]
     reasons = []
     for folder in _other_folders(step):
         old = read_json(folder / IDENTITY)

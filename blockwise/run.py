@@ -28,9 +28,9 @@ def run_step(step: BlockStep, backend: Backend, max_attempts: int, report: Calla
     start = time.monotonic()
     plan = plan_step(step)
     for reason in plan.reasons:
-        logger.info("%s: %s", step.name, reason)
+        logger.info("%s: %s", step.label, reason)
     if plan.items:
-        logger.info("%s: %d of %d blocks to do", step.name, len(plan.items), len(step.grid))
+        logger.info("%s: %d of %d blocks to do", step.label, len(plan.items), len(step.grid))
     if plan.new_output:
         backend.clear(step)
     begin(step, plan)
@@ -46,7 +46,7 @@ def run_step(step: BlockStep, backend: Backend, max_attempts: int, report: Calla
 
 def failure_summary(step: BlockStep, outcome: Outcome, shown: int = 5) -> str:
     """What a person must know after a step has failed: which blocks, which error, which log, what now."""
-    lines = [f"{step.name}: {len(outcome.failed)} of {outcome.total} blocks failed, {outcome.done} done"]
+    lines = [f"{step.label}: {len(outcome.failed)} of {outcome.total} blocks failed, {outcome.done} done"]
     if outcome.stopped:
         lines.append(f"  stopped: {outcome.stopped}")
     failures = step.markers.failures()

@@ -16,6 +16,7 @@ from blockwise.files import read_json
 from blockwise.grid import Block, Box, Grid, grow
 from blockwise.identity import fingerprint
 from blockwise.markers import Markers
+from blockwise.mask import Mask, MaskSource
 from blockwise.outputs import Output
 from blockwise.sources import Source
 
@@ -30,6 +31,8 @@ class BlockStep(BaseModel, ABC):
         work_dir: folder of markers and logs.
         grid: the blocks.
         change_detection: ``files`` (size and time of every chunk file) or ``metadata`` (of datasets only).
+        mask: voxels that are computed; the grid has the blocks that hold any. None for all voxels.
+        variant: tells steps of one kind in one run from each other; empty where there is only one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +44,8 @@ class BlockStep(BaseModel, ABC):
     work_dir: str
     grid: Grid
     change_detection: str = "files"
+    mask: Mask | None = None
+    variant: str = ""
 
     # What a subclass says about itself.
 
@@ -70,6 +75,13 @@ class BlockStep(BaseModel, ABC):
         """Box that read boxes are cut to: what the source has."""
         return self.grid.domain
 
+    def mask_sources(self, *, halo: bool = False) -> tuple[Source, ...]:
+        """The mask, if there is one; ``halo`` where it is read in the read box."""
+        if self.mask is None:
+            return ()
+        watch = self.change_detection == "files"
+        return (MaskSource(self.mask, self.grid, self.work_dir, watch_files=watch, halo=halo),)
+
     def prepare(self) -> Any:
         """Load what all blocks share; called once per worker."""
         return None
@@ -88,6 +100,11 @@ class BlockStep(BaseModel, ABC):
 
     # What follows from it.
 
+    @property
+    def label(self) -> str:
+        """Name of the step in this run, its variant included; names its files."""
+        return f"{self.name}_{self.variant}" if self.variant else self.name
+
     @cached_property
     def identity(self) -> dict[str, Any]:
         """All that the fingerprint is made of."""
@@ -96,12 +113,8 @@ class BlockStep(BaseModel, ABC):
             "version": self.version,
             "settings": dict(self.settings()),
             "inputs": {source.name: source.identity() for source in self.sources()},
-            "grid": {
-                "axes": self.grid.axes,
-                "shape": list(self.grid.shape),
-                "blocks": list(self.grid.block_shape),
-                "roi": self.grid.roi and [list(part) for part in self.grid.roi],
-            },
+            "grid": self.grid.identity(),
+            **({"variant": self.variant} if self.variant else {}),
         }
 
     @cached_property
@@ -112,17 +125,17 @@ class BlockStep(BaseModel, ABC):
     @property
     def folder(self) -> Path:
         """Folder of this step and fingerprint."""
-        return Path(self.work_dir) / self.name / self.fingerprint
+        return Path(self.work_dir) / self.label / self.fingerprint
 
     @property
     def logs(self) -> Path:
         """Folder of the workers' logs."""
-        return Path(self.work_dir) / "logs" / self.name
+        return Path(self.work_dir) / "logs" / self.label
 
     @property
     def target_path(self) -> Path:
         """File that says that the step is finished."""
-        return Path(self.work_dir) / f"{self.name}.json"
+        return Path(self.work_dir) / f"{self.label}.json"
 
     @property
     def checksums_path(self) -> Path:

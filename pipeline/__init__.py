@@ -5,8 +5,19 @@
 
 from pipeline.batch import BatchWorkflow
 from pipeline.session import hide_tracebacks_of_user_errors
-from pipeline.workflows import ConnectedComponentsWorkflow, PredictionWorkflow, ThresholdWorkflow
+from pipeline.workflows import (
+    ConnectedComponentsWorkflow,
+    PredictionWorkflow,
+    SimpleSegmentationWorkflow,
+    ThresholdWorkflow,
+)
 
 hide_tracebacks_of_user_errors()
 
-__all__ = ["BatchWorkflow", "ConnectedComponentsWorkflow", "PredictionWorkflow", "ThresholdWorkflow"]
+__all__ = [
+    "BatchWorkflow",
+    "ConnectedComponentsWorkflow",
+    "PredictionWorkflow",
+    "SimpleSegmentationWorkflow",
+    "ThresholdWorkflow",
+]

@@ -88,6 +88,7 @@ def _add_export(commands: Any) -> None:
     command.add_argument("what", metavar="WHAT", choices=EXPORTED, help=", ".join(EXPORTED))
     command.add_argument("target", metavar="TARGET", help="name.tif, name.h5:key, name.n5:key, name.ome.zarr ...")
     command.add_argument("--config", default=None, metavar="FILE", help="default: as luigi.cfg says")
+    command.add_argument("--threshold", default=None, metavar="NAME", help="mask, labels: where there are several")
     command.add_argument("--dtype", default=None, help="refused where values do not fit; default: as stored")
     command.add_argument(
         "--range", dest="scale", nargs=2, type=float, metavar=("LOW", "HIGH"), default=None,
@@ -116,7 +117,13 @@ def _export(options: argparse.Namespace) -> int:
     _, steps = _steps(options)
     scale = tuple(options.scale) if options.scale else None
     for name in export_result(
-        steps, options.what, options.target, dtype=options.dtype, scale=scale, compress=options.compress
+        steps,
+        options.what,
+        options.target,
+        threshold=options.threshold,
+        dtype=options.dtype,
+        scale=scale,
+        compress=options.compress,
     ):
         print(name)
     return 0
@@ -204,13 +211,15 @@ def _verify(options: argparse.Namespace) -> int:
     settings, steps = _steps(options)
     begin_session(settings.work_dir)
     damaged = 0
-    for step in steps.all():
+    for step in steps.everything():
+        if step is steps.simple_segmentation and not step.markers.count():
+            continue  # of a workflow that was never run
         with Progress(
             *Progress.get_default_columns(), console=TERMINAL, transient=True, disable=not TERMINAL.is_terminal
         ) as progress:
-            bar = progress.add_task(step.name, total=step.markers.count())
+            bar = progress.add_task(step.label, total=step.markers.count())
             result = verify(step, settings.backend.workers, functools.partial(progress.advance, bar))
-        print(f"{step.name}: {result.checked} blocks read, {len(result.damaged)} damaged")
+        print(f"{step.label}: {result.checked} blocks read, {len(result.damaged)} damaged")
         for item in result.damaged:
             print(f"  block {item.block} at {item.start}: {item.found}")
         damaged += len(result.damaged)

@@ -72,6 +72,9 @@ class BatchWorkflow(luigi.Task):
         quiet: say nothing unless something is wrong, for cron.
     """
 
+    # What fails has had its attempts; Luigi would try all that failed again, minutes later, before it says so.
+    retry_count = 1
+
     config: str = luigi.Parameter(description="path of the configuration file")
     manifest: str = luigi.Parameter(default="", description="table of images, .csv or .yaml")
     quiet: bool = luigi.BoolParameter(
@@ -188,7 +191,7 @@ class BatchWorkflow(luigi.Task):
     def _in_blocks(self, i: int) -> list[BlockTask]:
         """Tasks of a large image, each after those that it needs."""
         steps = build_steps(self._settings[i])
-        return list(step_tasks(steps, self.execution).values())
+        return [task for tasks in step_tasks(steps, self.execution).values() for task in tasks]
 
     def _is_done_in_blocks(self, i: int) -> bool:
         try:
@@ -231,8 +234,8 @@ class BatchWorkflow(luigi.Task):
 
 
 def _count(settings: Settings) -> int:
-    """Number of objects: lines of the table below its header."""
-    return (Path(settings.work_dir) / "objects.csv").read_bytes().count(b"\n") - 1
+    """Number of objects, of all thresholds: lines of the tables below their headers."""
+    return sum(path.read_bytes().count(b"\n") - 1 for path in Path(settings.work_dir).glob("objects*.csv"))
 
 
 def _table(rows: list[ImageReport]) -> Table:

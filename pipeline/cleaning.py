@@ -7,6 +7,7 @@ from pathlib import Path
 
 from blockwise.backends.slurm import SlurmBackend
 from blockwise.files import read_json
+from blockwise.mask import SURVEY
 from blockwise.outputs import VolumeOutput
 from blockwise.plan import IDENTITY
 from blockwise.volume import delete_volume
@@ -24,25 +25,26 @@ def find_ours(settings: Settings, steps: Steps) -> list[str]:
     """
     found = []
     work_dir = Path(settings.work_dir)
-    for step in steps.all():
+    for step in steps.everything():
         output = step.output()
         if isinstance(output, VolumeOutput) and output.found() is not None:
             found.append(output.address)
-        folders = sorted((work_dir / step.name).glob(f"*/{IDENTITY}"))
+        folders = sorted((work_dir / step.label).glob(f"*/{IDENTITY}"))
         found += [str(path.parent) for path in folders if "step" in (read_json(path) or {})]
         target = read_json(step.target_path)
         if target and "fingerprint" in target:
             found.append(str(step.target_path))
     found += map(str, sorted((work_dir / CLASSIFIERS).glob(f"{'[0-9a-f]' * 32}-*.npz")))
-    merged = any(Path(item).parent.name == "component_merge" for item in found)
     # Without the step's folder nothing says that tables of these names are ours.
-    tables = [str(path) for path in steps.component_merge.output().tables if merged and path.exists()]
+    merged = {Path(item).parent.name for item in found}
+    merges = [objects.component_merge for objects in steps.objects if objects.component_merge.label in merged]
+    tables = [str(path) for merge in merges for path in merge.output().tables if path.exists()]
     reports = [path for path in sorted(work_dir.glob("*Workflow.json")) if "digests" in (read_json(path) or {})]
     if reports:
         found += [str(path) for path in reports]
         found += [str(path) for path in (work_dir / "overview.png",) if path.exists()]
-    logs = [work_dir / "logs" / "run.log", *(step.logs for step in steps.all())]
-    return found + tables + [str(path) for path in logs if path.exists()]
+    others = [work_dir / SURVEY, work_dir / "logs" / "run.log", *(step.logs for step in steps.everything())]
+    return found + tables + [str(path) for path in others if path.exists()]
 
 
 def remove(settings: Settings, steps: Steps, found: list[str]) -> None:

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from blockwise.backends.slurm import SlurmOptions
 from blockwise.errors import UserError
@@ -52,6 +61,8 @@ class Blocks(Section):
     chunks: tuple[PositiveInt, ...] | None = None
     shards: tuple[PositiveInt, ...] | None = None
     roi: tuple[tuple[int | None, int | None], ...] | None = None
+    mask: str | None = None
+    mask_factor: tuple[PositiveInt, ...] | None = None
 
 
 class Prediction(Section):
@@ -68,12 +79,7 @@ class Prediction(Section):
 Sigma = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Threshold(Section):
-    """Smoothing and threshold."""
-
-    class_: int | str = Field(1, alias="class")
-    sigma: Sigma | tuple[Sigma, ...] = 1.6
-    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+Level = Annotated[float, Field(ge=0, le=1)]
 
 
 class ConnectedComponents(Section):
@@ -82,7 +88,47 @@ class ConnectedComponents(Section):
     foreground: Literal[0, 1] = 1
     connectivity: Literal[4, 6, 8, 18, 26] | None = None
     min_size: Annotated[int, Field(ge=0)] = 0
+    max_size: PositiveInt | None = None
+    intensities: bool = False
     numbering: Literal["continue", "restart"] = "continue"
+
+    @model_validator(mode="after")
+    def _sizes_leave_something(self) -> ConnectedComponents:
+        if self.max_size is not None and self.max_size < self.min_size:
+            raise ValueError(f"max_size {self.max_size} is below min_size {self.min_size}; no object has such a size")
+        return self
+
+
+class Threshold(Section):
+    """Smoothing and threshold."""
+
+    name: Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$")] | None = None
+    class_: int | str = Field(1, alias="class")
+    sigma: Sigma | tuple[Sigma, ...] = 1.6
+    sigma_unit: Literal["voxel", "physical"] = "voxel"
+    method: Literal["simple", "hysteresis"] = "simple"
+    threshold: Level = 0.5
+    core: Level | None = None
+    final: Level | None = None
+    connected_components: ConnectedComponents | None = None
+
+    @model_validator(mode="after")
+    def _levels_of_the_method(self) -> Threshold:
+        if self.method == "simple":
+            if self.core is not None or self.final is not None:
+                raise ValueError("core and final belong to method: hysteresis, which is not set")
+        elif self.core is None or self.final is None or "threshold" in self.model_fields_set:
+            raise ValueError(
+                "method hysteresis needs core and final, such as core: 0.8, final: 0.5, and no threshold"
+            )
+        elif self.core < self.final:
+            raise ValueError(f"core {self.core} is below final {self.final}; the core lies within the final objects")
+        return self
+
+    @property
+    def lowest(self) -> float:
+        """What a voxel of an object exceeds."""
+        return self.threshold if self.final is None else self.final
 
 
 class Slurm(Section, SlurmOptions):
@@ -122,7 +168,7 @@ class Settings(Section):
     output: str
     blocks: Blocks = Blocks()
     prediction: Prediction
-    threshold: Threshold = Threshold()
+    threshold: tuple[Threshold, ...] = (Threshold(),)
     connected_components: ConnectedComponents = ConnectedComponents()
     backend: BackendSettings = BackendSettings()
     batch: Batch = Batch()
@@ -132,6 +178,21 @@ class Settings(Section):
     @classmethod
     def _address_or_mapping(cls, value: Any) -> Any:
         return {"path": value} if isinstance(value, str) else value
+
+    @field_validator("threshold", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return value if isinstance(value, list | tuple) else (value,)
+
+    @field_validator("threshold")
+    @classmethod
+    def _names_differ(cls, value: tuple[Threshold, ...]) -> tuple[Threshold, ...]:
+        names = [threshold.name for threshold in value]
+        if not names:
+            raise ValueError("the list is empty; leave the key out for the defaults")
+        if len(names) > 1 and (None in names or len(set(names)) < len(names)):
+            raise ValueError(f"several thresholds need a name each, all different; found {names}")
+        return value
 
 
 def load_settings(path: str) -> Settings:
@@ -184,15 +245,18 @@ def make_settings(values: dict[str, Any], where: str) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        lines = [f"{where}:", *(f"  {_explain(item)}" for item in _distinct(error))]
+        lines = [f"{where}:", *(f"  {_explain(item)}" for item in _distinct(error, values))]
         raise UserError("\n".join(lines)) from None
 
 
-def _distinct(error: ValidationError) -> list[Any]:
+def _distinct(error: ValidationError, values: dict[str, Any]) -> list[Any]:
     """One entry per key: pydantic reports each branch of a union."""
     found: dict[tuple[str, ...], Any] = {}
     for item in error.errors():
-        found.setdefault(_key(item["loc"]), item)
+        location = item["loc"]
+        if location[:2] == ("threshold", 0) and not isinstance(values["threshold"], list):
+            location = (location[0], *location[2:])  # one threshold needs no list in the file
+        found.setdefault(_key(location), {**item, "loc": location})
     return list(found.values())
 
 
@@ -205,7 +269,8 @@ def _key(location: tuple[int | str, ...]) -> tuple[str, ...]:
         if isinstance(part, str) and keys and part not in fields and model is None:
             continue
         keys.append(str(part))
-        model = fields.get(str(part))
+        if isinstance(part, str):
+            model = fields.get(part)
     return tuple(keys)
 
 
@@ -213,11 +278,13 @@ def _fields(model: Any) -> dict[str, Any]:
     """Keys of a section, each with its own section or None."""
     if model is None:
         return {}
-    fields = {}
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        fields[field.alias or name] = kind if isinstance(kind, type) and issubclass(kind, Section) else None
-    return fields
+    return {field.alias or name: _section(field.annotation) for name, field in model.model_fields.items()}
+
+
+def _section(annotation: Any) -> type[Section] | None:
+    """The section that a key holds, one or several of it."""
+    kinds = (annotation, *get_args(annotation))
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
 
 
 def _explain(item: Any) -> str:
@@ -237,5 +304,5 @@ def _explain(item: Any) -> str:
 def _known_keys(path: tuple[str, ...]) -> list[str]:
     model: Any = Settings
     for key in path:
-        model = _fields(model).get(key)
+        model = model if key.isdigit() else _fields(model).get(key)
     return list(_fields(model))

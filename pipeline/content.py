@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from blockwise.errors import UserError
 from blockwise.grid import Box
 from blockwise.volume import Spacing
+from tasks.simple_segmentation import most_probable
 
 
 class Content(Protocol):
@@ -70,8 +71,7 @@ class SimpleSegmentation:
         """Classes in a box; all channels of it are read."""
         channels = slice(0, self._probabilities.shape[self._channel])
         data = self._probabilities.read((*box[: self._channel], channels, *box[self._channel :]))
-        classes: NDArray[np.uint8] = (data.argmax(axis=self._channel) + 1).astype(np.uint8)
-        return classes
+        return most_probable(np.moveaxis(data, self._channel, 0))
 
 
 class Arranged:

@@ -34,6 +34,7 @@ def export_result(
     what: str,
     target: str,
     *,
+    threshold: str | None = None,
     dtype: str | None = None,
     scale: tuple[float, float] | None = None,
     compress: bool = False,
@@ -44,7 +45,8 @@ def export_result(
         steps: of the run.
         what: a key of ``EXPORTED``.
         target: name with placeholders; see ``pipeline.export.export``. ``{nickname}`` is the raw volume's name,
-            ``{dataset}`` is ``what``.
+            ``{dataset}`` is ``what``, with the threshold's name.
+        threshold: name of the threshold whose mask or labels are meant, where the run has several.
         dtype: name of a numpy dtype.
         scale: values that become the smallest and largest of an integer ``dtype``; for probabilities 0 to 1.
         compress: deflate the pages of TIFF files.
@@ -55,31 +57,47 @@ def export_result(
     Raises:
         UserError: the result is not finished, the target exists, or values do not fit.
     """
-    content = _content(steps, what)
+    content, name = _content(steps, what, threshold)
     if what == "probabilities" and scale is None and (dtype or "").startswith(("int", "uint")):
         scale = (0, 1) if content.dtype.kind == "f" else None
-    names = {"nickname": nickname(steps.prediction.raw.address), "dataset": what}
+    names = {"nickname": nickname(steps.prediction.raw.address), "dataset": name}
     return export(content, target, dtype=dtype, scale=scale, names=names, compress=compress)
 
 
-def _content(steps: Steps, what: str) -> Content:
+def _content(steps: Steps, what: str, threshold: str | None) -> tuple[Content, str]:
+    """What is exported, and its name."""
     prediction = steps.prediction
-    for step in steps.up_to(EXPORTED[what]):
+    variant = _variant(steps, what, threshold)
+    chain = [step for step in steps.up_to(EXPORTED[what]) if step.variant in ("", variant)]
+    for step in chain:
         if not is_complete(step):
-            raise UserError(f"export of {what}: {step.name} is not finished, or no longer current; run the workflow")
-    address = next(step.output().address for step in steps.all() if step.name == EXPORTED[what])
-    volume = open_volume(address)
+            raise UserError(f"export of {what}: {step.label} is not finished, or no longer current; run the workflow")
+    volume = open_volume(chain[-1].output().address)
+    name = f"{what}_{variant}" if variant else what
     if volume.spacing is None:
         raw = open_volume(prediction.raw.address)
         volume.spacing = raw.spacing and raw.spacing.along(prediction.raw.axes, volume.axes or "")
     if what != "segmentation":
-        return volume
+        return volume, name
     if len(prediction.classes) < len(prediction.class_names):
         raise UserError(
             f"export of segmentation: prediction.classes holds {len(prediction.classes)} of "
             f"{len(prediction.class_names)} classes, so the most probable one is not known; set it to all"
         )
-    return SimpleSegmentation(volume)
+    return SimpleSegmentation(volume), name
+
+
+def _variant(steps: Steps, what: str, threshold: str | None) -> str:
+    """Name of the threshold that is meant; empty for what comes before thresholds."""
+    names = [objects.threshold.variant for objects in steps.objects]
+    if EXPORTED[what] == steps.prediction.name:
+        return ""
+    if threshold is None and len(names) == 1:
+        return names[0]
+    if threshold in names:
+        return str(threshold)
+    listed = ", ".join(filter(None, names)) or "one without a name"
+    raise UserError(f"export of {what}: threshold {threshold or 'not given'}; the run has {listed}")
 
 
 def nickname(address: str) -> str:

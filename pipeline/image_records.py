@@ -213,7 +213,7 @@ class ImagesOutput:
         """Size and time of all files of an image's datasets and tables."""
         settings = self.step.image_settings(block.id)
         address = Address.parse(settings.output)
-        tables = [_file_state(path) for path in sorted(Path(settings.work_dir).glob("objects.*"))]
+        tables = [_file_state(path) for path in sorted(Path(settings.work_dir).glob("objects*.*"))]
         if not address.is_remote:
             return digest(",".join([*_tree_states(address.path), *tables]))
         if self.step.change_detection == "metadata":

@@ -152,6 +152,5 @@ def _scratch(work_dir: str) -> str:
 def _keep_files(scratch: Path, folder: Path) -> None:
     """Move the tables, which are for people, to the image's folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for path in scratch.iterdir():
-        if path.is_file():
-            shutil.move(path, folder / path.name)
+    for path in scratch.glob("objects*.*"):
+        shutil.move(path, folder / path.name)

@@ -67,7 +67,7 @@ def _forecast(step: BlockStep, nothing_before: bool) -> StepForecast:
         left, reasons = len(plan.items), tuple(plan.reasons)
     read, written = step.bytes_per_block()
     return StepForecast(
-        step=step.name,
+        step=step.label,
         blocks=len(step.grid),
         left=left,
         exact=exact,
@@ -90,4 +90,4 @@ def status(step: BlockStep, shown: int = 3) -> StepStatus:
     if len(failures) > shown:
         messages.append(f"... and {len(failures) - shown} more in {step.folder / 'failed'}")
     missing = max(0, len(step.grid) - done - len(failures))
-    return StepStatus(step.name, done, len(failures), missing, step.read_target() is not None, tuple(messages))
+    return StepStatus(step.label, done, len(failures), missing, step.read_target() is not None, tuple(messages))

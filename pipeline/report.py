@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ from blockwise.files import read_json, replacing, write_json
 from blockwise.step import BlockStep
 from blockwise.volume import open_volume
 from pipeline.config import Settings
+from tasks.component_merge import ComponentMergeStep
+from tasks.threshold import CORE
 
 Panel = tuple[str, NDArray[Any], dict[str, Any]]
 """Title, image, and options of ``imshow``."""
@@ -62,13 +63,14 @@ class RunReport:
         """The summary, for a terminal."""
         lines = [f"{self.workflow} is finished."]
         grid = self.steps[0].grid
-        voxels = math.prod(s.stop - s.start for s in grid.domain)
+        voxels = grid.voxels
         size = " x ".join(str(s.stop - s.start) for s in grid.domain)
         lines.append(f"  volume   {size} ({grid.axes}), {voxels:,} voxels in {len(grid)} blocks")
-        objects = self._objects()
-        if objects is not None:
+        for merge in self._merges():
+            objects = pd.read_parquet(merge.table("parquet"))
             total, largest = int(objects["voxels"].sum()), int(objects["voxels"].max() if len(objects) else 0)
-            lines.append(f"  objects  {len(objects):,}, {total:,} voxels in all, the largest {largest:,}")
+            which = f" {merge.variant}:" if merge.variant else ""
+            lines.append(f"  objects {which} {len(objects):,}, {total:,} voxels in all, the largest {largest:,}")
         lines += ["  step                      seconds   CPU seconds   per voxel   memory"]
         for name, target in self._targets().items():
             cpu = target["cpu_seconds"]
@@ -80,9 +82,8 @@ class RunReport:
 
     def places(self) -> str:
         """Where the results lie."""
-        rows = [(step.name, step.output().address) for step in self.steps if hasattr(step, "address")]
-        if self._objects() is not None:
-            rows.append(("objects", f"{self.settings.work_dir}/objects.csv and .parquet"))
+        rows = [(step.label, step.output().address) for step in self.steps if hasattr(step, "address")]
+        rows += [(_table_name(merge), f"{merge.table('csv')} and .parquet") for merge in self._merges()]
         rows.append(("picture", str(self.picture)))
         return "\n".join(["  results", *(f"    {name:<22}{place}" for name, place in rows)])
 
@@ -91,29 +92,34 @@ class RunReport:
         for step in self.steps:
             target = step.read_target()
             if target is None:
-                raise UserError(f"{step.name} is not finished; run the workflow first")
-            targets[step.name] = target
+                raise UserError(f"{step.label} is not finished; run the workflow first")
+            targets[step.label] = target
         return targets
 
     def _digests(self) -> dict[str, str]:
         return {name: target["digest"] for name, target in self._targets().items()}
 
-    def _objects(self) -> pd.DataFrame | None:
-        if self.steps[-1].name != "connected_components":
-            return None
-        return pd.read_parquet(Path(self.settings.work_dir) / "objects.parquet")
+    def _merges(self) -> list[ComponentMergeStep]:
+        """The steps that have written object tables."""
+        return [step for step in self.steps if isinstance(step, ComponentMergeStep)]
+
+
+def _table_name(merge: ComponentMergeStep) -> str:
+    return f"objects_{merge.variant}" if merge.variant else "objects"
 
 
 def draw_overview(steps: tuple[BlockStep, ...], path: Path) -> None:
-    """Draw middle slices of raw volume, probability, mask and labels, as far as there are steps, into one PNG."""
+    """Draw middle slices of raw volume and results, as far as there are steps, into one PNG; a row per threshold."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels = _panels(steps)
-    figure = Figure(figsize=(4 * len(panels), 4.4), dpi=130, layout="constrained")
+    rows = _rows(steps)
+    width = max(map(len, rows))
+    figure = Figure(figsize=(4 * width, 4.4 * len(rows)), dpi=130, layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    for i, (title, image, options) in enumerate(panels):
-        axis = figure.add_subplot(1, len(panels), i + 1)
+    for place, (title, image, options) in ((i * width + j, panel) for i, row in enumerate(rows)
+                                           for j, panel in enumerate(row)):  # fmt: skip
+        axis = figure.add_subplot(len(rows), width, place + 1)
         axis.imshow(image, interpolation="nearest", **options)
         axis.set_title(title, fontsize=10)
         axis.set_axis_off()
@@ -121,10 +127,18 @@ def draw_overview(steps: tuple[BlockStep, ...], path: Path) -> None:
         canvas.print_figure(str(temporary), format="png")
 
 
-def _panels(steps: tuple[BlockStep, ...]) -> list[Panel]:
-    by_name = {step.name: step for step in steps}
-    prediction: Any = by_name["prediction"]
-    threshold: Any = by_name.get("threshold")
+def _rows(steps: tuple[BlockStep, ...]) -> list[list[Panel]]:
+    """The panels of each threshold; one row without thresholds."""
+    variants = list(dict.fromkeys(step.variant for step in steps if step.name == "threshold")) or [""]
+    shared = [step for step in steps if step.name in ("prediction", "simple_segmentation")]
+    return [
+        _panels({step.name: step for step in (*shared, *(s for s in steps if s.variant == variant))})
+        for variant in variants
+    ]
+
+
+def _panels(by_name: dict[str, Any]) -> list[Panel]:
+    prediction, threshold = by_name["prediction"], by_name.get("threshold")
     panels: list[Panel] = [("raw", _middle_of_raw(prediction), {"cmap": "gray"})]
     shown = threshold.class_index if threshold else prediction.classes[-1]
     channel = prediction.classes.index(shown)
@@ -133,11 +147,14 @@ def _panels(steps: tuple[BlockStep, ...]) -> list[Panel]:
     title = f"probability of {prediction.class_names[shown]!r}"
     panels.append((title, probability, {"cmap": "magma", "vmin": 0, "vmax": top}))
     if threshold:
-        title = f"mask (sigma {threshold.sigma[-1]:g}, > {threshold.threshold:g})"
-        panels.append((title, _middle(threshold), {"cmap": "gray", "vmin": 0, "vmax": 1}))
-    labels: Any = by_name.get("connected_components")
-    if labels:
-        panels.append(("objects", _colours(_middle(labels)), {}))
+        name = f"{threshold.variant}: " if threshold.variant else ""
+        levels = f"> {threshold.threshold:g}" + ("" if threshold.core is None else f", core > {threshold.core:g}")
+        options = {"cmap": "gray", "vmin": 0, "vmax": 1 if threshold.core is None else CORE}
+        title = f"{name}mask (sigma {threshold.sigma[-1]:g}, {levels})"
+        panels.append((title, _middle(threshold), options))
+    for name, title in (("simple_segmentation", "most probable class"), ("connected_components", "objects")):
+        if labels := by_name.get(name):
+            panels.append((title, _colours(_middle(labels)), {}))
     return panels
 
 

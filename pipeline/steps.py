@@ -10,52 +10,63 @@ import psutil
 
 from blockwise.errors import UserError
 from blockwise.grid import Grid
+from blockwise.mask import Mask
+from blockwise.outputs import VolumeOutput
 from blockwise.sources import VolumeInfo
 from blockwise.step import BlockStep
 from blockwise.volume import Address
 from blockwise.volume.formats import check_writable
+from pipeline.classes import chosen_classes
 from pipeline.config import BackendSettings, Settings
-from pipeline.geometry import Storage, describe_raw, make_grid, one_block, output_storage
-from tasks.component_faces import ComponentFacesStep
-from tasks.component_labels import CONNECTIVITIES
-from tasks.component_merge import ComponentMergeStep
-from tasks.connected_components import ConnectedComponentsStep
+from pipeline.geometry import describe_raw, make_grid, one_block, output_storage
+from pipeline.masking import mask_and_grid
+from pipeline.object_steps import ObjectSteps, object_steps
 from tasks.pixel_classification.engine import make_engine
 from tasks.pixel_classification.project import Project
 from tasks.pixel_classification.training import open_project
 from tasks.prediction import PredictionStep
-from tasks.threshold import ThresholdStep
+from tasks.simple_segmentation import SimpleSegmentationStep
 
 
 @dataclass(frozen=True)
 class Steps:
-    """The steps of a configuration, each with those before it.
+    """The steps of a configuration.
 
     Attributes:
+        prediction: the step that all others read.
+        objects: from probabilities to objects, for each threshold.
+        simple_segmentation: the most probable class; None where classes are left out of the probabilities.
         axes_from: who says what the raw volume's axes are, for people.
     """
 
     prediction: PredictionStep
-    threshold: ThresholdStep
-    component_faces: ComponentFacesStep
-    component_merge: ComponentMergeStep
-    connected_components: ConnectedComponentsStep
+    objects: tuple[ObjectSteps, ...]
+    simple_segmentation: SimpleSegmentationStep | None
     axes_from: str
 
     def all(self) -> tuple[BlockStep, ...]:
-        """All steps, each after those that it reads."""
-        return (
-            self.prediction,
-            self.threshold,
-            self.component_faces,
-            self.component_merge,
-            self.connected_components,
-        )
+        """All steps from the raw volume to objects, each after those that it reads."""
+        return (self.prediction, *(step for objects in self.objects for step in objects.all()))
+
+    def everything(self) -> tuple[BlockStep, ...]:
+        """The steps of all workflows, each after those that it reads."""
+        return self.all() + (() if self.simple_segmentation is None else (self.simple_segmentation,))
 
     def up_to(self, name: str) -> tuple[BlockStep, ...]:
-        """The steps up to and with the one of this name."""
-        names = [step.name for step in self.all()]
-        return self.all()[: names.index(name) + 1]
+        """The steps that a workflow needs which ends with the steps of this name.
+
+        Raises:
+            UserError: the configuration has no such step.
+        """
+        if name == SimpleSegmentationStep.name:
+            if self.simple_segmentation is None:
+                raise UserError(
+                    f"prediction.classes: {list(self.prediction.classes)} leaves out classes, and one of these may "
+                    "be the most probable; a simple segmentation needs prediction.classes: all"
+                )
+            return (self.prediction, self.simple_segmentation)
+        order = [step.name for step in (self.prediction, *self.objects[0].all())]
+        return tuple(step for step in self.all() if order.index(step.name) <= order.index(name))
 
 
 def build_steps(settings: Settings, *, whole: bool = False) -> Steps:
@@ -73,41 +84,40 @@ def build_steps(settings: Settings, *, whole: bool = False) -> Steps:
     info, axes_from = describe_raw(settings.raw, project)
     if whole:
         settings = settings.model_copy(update={"blocks": one_block(settings.blocks, info)})
-    grid = make_grid(settings, info)
-    storage = output_storage(settings, grid)
-    prediction = _prediction_step(settings, info, project, grid, storage)
-    threshold = _threshold_step(settings, prediction, storage)
-    shared = {"work_dir": settings.work_dir, "change_detection": settings.change_detection}
-    faces = ComponentFacesStep(
-        **shared,
-        grid=grid,
-        threshold=threshold,
-        foreground=settings.connected_components.foreground,
-        connectivity=_connectivity(settings, grid),
-    )
-    merge = ComponentMergeStep(
-        **shared,
-        grid=Grid(grid.axes, grid.shape, grid.shape, grid.roi),
-        faces=faces,
-        min_size=settings.connected_components.min_size,
-        numbering=settings.connected_components.numbering,
-    )
-    components = ConnectedComponentsStep(
-        **shared, grid=grid, merge=merge, address=f"{settings.output}:connected_components", **storage
-    )
-    steps = Steps(prediction, threshold, faces, merge, components, axes_from)
+    mask, grid = mask_and_grid(settings, make_grid(settings, info))
+    prediction = _prediction_step(settings, info, project, grid, mask)
+    objects = tuple(object_steps(settings, threshold, prediction) for threshold in settings.threshold)
+    steps = Steps(prediction, objects, _simple_segmentation_step(settings, prediction), axes_from)
     check_memory(steps, settings)
     _check_not_in_place(steps)
     return steps
 
 
+def _simple_segmentation_step(settings: Settings, prediction: PredictionStep) -> SimpleSegmentationStep | None:
+    if prediction.classes != tuple(range(len(prediction.class_names))):
+        return None
+    return SimpleSegmentationStep(
+        work_dir=settings.work_dir,
+        change_detection=settings.change_detection,
+        grid=prediction.grid,
+        mask=prediction.mask,
+        prediction=prediction,
+        address=f"{settings.output}:simple_segmentation",
+        chunks=prediction.chunks,
+        shards=prediction.shards,
+    )
+
+
 def _check_not_in_place(steps: Steps) -> None:
-    """Refuse to write over what is read; the raw volume may be the result of another run."""
-    raw = _dataset_path(steps.prediction.raw.address)
-    for step in (steps.prediction, steps.threshold, steps.connected_components):
-        if _dataset_path(step.address) == raw:
+    """Refuse to write over what is read; the raw volume and the mask may be results of other runs."""
+    read = {_dataset_path(steps.prediction.raw.address): "the raw volume"}
+    if steps.prediction.mask is not None:
+        read[_dataset_path(steps.prediction.mask.address)] = "the mask"
+    for step in steps.everything():
+        output = step.output()
+        if isinstance(output, VolumeOutput) and (what := read.get(_dataset_path(output.address))):
             raise UserError(
-                f"output {step.address}: this is the raw volume itself, which would be lost; set another `output`"
+                f"output {output.address}: this is {what} itself, which would be lost; set another `output`"
             )
 
 
@@ -117,7 +127,7 @@ def _dataset_path(text: str) -> Path:
 
 
 def _prediction_step(
-    settings: Settings, info: VolumeInfo, project: Project, grid: Grid, storage: Storage
+    settings: Settings, info: VolumeInfo, project: Project, grid: Grid, mask: Mask | None
 ) -> PredictionStep:
     prediction = settings.prediction
     channels = _channels(settings, info, project)
@@ -136,11 +146,12 @@ def _prediction_step(
         work_dir=settings.work_dir,
         change_detection=settings.change_detection,
         grid=grid,
+        mask=mask,
         raw=info,
         channels=channels,
         project=prediction.project,
         project_hash=project.content_hash,
-        classes=_classes(settings, project),
+        classes=chosen_classes(settings, project),
         class_names=project.classes,
         dtype=prediction.dtype,
         engine=prediction.engine,
@@ -149,7 +160,7 @@ def _prediction_step(
         feature_halo=halo,
         engine_memory=int(engine.bytes_per_voxel * math.prod(read)),
         address=f"{settings.output}:probabilities",
-        **storage,
+        **output_storage(settings, grid),
     )
 
 
@@ -183,66 +194,6 @@ def _channels(settings: Settings, info: VolumeInfo, project: Project) -> tuple[i
     return channels
 
 
-def _classes(settings: Settings, project: Project) -> tuple[int, ...]:
-    chosen = settings.prediction.classes
-    if chosen == "all":
-        return tuple(range(len(project.classes)))
-    indices = tuple(_class_index(c, project.classes, settings, "prediction.classes") for c in chosen)
-    if not indices or len(set(indices)) < len(indices):
-        raise UserError(f"prediction.classes: {list(chosen)}; name each class once, or write all")
-    return indices
-
-
-def _class_index(chosen: int | str, names: tuple[str, ...], settings: Settings, key: str) -> int:
-    listed = ", ".join(f"{i} {name!r}" for i, name in enumerate(names))
-    if isinstance(chosen, str) and chosen in names:
-        return names.index(chosen)
-    if isinstance(chosen, int) and 0 <= chosen < len(names):
-        return chosen
-    raise UserError(
-        f"{key}: {chosen!r} is no class of {settings.prediction.project}; its classes are {listed} "
-        "(an index counts from 0, a name must be exact)"
-    )
-
-
-def _threshold_step(settings: Settings, prediction: PredictionStep, storage: Storage) -> ThresholdStep:
-    threshold, axes = settings.threshold, prediction.grid.axes
-    index = _class_index(threshold.class_, prediction.class_names, settings, "threshold.class")
-    if index not in prediction.classes:
-        raise UserError(
-            f"threshold.class: {threshold.class_!r} is not among prediction.classes "
-            f"{settings.prediction.classes}; add it there"
-        )
-    sigma, spatial = threshold.sigma, axes.replace("t", "")
-    per_axis = (float(sigma),) * len(spatial) if isinstance(sigma, float | int) else tuple(map(float, sigma))
-    if len(per_axis) != len(spatial):
-        raise UserError(
-            f"threshold.sigma: {list(per_axis)} for the axes {spatial}; write one number, or one for each"
-        )
-    return ThresholdStep(
-        work_dir=settings.work_dir,
-        change_detection=settings.change_detection,
-        grid=prediction.grid,
-        prediction=prediction,
-        class_index=index,
-        sigma=(0.0,) * ("t" in axes) + per_axis,
-        threshold=threshold.threshold,
-        address=f"{settings.output}:thresholded",
-        **storage,
-    )
-
-
-def _connectivity(settings: Settings, grid: Grid) -> int:
-    spatial = grid.axes.replace("t", "")
-    known = CONNECTIVITIES[len(spatial)]
-    chosen = settings.connected_components.connectivity
-    if chosen is None:
-        return known[-1]
-    if chosen not in known:
-        raise UserError(f"connected_components.connectivity: {chosen}; for the axes {spatial} it is one of {known}")
-    return chosen
-
-
 def check_memory(steps: Steps, settings: Settings) -> None:
     """Refuse a configuration whose workers would need more memory than there is.
 
@@ -250,11 +201,11 @@ def check_memory(steps: Steps, settings: Settings) -> None:
         UserError: naming the step, what it needs, what it may have, and what to change.
     """
     limit, allowed = _memory_limit(settings.backend)
-    for step in steps.all():
+    for step in steps.everything():
         needed = step.projected_memory()
         if needed > limit:
             raise UserError(
-                f"{step.name}: a worker needs about {needed / 1e9:.2f} GB for blocks of "
+                f"{step.label}: a worker needs about {needed / 1e9:.2f} GB for blocks of "
                 f"{'x'.join(map(str, step.grid.block_shape))}, but {allowed}; use smaller blocks, fewer workers, or "
                 "more memory"
             )

@@ -57,7 +57,7 @@ def verify(step: BlockStep, workers: int, progress: Callable[[int], None]) -> Ve
         step.target_path.unlink(missing_ok=True)
         for item in damaged:
             step.markers.remove(item.block)
-    return Verification(step.name, len(blocks), tuple(damaged))
+    return Verification(step.label, len(blocks), tuple(damaged))
 
 
 def _parts(blocks: list[int]) -> Iterator[list[int]]:
@@ -81,4 +81,4 @@ def _check_block(step: BlockStep, block_id: int) -> DamagedBlock | None:
         checksum, found = "", str(error)
     if marker is not None and checksum == marker.checksum:
         return None
-    return DamagedBlock(step.name, block_id, tuple(s.start for s in block.write_box), found)
+    return DamagedBlock(step.label, block_id, tuple(s.start for s in block.write_box), found)

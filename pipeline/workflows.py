@@ -22,6 +22,7 @@ from tasks.component_faces import ComponentFacesTask
 from tasks.component_merge import ComponentMergeTask
 from tasks.connected_components import ConnectedComponentsTask
 from tasks.prediction import PredictionTask
+from tasks.simple_segmentation import SimpleSegmentationTask
 from tasks.threshold import ThresholdTask
 
 
@@ -49,8 +50,8 @@ class Workflow(luigi.Task):
         for step in self.steps.up_to(self.last_step):
             step.output().check_ours()
 
-    def last_task(self) -> BlockTask:
-        """The task whose step ends the workflow."""
+    def last_tasks(self) -> list[BlockTask]:
+        """The tasks whose steps end the workflow."""
         raise NotImplementedError
 
     @cached_property
@@ -58,18 +59,18 @@ class Workflow(luigi.Task):
         """The report at the end."""
         return RunReport(self.get_task_family(), self.settings, self.steps.up_to(self.last_step))
 
-    def requires(self) -> BlockTask:
-        """The last step's task; whoever asks is about to run, so the work folder is locked first."""
+    def requires(self) -> list[BlockTask]:
+        """The last steps' tasks; whoever asks is about to run, so the work folder is locked first."""
         try:
             begin_session(self.settings.work_dir, self.quiet)
         except WorkDirBusyError as error:
             print(error, file=sys.stderr)
             raise PidLockAlreadyTakenExit from error
-        return self.last_task()
+        return self.last_tasks()
 
     def complete(self) -> bool:
         """Whether all steps are finished and the report is of their present results."""
-        return self.last_task().complete() and self.report.is_current()
+        return all(task.complete() for task in self.last_tasks()) and self.report.is_current()
 
     def run(self) -> None:
         """Write and print the report."""
@@ -83,8 +84,8 @@ class Workflow(luigi.Task):
         return execution(self.settings.backend)
 
     @cached_property
-    def tasks(self) -> dict[str, BlockTask]:
-        """The tasks of all steps, by their names."""
+    def tasks(self) -> dict[str, list[BlockTask]]:
+        """The tasks of all steps to objects, by the steps' names, one for each threshold."""
         return step_tasks(self.steps, self.execution)
 
 
@@ -93,39 +94,57 @@ class PredictionWorkflow(Workflow):
 
     last_step = "prediction"
 
-    def last_task(self) -> BlockTask:
+    def last_tasks(self) -> list[BlockTask]:
         """Prediction."""
         return self.tasks["prediction"]
 
 
+class SimpleSegmentationWorkflow(Workflow):
+    """Raw volume and project -> the most probable class of each voxel."""
+
+    last_step = "simple_segmentation"
+
+    def last_tasks(self) -> list[BlockTask]:
+        """Simple segmentation."""
+        step = self.steps.up_to(self.last_step)[-1]
+        return [SimpleSegmentationTask.of(step, self.execution, *self.tasks["prediction"])]
+
+
 class ThresholdWorkflow(Workflow):
-    """Raw volume and project -> mask."""
+    """Raw volume and project -> mask, for each threshold."""
 
     last_step = "threshold"
 
-    def last_task(self) -> BlockTask:
-        """Threshold."""
+    def last_tasks(self) -> list[BlockTask]:
+        """Thresholds."""
         return self.tasks["threshold"]
 
 
 class ConnectedComponentsWorkflow(Workflow):
-    """Raw volume and project -> labelled objects."""
+    """Raw volume and project -> labelled objects, for each threshold."""
 
     last_step = "connected_components"
 
-    def last_task(self) -> BlockTask:
+    def last_tasks(self) -> list[BlockTask]:
         """Connected components."""
         return self.tasks["connected_components"]
 
 
-def step_tasks(steps: Steps, execution: Execution) -> dict[str, BlockTask]:
-    """Luigi's tasks of all steps, by their names, each after those that it reads."""
+def step_tasks(steps: Steps, execution: Execution) -> dict[str, list[BlockTask]]:
+    """Luigi's tasks of all steps to objects, by the steps' names, one for each threshold.
+
+    Names stand in the order of the steps: each task comes after those that it needs.
+    """
     prediction = PredictionTask.of(steps.prediction, execution)
-    threshold = ThresholdTask.of(steps.threshold, execution, prediction)
-    faces = ComponentFacesTask.of(steps.component_faces, execution, threshold)
-    merge = ComponentMergeTask.of(steps.component_merge, execution, faces)
-    components = ConnectedComponentsTask.of(steps.connected_components, execution, threshold, merge)
-    return {task.step.name: task for task in (prediction, threshold, faces, merge, components)}
+    tasks: dict[str, list[BlockTask]] = {prediction.step.name: [prediction]}
+    for objects in steps.objects:
+        threshold = ThresholdTask.of(objects.threshold, execution, prediction)
+        faces = ComponentFacesTask.of(objects.component_faces, execution, threshold)
+        merge = ComponentMergeTask.of(objects.component_merge, execution, faces)
+        final = ConnectedComponentsTask.of(objects.connected_components, execution, threshold, merge)
+        for task in (threshold, faces, merge, final):
+            tasks.setdefault(task.step.name, []).append(task)
+    return tasks
 
 
 def execution(settings: BackendSettings) -> Execution:
@@ -136,7 +155,7 @@ def execution(settings: BackendSettings) -> Execution:
             return SlurmBackend(settings.slurm, settings.detach, SlurmCommands(faults=settings.faults))
         return LocalBackend(settings.workers, settings.timeout_s, settings.faults)
 
-    return Execution(backend, settings.max_attempts)
+    return Execution(backend, settings.max_attempts, resource="slurm_steps" if settings.name == "slurm" else "")
 
 
 @Workflow.event_handler(luigi.Event.DEPENDENCY_PRESENT)

@@ -39,11 +39,13 @@ class Execution:
         backend: makes the backend.
         max_attempts: how often a block is tried.
         show: whether to draw a progress bar where there is a terminal.
+        resource: of Luigi, that a step needs while it runs, such as ``slurm_steps``; empty for none.
     """
 
     backend: Callable[[], Backend]
     max_attempts: int
     show: bool = True
+    resource: str = ""
 
 
 class ObjectParameter(luigi.Parameter):
@@ -81,6 +83,10 @@ class BlockTask(luigi.Task):
         task: BlockTask = cls(fingerprint=step.fingerprint, step=step, execution=execution, upstream=upstream)
         return task
 
+    def process_resources(self) -> dict[str, int]:
+        """How many steps may run at once is for luigid to say; see ``luigi.cfg``."""
+        return {self.execution.resource: 1} if self.execution.resource else {}
+
     def requires(self) -> list[BlockTask]:
         """The steps that this one reads."""
         return list(self.upstream)
@@ -105,7 +111,7 @@ class BlockTask(luigi.Task):
         with showing_progress(self, self.execution.show) as report:
             outcome = run_step(self.step, self.execution.backend(), self.execution.max_attempts, report)
         if outcome.upstream and repairs:
-            logger.warning("%s: %s", self.step.name, outcome.stopped)
+            logger.warning("%s: %s", self.step.label, outcome.stopped)
             self._repair(outcome, repairs - 1)
         elif outcome.failed or outcome.stopped:
             raise StepFailedError(failure_summary(self.step, outcome))

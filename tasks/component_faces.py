@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.grid import Block
+from blockwise.mask import open_mask
 from blockwise.outputs import FolderOutput
-from blockwise.sources import BlocksSource
+from blockwise.sources import BlocksSource, Source
 from blockwise.step import BlockStep
 from blockwise.volume import open_volume
 from tasks.base import BASE_MEMORY, BlockTask
-from tasks.component_labels import face_labels, label_components, measure_components, pack, unpack_faces
-from tasks.threshold import ThresholdStep
+from tasks.component_labels import face_labels, label_components, pack_faces, unpack_faces
+from tasks.component_measures import Layout, columns, core_flags, layout, measure_components, measure_intensities
+from tasks.threshold import CORE, ThresholdStep
 
 LABELLING_BYTES_PER_VOXEL = 24
 """Mask, labels, cc3d's tables, and the running maximum that finds first voxels."""
@@ -30,6 +32,7 @@ class ComponentFacesStep(BlockStep):
         threshold: the step that makes the mask.
         foreground: 1: objects are what the mask holds; 0: objects are its zeros.
         connectivity: neighbours of a voxel: 6, 18, 26 in 3D; 4, 8 in 2D.
+        intensities: measure the raw volume below each component.
     """
 
     name: ClassVar[str] = "component_faces"
@@ -38,18 +41,21 @@ class ComponentFacesStep(BlockStep):
     threshold: ThresholdStep
     foreground: int
     connectivity: int
+    intensities: bool = False
 
     def settings(self) -> Mapping[str, Any]:
         """Settings that can change the result."""
-        return {"foreground": self.foreground, "connectivity": self.connectivity}
+        optional = {"intensities": True} if self.intensities else {}
+        return {"foreground": self.foreground, "connectivity": self.connectivity, **optional}
 
     @cached_property
-    def _source(self) -> BlocksSource:
-        return BlocksSource(self.threshold)
+    def _sources(self) -> tuple[Source, ...]:
+        raw = (self.threshold.prediction.raw_source,) if self.intensities else ()
+        return (BlocksSource(self.threshold), *raw, *self.mask_sources())
 
-    def sources(self) -> tuple[BlocksSource, ...]:
-        """The mask."""
-        return (self._source,)
+    def sources(self) -> tuple[Source, ...]:
+        """The thresholded volume, the raw volume for intensities, and the mask of what is computed."""
+        return self._sources
 
     def output(self) -> FolderOutput:
         """One file per block."""
@@ -60,35 +66,58 @@ class ComponentFacesStep(BlockStep):
         """Places of the spatial axes in the grid; time steps are labelled each by itself."""
         return tuple(i for i, axis in enumerate(self.grid.axes) if axis != "t")
 
+    @property
+    def layout(self) -> Layout:
+        """Which measures there are of a component."""
+        channels = len(self.threshold.prediction.channels) if self.intensities else 0
+        return layout(len(self.spatial), core=self.threshold.core is not None, channels=channels)
+
     def projected_memory(self) -> int:
-        """The mask and what labelling needs."""
-        return BASE_MEMORY + LABELLING_BYTES_PER_VOXEL * math.prod(self.grid.largest_read_shape(self.halo))
+        """What is labelled, what labelling needs, and the raw volume."""
+        raw = 2 * self.threshold.prediction.raw_bytes_per_voxel if self.intensities else 0
+        per_voxel = LABELLING_BYTES_PER_VOXEL + raw
+        return BASE_MEMORY + per_voxel * math.prod(self.grid.largest_read_shape(self.halo))
 
     def bytes_per_block(self) -> tuple[int, int]:
-        """The mask; two faces per axis, two bytes a voxel."""
-        voxels = math.prod(s.stop - s.start for s in self.grid.domain)
-        return voxels, sum(4 * voxels // self.grid.block_shape[axis] for axis in self.spatial)
+        """What is labelled, and the raw volume; two faces per axis, two bytes a voxel."""
+        voxels = self.grid.voxels
+        raw = self.threshold.prediction.raw_bytes_per_voxel if self.intensities else 0
+        return voxels * (1 + raw), sum(4 * voxels // self.grid.block_shape[axis] for axis in self.spatial)
 
     def prepare(self) -> Any:
-        """Open the mask."""
-        return open_volume(self.threshold.address)
+        """Open the thresholded volume and the mask, and the raw volume for intensities."""
+        raw = open_volume(self.threshold.prediction.raw.address) if self.intensities else None
+        return open_volume(self.threshold.address), open_mask(self.mask, self.grid), raw
 
-    def labels(self, block: Block, mask_volume: Any) -> NDArray[Any]:
-        """Labels of one block, spatial axes only."""
-        mask = mask_volume.read(block.write_box)
-        return label_components(
-            mask.reshape([mask.shape[i] for i in self.spatial]), self.foreground, self.connectivity
-        )
+    def labels(self, block: Block, prepared: Any) -> NDArray[Any]:
+        """Labels of one block, spatial axes only; ``prepared`` as ``prepare`` gives it."""
+        return self._labels_and_cores(block, prepared)[0]
+
+    def _labels_and_cores(self, block: Block, prepared: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        thresholded, mask, _ = prepared
+        shape = self._shape(block)
+        inside = None if mask is None else mask.read(block.write_box).reshape(shape)
+        values = thresholded.read(block.write_box).reshape(shape)
+        return label_components(values, self.foreground, self.connectivity, inside), values == CORE
+
+    def _shape(self, block: Block) -> tuple[int, ...]:
+        return tuple(block.write_box[i].stop - block.write_box[i].start for i in self.spatial)
 
     def compute(self, block: Block, prepared: Any) -> dict[str, NDArray[Any]]:
-        """Describe the components of one block."""
-        labels = self.labels(block, prepared)
+        """Describe the components of one block: their measures side by side, int64, and all faces, flat."""
+        labels, is_core = self._labels_and_cores(block, prepared)
         origin = tuple(block.write_box[i].start for i in self.spatial)
         shape = tuple(self.grid.shape[i] for i in self.spatial)
         measures = measure_components(labels, origin, shape)
         if "t" in self.grid.axes:
             measures["first"] = measures["first"] + block.write_box[0].start * math.prod(shape)
-        return pack(measures, face_labels(labels))
+        if self.threshold.core is not None:
+            measures["core"] = core_flags(labels, is_core)
+        if self.intensities:
+            image = self.threshold.prediction.read_raw(prepared[2], block.write_box)
+            channels = [image[..., i].reshape(labels.shape) for i in range(image.shape[-1])]
+            measures.update(measure_intensities(labels, channels))
+        return {"components": columns(measures), "faces": pack_faces(face_labels(labels))}
 
     def read_components(self, block: Block) -> NDArray[np.int64]:
         """Read what ``compute`` has written of a block's components."""
@@ -97,8 +126,7 @@ class ComponentFacesStep(BlockStep):
 
     def read_faces(self, block: Block) -> dict[str, NDArray[Any]]:
         """Read what ``compute`` has written of a block's faces."""
-        shape = tuple(block.write_box[i].stop - block.write_box[i].start for i in self.spatial)
-        return unpack_faces(self.output().read(block, "faces"), shape)
+        return unpack_faces(self.output().read(block, "faces"), self._shape(block))
 
 
 class ComponentFacesTask(BlockTask):

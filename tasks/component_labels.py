@@ -1,4 +1,4 @@
-"""Connected components of one block, and what has to be known of them to join them across blocks."""
+"""Connected components of one block, and the labels on its faces, by which they are joined across blocks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 
 from tasks.pixel_classification.compiled import compiled
 
-MEASURES = ("voxels", "first", "start", "stop", "sums")
-"""What is known of a component; see ``measure_components``."""
-
 CONNECTIVITIES = {2: (4, 8), 3: (6, 18, 26)}
 """Numbers of neighbours that may be chosen, by number of spatial axes."""
 
@@ -24,13 +21,16 @@ def neighbour_axes(connectivity: int) -> int:
     return {4: 1, 6: 1, 8: 2, 18: 2, 26: 3}[connectivity]
 
 
-def label_components(mask: NDArray[Any], foreground: int, connectivity: int) -> NDArray[Any]:
+def label_components(
+    mask: NDArray[Any], foreground: int, connectivity: int, inside: NDArray[np.bool_] | None = None
+) -> NDArray[Any]:
     """Label the connected components of a block.
 
     Args:
         mask: (z, y, x) or (y, x), zero and non-zero.
         foreground: 1 labels what is not zero, 0 labels the zeros.
         connectivity: 4 or 8 in 2D; 6, 18 or 26 in 3D.
+        inside: voxels that may belong to an object, of the same shape; None for all.
 
     Returns:
         uint32 labels of the mask's shape; 0 is background, components count from 1 in raster order (last axis
@@ -38,6 +38,8 @@ def label_components(mask: NDArray[Any], foreground: int, connectivity: int) -> 
         first on every machine.
     """
     objects = (mask != 0) if foreground else (mask == 0)
+    if inside is not None:
+        objects &= inside
     # As uint8: with bool, cc3d 4.1 mislabels some images at connectivity 8 and raises for some tiny blocks at 26.
     labels: NDArray[Any] = cc3d.connected_components(
         np.ascontiguousarray(objects).view(np.uint8), connectivity=connectivity, out_dtype=np.uint32
@@ -68,59 +70,9 @@ def _first_voxels(labels: Any, found: Any) -> int:
     return count
 
 
-def measure_components(
-    labels: NDArray[Any], origin: tuple[int, ...], volume_shape: tuple[int, ...]
-) -> dict[str, NDArray[np.int64]]:
-    """Measure the components of a block in coordinates of the volume.
-
-    Args:
-        labels: as ``label_components`` gives them; n components.
-        origin: the block's first voxel in the volume.
-        volume_shape: shape of the volume.
-
-    Returns:
-        int64 arrays: ``voxels`` (n,), ``first`` (n,) raster index of the first voxel in the volume, ``start`` and
-        ``stop`` (n, axes) bounding box, ``sums`` (n, axes) sums of the voxels' coordinates, which unlike centroids
-        can be added up exactly over blocks.
-    """
-    count = int(labels.max(initial=0))
-    axes = labels.ndim
-    if count == 0:
-        empty = np.empty((0, axes), np.int64)
-        return {"voxels": empty[:, 0], "first": empty[:, 0], "start": empty, "stop": empty, "sums": empty}
-    statistics = cc3d.statistics(labels, no_slice_conversion=True)
-    voxels = statistics["voxel_counts"][1:].astype(np.int64)
-    boxes = statistics["bounding_boxes"][1:].astype(np.int64)
-    local_sums = np.rint(statistics["centroids"][1:] * voxels[:, None]).astype(np.int64)
-    first = np.unravel_index(first_voxels(labels), labels.shape)
-    shift = np.asarray(origin, np.int64)
-    return {
-        "voxels": voxels,
-        "first": np.ravel_multi_index(tuple(f + o for f, o in zip(first, origin, strict=True)), volume_shape),
-        "start": boxes[:, 0::2] + shift,
-        "stop": boxes[:, 1::2] + 1 + shift,
-        "sums": local_sums + shift * voxels[:, None],
-    }
-
-
-def pack(measures: Mapping[str, NDArray[np.int64]], faces: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Put measures and faces into two arrays: opening many small arrays costs more than reading them.
-
-    Returns:
-        ``components``: int64 (n, 2 + 3 * axes), the measures side by side; ``faces``: all faces, flat.
-    """
-    columns = [np.atleast_2d(measures[name].T).T for name in MEASURES]
-    return {
-        "components": np.concatenate(columns, axis=1),
-        "faces": np.concatenate([faces[name].ravel() for name in sorted(faces)]),
-    }
-
-
-def unpack_measures(components: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
-    """Give the measures of packed components, for any number of blocks one below the other."""
-    axes = (components.shape[1] - 2) // 3
-    start, stop, sums = (components[:, 2 + i * axes : 2 + (i + 1) * axes] for i in range(3))
-    return {"voxels": components[:, 0], "first": components[:, 1], "start": start, "stop": stop, "sums": sums}
+def pack_faces(faces: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """All faces in one flat array: opening many small arrays costs more than reading them."""
+    return np.concatenate([faces[name].ravel() for name in sorted(faces)])
 
 
 def unpack_faces(faces: NDArray[Any], shape: tuple[int, ...]) -> dict[str, NDArray[Any]]:

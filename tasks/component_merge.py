@@ -23,7 +23,8 @@ from blockwise.sources import WholeSource
 from blockwise.step import BlockStep
 from tasks.base import BASE_MEMORY, BlockTask
 from tasks.component_faces import ComponentFacesStep
-from tasks.component_labels import MEASURES, neighbour_axes, touching_pairs, unpack_measures
+from tasks.component_labels import neighbour_axes, touching_pairs
+from tasks.component_measures import COMBINE, Measures, from_columns, mean_and_deviation
 
 Arrays = Mapping[str, NDArray[Any]]
 FACE_CACHE_BYTES = 256_000_000
@@ -83,14 +84,19 @@ def pairs_between_blocks(
 
 
 def merge_components(
-    measures: Arrays, pairs: NDArray[np.int64], min_size: int, restart_every: int | None = None
+    measures: Measures,
+    pairs: NDArray[np.int64],
+    min_size: int,
+    max_size: int | None = None,
+    restart_every: int | None = None,
 ) -> tuple[NDArray[np.uint64], dict[str, NDArray[np.int64]]]:
     """Join components into objects.
 
     Args:
-        measures: of all components by dense number, as ``measure_components`` gives them for one block.
+        measures: of all components by dense number; where they have ``core``, objects without a core are dropped.
         pairs: int64 (pairs, 2), dense numbers that belong together.
         min_size: objects with fewer voxels are dropped.
+        max_size: objects with more voxels are dropped; None for none.
         restart_every: voxels of a time step, where each step's objects count from 1; None to number all through.
 
     Returns:
@@ -100,16 +106,19 @@ def merge_components(
     """
     count = len(measures["voxels"])
     if count == 0:
-        none = {name: np.asarray(measures[name], np.int64) for name in MEASURES}
+        none = {name: np.asarray(values, np.int64) for name, values in measures.items()}
         return np.empty(0, np.uint64), {**none, "label": np.empty(0, np.int64)}
     links = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     _, root = connected_components(links, directed=False)
     order = np.argsort(root, kind="stable")
     starts = np.flatnonzero(np.diff(root[order], prepend=-1))
-    combine = {"voxels": np.add, "first": np.minimum, "start": np.minimum, "stop": np.maximum, "sums": np.add}
-    objects = {name: combine[name].reduceat(measures[name][order], starts) for name in MEASURES}
-
-    kept = np.flatnonzero(objects["voxels"] >= min_size)
+    objects = {name: COMBINE[name].reduceat(values[order], starts) for name, values in measures.items()}
+    wanted = objects["voxels"] >= min_size
+    if max_size is not None:
+        wanted &= objects["voxels"] <= max_size
+    if "core" in objects:
+        wanted &= objects["core"] > 0
+    kept = np.flatnonzero(wanted)
     kept = kept[np.argsort(objects["first"][kept])]
     numbers = np.zeros(len(starts), np.uint64)
     labels = _labels(objects["first"][kept], restart_every)
@@ -126,13 +135,16 @@ def _labels(first: NDArray[np.int64], restart_every: int | None) -> NDArray[np.i
     return labels - np.searchsorted(steps, steps)
 
 
-def object_table(objects: Arrays, axes: str, shape: tuple[int, ...]) -> pd.DataFrame:
-    """Table of objects: label, (t,) voxels, bounding box (stop exclusive) and centroid, in voxels.
+def object_table(
+    objects: Measures, axes: str, shape: tuple[int, ...], channels: tuple[int, ...] = ()
+) -> pd.DataFrame:
+    """Table of objects: label, (t,) voxels, bounding box (stop exclusive) and centroid, in voxels; intensities.
 
     Args:
         objects: measures and labels as ``merge_components`` gives them.
         axes: the grid's axes.
         shape: the grid's shape.
+        channels: raw channels whose intensities were measured.
     """
     columns: dict[str, NDArray[Any]] = {"label": objects["label"].astype(np.uint64)}
     spatial = axes.replace("t", "")
@@ -144,6 +156,13 @@ def object_table(objects: Arrays, axes: str, shape: tuple[int, ...]) -> pd.DataF
         columns[f"stop_{axis}"] = objects["stop"][:, i]
     for i, axis in enumerate(spatial):
         columns[f"centroid_{axis}"] = objects["sums"][:, i] / np.maximum(objects["voxels"], 1)
+    for i, channel in enumerate(channels):
+        sums, squares = objects["intensity_sums"][:, i], objects["intensity_squares"][:, 2 * i : 2 * i + 2]
+        mean, deviation = mean_and_deviation(objects["voxels"], sums, squares)
+        columns[f"intensity_mean_{channel}"] = mean
+        columns[f"intensity_std_{channel}"] = deviation
+        columns[f"intensity_min_{channel}"] = objects["intensity_min"][:, i]
+        columns[f"intensity_max_{channel}"] = objects["intensity_max"][:, i]
     return pd.DataFrame(columns)
 
 
@@ -153,6 +172,7 @@ class ComponentMergeStep(BlockStep):
     Attributes:
         faces: the step that labels each block.
         min_size: smallest object that is kept, in voxels.
+        max_size: largest object that is kept; None for no limit.
         numbering: over time, ``continue``: no number twice; ``restart``: from 1 in each time step.
     """
 
@@ -161,11 +181,13 @@ class ComponentMergeStep(BlockStep):
 
     faces: ComponentFacesStep
     min_size: int
+    max_size: int | None = None
     numbering: Literal["continue", "restart"] = "continue"
 
     def settings(self) -> Mapping[str, Any]:
-        """Settings that can change the result; the numbering where it does, so that older results stay valid."""
-        return {"min_size": self.min_size} | ({"numbering": "restart"} if self._restart_every else {})
+        """Settings that can change the result; others are left out, so that older results stay valid."""
+        optional: dict[str, Any] = {} if self.max_size is None else {"max_size": self.max_size}
+        return {"min_size": self.min_size, **optional, **({"numbering": "restart"} if self._restart_every else {})}
 
     @property
     def _restart_every(self) -> int | None:
@@ -186,12 +208,11 @@ class ComponentMergeStep(BlockStep):
 
     def table(self, suffix: str) -> Path:
         """Path of the object table."""
-        return Path(self.work_dir) / f"objects.{suffix}"
+        return Path(self.work_dir) / f"objects{'_' * bool(self.variant)}{self.variant}.{suffix}"
 
     def projected_memory(self) -> int:
         """Grows with components, never with voxels; how many there will be is a guess before they are counted."""
-        voxels = math.prod(s.stop - s.start for s in self.faces.grid.domain)
-        guess = int(voxels * PROJECTED_COMPONENTS_PER_VOXEL)
+        guess = int(self.faces.grid.voxels * PROJECTED_COMPONENTS_PER_VOXEL)
         return BASE_MEMORY + guess * BYTES_PER_COMPONENT
 
     def compute(self, block: Block, prepared: Any) -> Arrays:
@@ -200,7 +221,7 @@ class ComponentMergeStep(BlockStep):
         tables = {block.id: self.faces.read_components(block) for block in grid}
         counts = {block_id: len(table) for block_id, table in tables.items()}
         offsets = dense_offsets(counts, math.prod(grid.blocks_per_axis))
-        measures = unpack_measures(np.concatenate(list(tables.values())))
+        measures = from_columns(np.concatenate(list(tables.values())), self.faces.layout)
         del tables
 
         @functools.lru_cache(maxsize=_cached_blocks(grid))
@@ -210,8 +231,9 @@ class ComponentMergeStep(BlockStep):
         reach = neighbour_axes(self.faces.connectivity)
         found = list(pairs_between_blocks(grid, faces, offsets, reach))
         pairs = np.concatenate([*found, np.empty((0, 2), np.int64)])
-        lookup, objects = merge_components(measures, pairs, self.min_size, self._restart_every)
-        self._write_tables(object_table(objects, grid.axes, grid.shape))
+        lookup, objects = merge_components(measures, pairs, self.min_size, self.max_size, self._restart_every)
+        channels = self.faces.threshold.prediction.channels if self.faces.intensities else ()
+        self._write_tables(object_table(objects, grid.axes, grid.shape, channels))
         return {"lookup": lookup, "offsets": offsets}
 
     def _write_tables(self, table: pd.DataFrame) -> None:

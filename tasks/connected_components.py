@@ -14,7 +14,6 @@ from blockwise.grid import Block
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import BlocksSource, Source, TableSource
 from blockwise.step import BlockStep
-from blockwise.volume import open_volume
 from tasks.base import BASE_MEMORY, BlockTask
 from tasks.component_faces import LABELLING_BYTES_PER_VOXEL
 from tasks.component_merge import ComponentMergeStep
@@ -65,10 +64,11 @@ class ConnectedComponentsStep(BlockStep):
         return (
             BlocksSource(self.merge.faces.threshold),
             TableSource(self.merge, table.path("lookup"), table.path("offsets")),
+            *self.mask_sources(),
         )
 
     def sources(self) -> tuple[Source, ...]:
-        """The mask, and of the lookup table the rows of the block."""
+        """What the blocks' components are made of, and of the lookup table the rows of the block."""
         return self._sources
 
     def output(self) -> VolumeOutput:
@@ -82,19 +82,19 @@ class ConnectedComponentsStep(BlockStep):
 
     def bytes_per_block(self) -> tuple[int, int]:
         """The mask; eight bytes a voxel."""
-        voxels = math.prod(s.stop - s.start for s in self.grid.domain)
+        voxels = self.grid.voxels
         return voxels, 8 * voxels
 
     def prepare(self) -> Any:
-        """Open the mask, and map the lookup table into memory."""
+        """Open what is labelled, and map the lookup table into memory."""
         table = self.merge.output()
         lookup = np.load(table.path("lookup"), mmap_mode="r")
-        return open_volume(self.merge.faces.threshold.address), lookup, np.load(table.path("offsets"))
+        return self.merge.faces.prepare(), lookup, np.load(table.path("offsets"))
 
     def compute(self, block: Block, prepared: Any) -> NDArray[np.uint64]:
         """Compute the final labels of one block."""
-        mask, lookup, offsets = prepared
-        labels = self.merge.faces.labels(block, mask)
+        labelled, lookup, offsets = prepared
+        labels = self.merge.faces.labels(block, labelled)
         objects = apply_lookup(labels, lookup[offsets[block.id] : offsets[block.id + 1]])
         return objects.reshape([s.stop - s.start for s in block.write_box])
 

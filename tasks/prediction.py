@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from blockwise.errors import UserError
 from blockwise.grid import Block, Box, box_shape, grow, relative
+from blockwise.mask import open_mask
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import RawSource, Source, VolumeInfo
 from blockwise.step import BlockStep
-from blockwise.volume import open_volume
+from blockwise.volume import Volume, open_volume
 from tasks.base import BASE_MEMORY, BlockTask
 from tasks.pixel_classification.axes import to_zyxc
 from tasks.pixel_classification.engine import Engine, make_engine
@@ -96,12 +97,13 @@ class PredictionStep(BlockStep):
         return {**super().provenance(), "project_path": self.project, "raw": self.raw.address}
 
     @cached_property
-    def _source(self) -> RawSource:
+    def raw_source(self) -> RawSource:
+        """The raw volume as something that a step reads."""
         return RawSource(self.raw, self.grid.axes, self.change_detection == "files")
 
     def sources(self) -> tuple[Source, ...]:
-        """The raw volume."""
-        return (self._source,)
+        """The raw volume, and the mask."""
+        return (self.raw_source, *self.mask_sources())
 
     def output(self) -> VolumeOutput:
         """Probabilities, one class a channel."""
@@ -129,7 +131,7 @@ class PredictionStep(BlockStep):
 
     def bytes_per_block(self) -> tuple[int, int]:
         """The raw volume with halo; probabilities of all written classes."""
-        voxels = math.prod(s.stop - s.start for s in self.grid.domain)
+        voxels = self.grid.voxels
         read = voxels * (1 + self.grid.halo_waste(self.halo)) * np.dtype(self.raw.dtype).itemsize
         written = voxels * len(self.classes) * np.dtype(self.dtype).itemsize
         return int(read * len(self.channels)), written
@@ -138,7 +140,7 @@ class PredictionStep(BlockStep):
         """Load the classifier and open the raw volume, once per worker."""
         engine = make_engine(self.engine, self.classifier(), structure_tensor=self.structure_tensor)
         self._compile(engine)
-        return engine, open_volume(self.raw.address)
+        return engine, open_volume(self.raw.address), open_mask(self.mask, self.grid)
 
     def _compile(self, engine: Engine) -> None:
         """Predict one voxel: where nothing is compiled yet it takes half a minute, which no block should pay."""
@@ -162,17 +164,31 @@ class PredictionStep(BlockStep):
         return trained_once(project, self.seed, self.structure_tensor, Path(self.work_dir) / CLASSIFIERS)
 
     def compute(self, block: Block, prepared: Any) -> NDArray[Any]:
-        """Compute the probabilities of one block."""
-        engine, volume = prepared
+        """Compute the probabilities of one block; they are 0 outside the mask."""
+        engine, volume, mask = prepared
         read_box = grow(block.write_box, self.halo, self.read_domain)
-        boxes = dict(zip(self.grid.axes, read_box, strict=True))
-        data = volume.read(tuple(self._channel_range if axis == "c" else boxes[axis] for axis in self.raw.axes))
-        image = to_zyxc(data, self.raw.axes)[..., [c - self._channel_range.start for c in self.channels]]
+        image = self.read_raw(volume, read_box)
         inner = dict(zip(self.grid.axes, relative(block.write_box, read_box), strict=True))
         interior = tuple(inner.get(axis, slice(0, 1)) for axis in "zyx")
         probabilities = engine.predict(image, interior)[list(self.classes)]
         # With t there is one time step, so that the channels may stand before it or after it.
-        return quantize(probabilities, self.dtype).reshape(box_shape(self.output().box(block.write_box)))
+        box = self.output().box(block.write_box)
+        found = quantize(probabilities, self.dtype).reshape(box_shape(box))
+        if mask is None:
+            return found
+        inside = mask.read(block.write_box)
+        return np.where(np.expand_dims(inside, self.output().axes.index("c")), found, found.dtype.type(0))
+
+    def read_raw(self, volume: Volume, box: Box) -> NDArray[Any]:
+        """Read the project's channels in a box of the grid that is one time step thick; zyxc, dtype as stored."""
+        boxes = dict(zip(self.grid.axes, box, strict=True))
+        data = volume.read(tuple(self._channel_range if axis == "c" else boxes[axis] for axis in self.raw.axes))
+        return to_zyxc(data, self.raw.axes)[..., [c - self._channel_range.start for c in self.channels]]
+
+    @property
+    def raw_bytes_per_voxel(self) -> int:
+        """Of the project's channels, as stored."""
+        return len(self.channels) * np.dtype(self.raw.dtype).itemsize
 
     @cached_property
     def _channel_range(self) -> slice:

@@ -33,7 +33,7 @@ def showing_progress(task: BlockTask, show: bool) -> Iterator[Callable[[Outcome]
     with contextlib.ExitStack() as stack:
         shows: list[Callable[[Outcome], None]] = [stack.enter_context(_luigid(task))]
         if show and sys.stderr.isatty():
-            shows.append(stack.enter_context(_terminal(task.step.name)))
+            shows.append(stack.enter_context(_terminal(task.step.label)))
 
         def report(outcome: Outcome) -> None:
             for one in shows:

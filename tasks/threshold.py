@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from skimage.filters import gaussian
 
 from blockwise.grid import Block, Box, box_shape, relative
+from blockwise.mask import open_mask
 from blockwise.outputs import VolumeOutput
-from blockwise.sources import BlocksSource
+from blockwise.sources import BlocksSource, Source
 from blockwise.step import BlockStep
 from blockwise.volume import open_volume
 from tasks.base import BASE_MEMORY, BlockTask
@@ -22,25 +23,63 @@ from tasks.prediction import PredictionStep
 TRUNCATE = 4.0
 """The Gaussian ends after this many sigmas."""
 
+CORE = 2
+"""Value of the thresholded volume in the core of hysteresis; 1 elsewhere above the final threshold."""
+
+
+def smooth(
+    probabilities: NDArray[Any], sigma: tuple[float, ...], inside: NDArray[np.bool_] | None = None
+) -> NDArray[Any]:
+    """Smooth with a Gaussian.
+
+    Args:
+        probabilities: any axes; float32 as it is, uint8 as 0..255 for 0..1. Where the array ends the edge value is
+            repeated.
+        sigma: standard deviation per axis, in voxels.
+        inside: voxels that count, of the same shape; None for all. The result is then the weighted mean of what
+            lies inside alone (normalised convolution: Knutsson and Westin 1993), so that the mask's border, like the
+            volume's, draws values neither up nor down. It means nothing outside.
+
+    Returns:
+        float32 (float64 for uint8) of the same shape.
+    """
+    if inside is None:
+        smoothed: NDArray[Any] = gaussian(probabilities, sigma=sigma, mode="nearest", truncate=TRUNCATE)
+        return smoothed
+    kept = np.where(inside, probabilities, probabilities.dtype.type(0))
+    # Where all neighbours lie inside the weight is exactly 1, being rounded to float32 after each axis.
+    weight = gaussian(inside.astype(np.float32), sigma=sigma, mode="nearest", truncate=TRUNCATE)
+    return smooth(kept, sigma) / np.where(inside, weight, np.float32(1))
+
 
 def smooth_and_threshold(
-    probabilities: NDArray[Any], sigma: tuple[float, ...], threshold: float, interior: Box
+    probabilities: NDArray[Any],
+    sigma: tuple[float, ...],
+    threshold: float,
+    interior: Box,
+    inside: NDArray[np.bool_] | None = None,
+    core: float | None = None,
 ) -> NDArray[np.uint8]:
     """Smooth a block and cut it at a threshold.
 
     Args:
-        probabilities: any axes; float32 as it is, uint8 as 0..255 for 0..1. Holds ``interior`` and, around it, what
-            the Gaussian reaches; where the array ends the edge value is repeated, as it is at the volume's border.
+        probabilities: see ``smooth``. Holds ``interior`` and, around it, what the Gaussian reaches.
         sigma: standard deviation per axis, in voxels.
-        threshold: the mask is 1 where the smoothed value is greater.
+        threshold: the result is 1 where the smoothed value is greater.
         interior: the part to return.
+        inside: see ``smooth``; the result is 0 outside.
+        core: second threshold, not below the first; the result is ``CORE`` where the smoothed value is greater.
 
     Returns:
-        uint8 mask, equal to that of the whole volume: each value depends on the same neighbours in the same order.
+        uint8, equal to that of the whole volume: each value depends on the same neighbours in the same order.
     """
-    smoothed = gaussian(probabilities, sigma=sigma, mode="nearest", truncate=TRUNCATE)
-    mask: NDArray[np.uint8] = (smoothed[interior] > threshold).astype(np.uint8)
-    return mask
+    smoothed = smooth(probabilities, sigma, inside)[interior]
+    found = (smoothed > threshold).astype(np.uint8)
+    if core is not None:
+        found[smoothed > core] = CORE
+    if inside is not None:
+        found[~inside[interior]] = 0
+    return found
 
 
 class ThresholdStep(BlockStep):
@@ -51,6 +90,7 @@ class ThresholdStep(BlockStep):
         class_index: class to take, from 0, as the project counts them.
         sigma: standard deviation of the Gaussian, in voxels, per axis of the grid (0 along t).
         threshold: smoothed probability above which the mask is 1.
+        core: smoothed probability above which it is ``CORE``; None without hysteresis.
         address: output dataset.
     """
 
@@ -61,21 +101,23 @@ class ThresholdStep(BlockStep):
     class_index: int
     sigma: tuple[float, ...]
     threshold: float
+    core: float | None = None
     address: str
     chunks: tuple[int, ...]
     shards: tuple[int, ...] | None = None
 
     def settings(self) -> Mapping[str, Any]:
         """Settings that can change the result."""
-        return {"class": self.class_index, "sigma": list(self.sigma), "threshold": self.threshold}
+        optional = {} if self.core is None else {"core": self.core}
+        return {"class": self.class_index, "sigma": list(self.sigma), "threshold": self.threshold, **optional}
 
     @cached_property
     def _source(self) -> BlocksSource:
         return BlocksSource(self.prediction)
 
-    def sources(self) -> tuple[BlocksSource, ...]:
-        """The probabilities."""
-        return (self._source,)
+    def sources(self) -> tuple[Source, ...]:
+        """The probabilities, and the mask."""
+        return (self._source, *self.mask_sources(halo=True))
 
     def output(self) -> VolumeOutput:
         """The mask, uint8."""
@@ -87,28 +129,32 @@ class ThresholdStep(BlockStep):
         return tuple(int(TRUNCATE * sigma + 0.5) for sigma in self.sigma)
 
     def projected_memory(self) -> int:
-        """Probabilities, two arrays of the Gaussian, and the mask."""
+        """Probabilities, two arrays of the Gaussian, and the result; twice the arrays, and weights, with a mask."""
         itemsize = np.dtype(self.prediction.dtype).itemsize
         voxels = math.prod(self.grid.largest_read_shape(self.halo))
-        return BASE_MEMORY + voxels * (itemsize + 3 * (4 if itemsize == 4 else 8))
+        per_voxel = itemsize + 3 * (4 if itemsize == 4 else 8) + (0 if self.mask is None else 24)
+        return BASE_MEMORY + voxels * per_voxel
 
     def bytes_per_block(self) -> tuple[int, int]:
         """Probabilities of one class with halo; a mask."""
-        voxels = math.prod(s.stop - s.start for s in self.grid.domain)
+        voxels = self.grid.voxels
         itemsize = np.dtype(self.prediction.dtype).itemsize
         return int(voxels * (1 + self.grid.halo_waste(self.halo)) * itemsize), voxels
 
     def prepare(self) -> Any:
-        """Open the probabilities."""
-        return open_volume(self.prediction.address)
+        """Open the probabilities and the mask."""
+        return open_volume(self.prediction.address), open_mask(self.mask, self.grid)
 
     def compute(self, block: Block, prepared: Any) -> NDArray[np.uint8]:
         """Compute the mask of one block."""
+        volume, mask = prepared
         read_box = self.read_box(block)
         channel = self.prediction.classes.index(self.class_index)
         box = self.prediction.output().box(read_box, channel)
-        probabilities = prepared.read(box).reshape(box_shape(read_box))
-        return smooth_and_threshold(probabilities, self.sigma, self.threshold, relative(block.write_box, read_box))
+        probabilities = volume.read(box).reshape(box_shape(read_box))
+        inside = mask and mask.read(read_box)
+        interior = relative(block.write_box, read_box)
+        return smooth_and_threshold(probabilities, self.sigma, self.threshold, interior, inside, self.core)
 
 
 class ThresholdTask(BlockTask):

@@ -35,6 +35,7 @@ from pipeline import ConnectedComponentsWorkflow
 from pipeline.config import load_settings
 from pipeline.session import end_sessions
 from pipeline.steps import Steps, build_steps
+from pipeline.workflows import Workflow
 from tasks.base import BlockTask, Execution
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -108,7 +109,7 @@ class InlineBackend:
                 result = worker.run(item, attempt)
                 if result.state != "failed":
                     kind = self.record.computed if result.state == "computed" else self.record.checked
-                    kind.setdefault(step.name, []).append(item.block)
+                    kind.setdefault(step.label, []).append(item.block)
                 if not referee.judge(result, attempt):
                     break
                 attempt += 1
@@ -142,9 +143,11 @@ class Project:
         return build_steps(load_settings(str(self.config)))
 
     def step(self, name: str) -> BlockStep:
-        return next(step for step in self.steps().all() if step.name == name)
+        return next(step for step in self.steps().all() if step.label == name)
 
-    def run(self, backend: Callable[[Run], Any] = InlineBackend) -> Run:
+    def run(
+        self, backend: Callable[[Run], Any] = InlineBackend, workflow: type[Workflow] = ConnectedComponentsWorkflow
+    ) -> Run:
         """Run the workflow's steps through Luigi in this process; the current folder must be the project's."""
         run = Run()
         handler = logging.Handler()
@@ -154,18 +157,18 @@ class Project:
             logger.addHandler(handler)
             logger.setLevel(logging.INFO)
         try:
-            run.ok = luigi.build([self.task(run, backend)], local_scheduler=True, log_level="WARNING")
+            run.ok = luigi.build(self.tasks(run, backend, workflow), local_scheduler=True, log_level="WARNING")
         finally:
             for logger in loggers:
                 logger.removeHandler(handler)
             end_sessions()
         return run
 
-    def task(self, run: Run, backend: Callable[[Run], Any] = InlineBackend) -> BlockTask:
+    def tasks(self, run: Run, backend: Callable[[Run], Any], kind: type[Workflow]) -> list[BlockTask]:
         luigi.task_register.Register.clear_instance_cache()
-        workflow = ConnectedComponentsWorkflow(config=str(self.config))
+        workflow = kind(config=str(self.config))
         workflow.__dict__["execution"] = Execution(lambda: backend(run), 2, show=False)
-        return workflow.last_task()
+        return workflow.last_tasks()
 
     def results(self) -> dict[str, NDArray[Any] | bytes]:
         """Everything that a run delivers."""

@@ -76,7 +76,7 @@ def test_plan_after_a_changed_chunk_counts_what_a_run_then_does(project: Project
 
 def test_plan_of_damaged_tables(project: Project) -> None:
     """The plan of the last step would read a table that is gone."""
-    project.steps().component_merge.output().path("lookup").unlink()
+    project.steps().objects[0].component_merge.output().path("lookup").unlink()
     assert list(left(project).values()) == [(0, True), (0, True), (0, True), (1, True), (8, False)]
 
 

@@ -17,6 +17,9 @@ from skimage.filters import gaussian
 from skimage.measure import label
 
 from blockwise.volume import open_volume
+from tests.slurm.cluster import Cluster, cluster
+
+__all__ = ["cluster"]
 
 ROOT = Path(__file__).resolve().parents[2]
 CUBE = ROOT.parent / "shared" / "data" / "fibsem"
@@ -95,6 +98,17 @@ def test_votes_agree_with_ilastik(runs):
     assert (difference > 0.005).mean() < 0.005
     assert difference.max() < 0.1
     assert ((found[1] > found[0]) == (expected > 0.5)).mean() >= 0.9999
+
+
+def test_slurm_gives_the_same_bytes(runs, cluster: Cluster, tmp_path):
+    settings = yaml.safe_load((runs[128] / "config.yaml").read_text())
+    settings.update(work_dir=str(tmp_path), output=str(tmp_path / "result.n5"))
+    settings["backend"] = {"name": "slurm", "slurm": {"poll_s": 1, "grace_s": 5}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    run_workflow(tmp_path / "config.yaml")
+    cluster.wait_until_quiet(10)
+    for key in ("probabilities", "thresholded", "connected_components"):
+        np.testing.assert_array_equal(whole(tmp_path, key), whole(runs[128], key), err_msg=key)
 
 
 def test_prediction_costs_less_than_ilastiks(runs):

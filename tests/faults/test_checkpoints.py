@@ -204,12 +204,12 @@ def test_damaged_chunk_redoes_its_block(project: Project, expected: Any, name: s
 @pytest.mark.parametrize("damage", [*DAMAGES, _flip_header], ids=lambda f: f.__name__.strip("_"))
 @pytest.mark.parametrize("file", ["faces", "lookup", "offsets", "objects.csv", "objects.parquet"])
 def test_damaged_table_is_made_again(project: Project, expected: Any, file: str, damage: Any) -> None:
-    steps = project.steps()
+    (objects,) = project.steps().objects
     name = "component_faces" if file == "faces" else "component_merge"
     path = {
-        "faces": steps.component_faces.folder / "data" / "000000" / "3.npz",
-        "lookup": steps.component_merge.output().path("lookup"),
-        "offsets": steps.component_merge.output().path("offsets"),
+        "faces": objects.component_faces.folder / "data" / "000000" / "3.npz",
+        "lookup": objects.component_merge.output().path("lookup"),
+        "offsets": objects.component_merge.output().path("offsets"),
     }.get(file, Path("work") / file)
     before = path.read_bytes()
     damage(path)
@@ -239,7 +239,7 @@ def test_damage_that_no_time_betrays_is_met_by_the_next_step(project: Project, e
 
 
 def test_silently_damaged_faces_are_made_again(project: Project, expected: Any) -> None:
-    path = project.steps().component_faces.folder / "data" / "000000" / "3.npz"
+    path = project.steps().objects[0].component_faces.folder / "data" / "000000" / "3.npz"
     times = path.stat()
     _flip(path)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))

@@ -121,7 +121,7 @@ def test_killed_at_each_kind_of_file_operation(
     for number in numbers:
         restore(start, project)
         assert os.WTERMSIG(fork(project, number)) == signal.SIGKILL, kinds[number]
-        finished = {(step.name, block) for step in project.steps().all() for block in step.markers.scan()}
+        finished = {(step.label, block) for step in project.steps().all() for block in step.markers.scan()}
         run = project.run()
         assert run.ok, (kinds[number], run.text)
         assert_same(project.results(), expected)

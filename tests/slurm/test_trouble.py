@@ -93,6 +93,35 @@ def test_silence_of_the_controller_ends_nothing(cluster: Cluster, work: Workspac
     assert [len(work.runs(block)) for block in range(8)] == [1] * 8
 
 
+def test_jobs_that_somebody_cancels_are_replaced(cluster: Cluster, work: Workspace, drive: Drive):
+    for block in (0, 2):
+        work.tell(block, "sleep 1 3")
+    driver = drive(max_running=2)
+    driver.wait_until_running(0, 2)
+    pending, running = (
+        next(line.split()[0] for line in cluster.alive_jobs() if line.endswith(state))
+        for state in ("PENDING", "RUNNING")
+    )
+    cluster.run("scancel", pending)  # it leaves the array without a trace
+    cluster.run("scancel", running)
+    text = driver.finish()
+    assert f"job {pending}: the job was cancelled or preempted (CANCELLED/no longer in the array)" in text
+    assert f"job {running}: the job was cancelled or preempted (CANCELLED/" in text
+    assert "done: 8" in text
+    assert np.array_equal(work.result(), work.values + 1)
+
+
+def test_an_array_that_loses_its_only_task_is_replaced(cluster: Cluster, work: Workspace, drive: Drive):
+    driver = drive(blocks_per_job=8, sbatch=["--hold"])
+    driver.wait_for_text("jobs are pending (JobHeldUser): somebody holds the jobs")
+    cluster.run("scancel", cluster.alive_jobs()[0].split()[0])
+    driver.wait_for_text("the job was cancelled or preempted (CANCELLED/JobHeldUser): its 8 blocks left go")
+    driver.wait_for_text("submitted array", 5)
+    wait_for(lambda: driver.text.count("submitted array") == 2, 10, lambda: driver.text)
+    cluster.run("scontrol", "release", cluster.alive_jobs()[0].split()[0])
+    assert "done: 8" in driver.finish()
+
+
 def test_jobs_that_cannot_start_stop_the_step(work: Workspace, drive: Drive):
     text = drive(setup="echo no such module >&2\nfalse", blocks_per_job=1).finish()
     assert "stopped:" in text

@@ -3,54 +3,79 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.grid import Grid, grow, relative
-from tasks.component_labels import (
-    MEASURES,
-    face_labels,
-    label_components,
+from tasks.component_labels import face_labels, label_components, neighbour_axes, pack_faces, unpack_faces
+from tasks.component_measures import (
+    columns,
+    core_flags,
+    from_columns,
+    layout,
     measure_components,
-    neighbour_axes,
-    pack,
-    unpack_faces,
-    unpack_measures,
+    measure_intensities,
 )
 from tasks.component_merge import dense_offsets, merge_components, pairs_between_blocks
 from tasks.connected_components import apply_lookup
-from tasks.threshold import TRUNCATE, smooth_and_threshold
+from tasks.threshold import CORE, TRUNCATE, smooth_and_threshold
 
 
 def blocked_threshold(
-    probabilities: NDArray[Any], sigma: tuple[float, ...], threshold: float, grid: Grid
+    probabilities: NDArray[Any],
+    sigma: tuple[float, ...],
+    threshold: float,
+    grid: Grid,
+    inside: NDArray[np.bool_] | None = None,
+    core: float | None = None,
 ) -> NDArray[np.uint8]:
     mask = np.full(probabilities.shape, 255, np.uint8)
     halo = tuple(int(TRUNCATE * s + 0.5) for s in sigma)
     for block in grid:
         read_box = grow(block.write_box, halo, grid.domain)
         interior = relative(block.write_box, read_box)
-        mask[block.write_box] = smooth_and_threshold(probabilities[read_box], sigma, threshold, interior)
+        here = None if inside is None else inside[read_box]
+        mask[block.write_box] = smooth_and_threshold(probabilities[read_box], sigma, threshold, interior, here, core)
     return mask
 
 
 def blocked_components(
-    mask: NDArray[Any], foreground: int, connectivity: int, grid: Grid, min_size: int = 0
+    mask: NDArray[Any],
+    foreground: int,
+    connectivity: int,
+    grid: Grid,
+    min_size: int = 0,
+    inside: NDArray[np.bool_] | None = None,
+    max_size: int | None = None,
+    has_core: bool = False,
+    channels: Sequence[NDArray[Any]] = (),
 ) -> tuple[NDArray[np.uint64], dict[str, NDArray[np.int64]]]:
-    labels = {block.id: label_components(mask[block.write_box], foreground, connectivity) for block in grid}
+    inside = np.ones(mask.shape, bool) if inside is None else inside
+    labels = {
+        block.id: label_components(mask[block.write_box], foreground, connectivity, inside[block.write_box])
+        for block in grid
+    }
     origins = {block.id: tuple(s.start for s in block.write_box) for block in grid}
     tables = {i: measure_components(labels[i], origins[i], grid.shape) for i in labels}
+    for block in grid:
+        if has_core:
+            tables[block.id]["core"] = core_flags(labels[block.id], mask[block.write_box] == CORE)
+        if channels:
+            raw = [values[block.write_box] for values in channels]
+            tables[block.id].update(measure_intensities(labels[block.id], raw))
+    names = layout(mask.ndim, core=has_core, channels=len(channels))
     offsets = dense_offsets({i: len(table["voxels"]) for i, table in tables.items()}, math.prod(grid.blocks_per_axis))
     faces = {}
     for i, block_labels in labels.items():  # by the way that they take through files
-        packed = pack(tables[i], face_labels(block_labels))
-        faces[i] = unpack_faces(packed["faces"], block_labels.shape)
-        tables[i] = unpack_measures(packed["components"])
+        faces[i] = unpack_faces(pack_faces(face_labels(block_labels)), block_labels.shape)
+        tables[i] = from_columns(columns(tables[i]), names)
     pairs = list(pairs_between_blocks(grid, faces.__getitem__, offsets, neighbour_axes(connectivity)))
-    measures = {name: np.concatenate([tables[i][name] for i in sorted(tables)]) for name in MEASURES}
-    lookup, objects = merge_components(measures, np.concatenate([*pairs, np.empty((0, 2), np.int64)]), min_size)
+    measures = {name: np.concatenate([tables[i][name] for i in sorted(tables)]) for name, _ in names}
+    joined = np.concatenate([*pairs, np.empty((0, 2), np.int64)])
+    lookup, objects = merge_components(measures, joined, min_size, max_size)
     result = np.zeros(mask.shape, np.uint64)
     for block in grid:
         result[block.write_box] = apply_lookup(labels[block.id], lookup[offsets[block.id] : offsets[block.id + 1]])

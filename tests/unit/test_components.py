@@ -142,7 +142,8 @@ def test_time_steps_do_not_touch():
 
 
 def _labelled_per_time_step(mask, grid):
-    from tasks.component_labels import MEASURES, face_labels, measure_components
+    from tasks.component_labels import face_labels
+    from tasks.component_measures import measure_components
     from tasks.component_merge import dense_offsets, merge_components, pairs_between_blocks
 
     labels, tables, faces = {}, {}, {}
@@ -154,7 +155,7 @@ def _labelled_per_time_step(mask, grid):
         faces[block.id] = face_labels(labels[block.id])
     offsets = dense_offsets({i: len(t["voxels"]) for i, t in tables.items()}, len(grid))
     pairs = np.concatenate(list(pairs_between_blocks(grid, faces.__getitem__, offsets, 2)))
-    measures = {name: np.concatenate([tables[i][name] for i in sorted(tables)]) for name in MEASURES}
+    measures = {name: np.concatenate([tables[i][name] for i in sorted(tables)]) for name in tables[0]}
     lookup, _ = merge_components(measures, pairs, 0)
     found = np.zeros(mask.shape, np.uint64)
     for block in grid:

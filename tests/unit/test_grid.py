@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blockwise.grid import Box, Grid, box_shape, box_size, grow, relative
+from blockwise.grid import Box, Grid, box_shape, box_size, grow, pack_blocks, relative
 
 
 @st.composite
@@ -68,6 +69,24 @@ def test_a_region_moves_no_block(grid: Grid) -> None:
         assert (block.id in ids) == bool(here) == (block.index in grid)
         if here:
             assert voxels(grid.block(block.id).write_box) == here
+
+
+@given(st.data())
+def test_a_mask_leaves_out_blocks_and_nothing_else(data: st.DataObject) -> None:
+    grid = data.draw(grids())
+    kept = np.random.default_rng(data.draw(st.integers(0, 99))).random(grid.blocks_per_axis) < 0.5
+    masked = replace(grid, kept=pack_blocks(kept))
+    expected = [block for block in grid if kept[block.index]]
+    assert list(masked) == expected
+    assert list(masked.ids()) == [block.id for block in expected]
+    assert len(masked) == len(expected)
+    assert masked.voxels == sum(box_size(block.write_box) for block in expected)
+    assert grid.voxels == box_size(grid.domain)
+    assert [index in masked for index in np.ndindex(*kept.shape)] == [
+        bool(kept[index]) and index in grid for index in np.ndindex(*kept.shape)
+    ]
+    assert masked.ids_touching(grid.domain) == list(masked.ids())
+    assert masked.identity() != grid.identity()
 
 
 @given(st.data())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args, get_origin
 
 import yaml
 
@@ -15,8 +16,10 @@ NEEDED = {"work_dir", "raw", "path", "key", "output", "project"}
 def keys_and_defaults(section: type[Section], prefix: str = ""):
     for name, field in section.model_fields.items():
         key = f"{prefix}{field.alias or name}"
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from keys_and_defaults(field.annotation, f"{key}.")
+        several = get_origin(field.annotation) is tuple and get_args(field.annotation)[0]
+        kind = several or field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            yield from keys_and_defaults(kind, f"{key}.")
         else:
             yield key, field
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from blockwise.backends.slurm.commands import (
+    NO_TASK,
     Problem,
     SlurmUnavailableError,
     TaskState,
@@ -29,10 +30,12 @@ QUEUE = """2|N/A|COMPLETED|node1|None
 
 def test_states():
     states = parse_states(QUEUE)
-    assert set(states) == {(8, 0), (8, 2), (7, 0), (7, 13), (6, 4), (9, 1)}  # jobs that are no arrays are not ours
+    assert set(states) == {(2, NO_TASK), (1, NO_TASK), (8, 0), (8, 2), (7, 0), (7, 13), (6, 4), (9, 1)}
     assert states[7, 13] == TaskState(7, 13, "NODE_FAIL", "NodeDown", "node2")
     assert states[6, 4].reason == "ReqNodeNotAvail, UnavailableNodes:node[1-2]"
-    assert [key for key, state in sorted(states.items()) if state.ended] == [(7, 13), (8, 0), (9, 1)]
+    assert [key for key, state in sorted(states.items()) if state.ended] == [
+        *((1, NO_TASK), (2, NO_TASK), (7, 13), (8, 0), (9, 1))
+    ]
     assert [key for key, state in sorted(states.items()) if state.runs] == [(7, 0)]
 
 

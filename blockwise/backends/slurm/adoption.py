@@ -42,12 +42,12 @@ def adopt_jobs(step: BlockStep, wanted: Mapping[int, Item], ledger: Ledger, comm
         jobs = sorted({int(target.split("_")[0]) for target in doomed})
         if not cancel_arrays(commands, jobs, doomed):
             raise UserError(
-                f"{step.name}: jobs {', '.join(doomed)} of an earlier run work on what has changed since, were "
+                f"{step.label}: jobs {', '.join(doomed)} of an earlier run work on what has changed since, were "
                 "cancelled, but do not end; run the same command again when `squeue` shows them no more"
             )
     except SlurmUnavailableError as error:
         raise UserError(
-            f"{step.name}: an earlier run has left jobs, and SLURM does not answer ({error}); they are listed in "
+            f"{step.label}: an earlier run has left jobs, and SLURM does not answer ({error}); they are listed in "
             f"{ledger.folder}. Run the same command again when `squeue` works"
         ) from error
     _log(step, arrays, doomed)
@@ -103,9 +103,9 @@ def _log(step: BlockStep, arrays: list[Array], doomed: list[str]) -> None:
         names = ", ".join(str(array.job) for array in arrays if array.jobs)
         logger.info(
             "%s: took over %d jobs of an earlier run (arrays %s), which hold %d blocks",
-            step.name, len(jobs), names, sum(len(job.orders) for job in jobs),
+            step.label, len(jobs), names, sum(len(job.orders) for job in jobs),
         )  # fmt: skip
     if doomed:
         logger.info(
-            "%s: cancelled jobs %s of an earlier run: what they read has changed", step.name, ", ".join(doomed)
+            "%s: cancelled jobs %s of an earlier run: what they read has changed", step.label, ", ".join(doomed)
         )

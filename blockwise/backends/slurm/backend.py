@@ -46,7 +46,7 @@ class SlurmBackend:
         ledger = Ledger(step)
         entries = ledger.entries()
         if entries:
-            logger.info("%s: cancelling %d job arrays of an earlier run, whose output goes", step.name, len(entries))
+            logger.info("%s: cancelling %d job arrays of an earlier run, whose output goes", step.label, len(entries))
             self._end(step, ledger, entries)
 
     def run(self, step: BlockStep, items: list[Item], referee: Referee, report: Callable[[Outcome], None]) -> None:
@@ -74,7 +74,7 @@ class SlurmBackend:
         finally:
             if leave:
                 logger.info(
-                    "%s: the jobs of arrays %s go on; the same command adopts them", step.name, run.names or "none"
+                    "%s: the jobs of arrays %s go on; the same command adopts them", step.label, run.names or "none"
                 )
             else:
                 self._leave_nothing(step, ledger, run)
@@ -95,12 +95,12 @@ class SlurmBackend:
             gone = cancel_arrays(self.commands, jobs)
         except SlurmUnavailableError as error:
             raise UserError(
-                f"{step.name}: jobs of this step may still run, and SLURM does not answer ({error}). They are listed "
-                f"in {ledger.folder}; run the same command again when `squeue` works, or end them with scancel"
+                f"{step.label}: jobs of this step may still run, and SLURM does not answer ({error}). They are "
+                f"listed in {ledger.folder}; run the same command again when `squeue` works, or end them with scancel"
             ) from error
         if not gone:
             raise UserError(
-                f"{step.name}: jobs {', '.join(map(str, jobs))} were cancelled but are still there; look at "
+                f"{step.label}: jobs {', '.join(map(str, jobs))} were cancelled but are still there; look at "
                 f"`squeue --jobs {','.join(map(str, jobs))}` and run the same command again when they are gone"
             )
         for entry in entries:

@@ -28,6 +28,9 @@ T = TypeVar("T")
 TaskId = tuple[int, int]
 """Id of a job array, and index of the task in it."""
 
+NO_TASK = -1
+"""Index of what is left of an array whose last pending tasks were cancelled one by one; SLURM calls it N/A."""
+
 COMMAND_LIMIT_S = 60.0
 """A command that has not ended after this time is given up; the controller itself gives up after 9 s."""
 
@@ -104,12 +107,12 @@ STATE_FORMAT = "%F|%K|%T|%N|%r"
 
 
 def parse_states(text: str) -> dict[TaskId, TaskState]:
-    """Parse ``squeue -h -r -t all -o STATE_FORMAT``; lines of jobs that are no arrays, or cut off, are left out."""
+    """Parse ``squeue -h -r -t all -o STATE_FORMAT``; lines that are cut off are left out."""
     found = {}
     for line in text.splitlines():
         fields = line.strip().split("|", 4)
-        if len(fields) == 5 and fields[0].isdigit() and fields[1].isdigit():
-            job, index = int(fields[0]), int(fields[1])
+        if len(fields) == 5 and fields[0].isdigit() and (fields[1].isdigit() or fields[1] == "N/A"):
+            job, index = int(fields[0]), NO_TASK if fields[1] == "N/A" else int(fields[1])
             found[job, index] = TaskState(job, index, fields[2], fields[4], fields[3])
     return found
 

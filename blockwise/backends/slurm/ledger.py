@@ -42,7 +42,7 @@ class Ledger:
     """
 
     def __init__(self, step: BlockStep) -> None:
-        self.folder = (Path(step.work_dir) / step.name / "jobs").resolve()
+        self.folder = (Path(step.work_dir) / step.label / "jobs").resolve()
         self.logs = step.logs.resolve()
 
     def places(self, name: str) -> ArrayPlaces:

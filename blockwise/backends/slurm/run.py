@@ -11,6 +11,7 @@ from blockwise.backends.base import Referee
 from blockwise.backends.slurm.adoption import adopt_jobs
 from blockwise.backends.slurm.cancel import wait_until_gone
 from blockwise.backends.slurm.commands import (
+    NO_TASK,
     SlurmCommands,
     SlurmUnavailableError,
     SubmissionRefusedError,
@@ -91,7 +92,7 @@ class SlurmRun:
         """Give up orders that ask for more than the cluster has; raises where the settings are wrong."""
         if needs == self.needs:
             raise UserError(
-                f"{self.step.name}: SLURM refuses its jobs: {error}. Asked for: {needs.memory}, {needs.time_min} "
+                f"{self.step.label}: SLURM refuses its jobs: {error}. Asked for: {needs.memory}, {needs.time_min} "
                 f"min, {self.options.cpus} cpus a task; look at partition, account, qos, constraint, nodelist, "
                 "exclude, memory_gb, time_min, cpus and sbatch in backend.slurm"
             ) from error
@@ -139,7 +140,7 @@ class SlurmRun:
         except SlurmUnavailableError as error:
             logger.warning(
                 "%s: SLURM does not say how jobs stand: %s; they are taken to go on, and markers are read; next "
-                "question in %.0f s", self.step.name, error, self.asking.failed(),
+                "question in %.0f s", self.step.label, error, self.asking.failed(),
             )  # fmt: skip
             return []
         self.asking.succeeded()
@@ -150,8 +151,12 @@ class SlurmRun:
     def _has_ended(self, job: Job, states: dict[TaskId, TaskState], answered: set[int]) -> bool:
         """Take in one job's state; ``answered``: arrays of which a missing task has really been forgotten."""
         state = states.get((job.array, job.index))
+        if state is None and job.array in answered:
+            if job.ended_since is None:
+                job.state = states.get((job.array, NO_TASK), _of_missing(job))
+            return True
         if state is None:
-            return job.array in answered
+            return False
         job.state = state
         if state.state == "PENDING":
             self._explain(state.reason)
@@ -169,13 +174,13 @@ class SlurmRun:
         text = remedy(reason)
         if text and reason not in self.explained:
             self.explained.add(reason)
-            logger.warning("%s: jobs are pending (%s): %s", self.step.name, reason, text)
+            logger.warning("%s: jobs are pending (%s): %s", self.step.label, reason, text)
 
     def _settle(self, job: Job) -> None:
         """Decide what becomes of the blocks that a job has left."""
         ended = job.ended()
         decision = decide(ended)
-        logger.warning("%s: %s [log: %s]", self.step.name, decision.text, job.log)
+        logger.warning("%s: %s [log: %s]", self.step.label, decision.text, job.log)
         job.orders.clear()
         self.waiting.setdefault(decision.needs, []).extend(decision.again)
         node = job.state.node if job.state else ""
@@ -196,3 +201,10 @@ class SlurmRun:
             Failure(block, self.step.fingerprint, error, message, "", log, order.attempt, node, final)
         )
         return self.referee.judge(result, order.attempt)
+
+
+def _of_missing(job: Job) -> TaskState | None:
+    """What has become of a task that is no longer listed: one that is cancelled while it is pending goes at once."""
+    if job.state is None or job.state.state != "PENDING":
+        return None
+    return TaskState(job.array, job.index, "CANCELLED", "no longer in the array", "")

@@ -127,7 +127,9 @@ class Submitter:
         self._strikes[node] += 1
         if self._strikes[node] >= NODE_STRIKES and node not in self.excluded:
             self.excluded.append(node)
-            logger.warning("%s: node %s has lost %d jobs and gets no more", self.step.name, node, self._strikes[node])
+            logger.warning(
+                "%s: node %s has lost %d jobs and gets no more", self.step.label, node, self._strikes[node]
+            )
 
     @property
     def _free_slots(self) -> int:
@@ -151,7 +153,7 @@ class Submitter:
             self._submit_array(needs, lists, throttle)
         except SlurmUnavailableError as error:
             pause = self._backoff.failed()
-            logger.warning("%s: nothing could be submitted: %s; next try in %.0f s", self.step.name, error, pause)
+            logger.warning("%s: nothing could be submitted: %s; next try in %.0f s", self.step.label, error, pause)
             return False
         except SubmissionLimitError as error:
             self._shrink(len(lists), error)
@@ -160,7 +162,7 @@ class Submitter:
             if not self.excluded:
                 raise
             names = ", ".join(self.excluded)
-            logger.warning("%s: %s; nodes %s are no longer excluded", self.step.name, error, names)
+            logger.warning("%s: %s; nodes %s are no longer excluded", self.step.label, error, names)
             self.excluded.clear()
             self._strikes.clear()
             return False
@@ -168,7 +170,7 @@ class Submitter:
         return True
 
     def _submit_array(self, needs: Needs, lists: list[list[Order]], throttle: int) -> None:
-        name = f"{self.step.name}-{self.step.fingerprint[:6]}-{uuid.uuid4().hex[:6]}"
+        name = f"{self.step.label}-{self.step.fingerprint[:6]}-{uuid.uuid4().hex[:6]}"
         places = self.ledger.enter(
             name,
             self.step,
@@ -195,7 +197,7 @@ class Submitter:
         blocks = sum(map(len, lists))
         logger.info(
             "%s: submitted array %d: %d jobs for %d blocks, %s and %d min each",
-            self.step.name, job, len(lists), blocks, needs.memory, needs.time_min,
+            self.step.label, job, len(lists), blocks, needs.memory, needs.time_min,
         )  # fmt: skip
 
     def _shrink(self, jobs: int, error: Exception) -> None:
@@ -203,10 +205,10 @@ class Submitter:
         alive = self.arrays.alive
         smaller = max(1, alive, (alive + jobs) // 2)
         if smaller < min(self.max_submitted, alive + jobs):
-            logger.warning("%s: %s; from now on at most %d jobs at a time", self.step.name, error, smaller)
+            logger.warning("%s: %s; from now on at most %d jobs at a time", self.step.label, error, smaller)
             self.max_submitted = smaller
         else:
-            logger.warning("%s: %s; next try in %.0f s", self.step.name, error, self._backoff.failed())
+            logger.warning("%s: %s; next try in %.0f s", self.step.label, error, self._backoff.failed())
 
     def _throttle(self, array: Array, running: int) -> None:
         self.commands.throttle(array.job, running)

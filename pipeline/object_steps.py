@@ -1,0 +1,122 @@
+"""From one threshold of a configuration to the steps that make objects of probabilities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from blockwise.errors import UserError
+from blockwise.grid import Grid
+from blockwise.step import BlockStep
+from pipeline.classes import class_index
+from pipeline.config import ConnectedComponents, Settings, Threshold
+from pipeline.smoothing import sigma_in_voxels
+from tasks.component_faces import ComponentFacesStep
+from tasks.component_labels import CONNECTIVITIES
+from tasks.component_measures import INTENSITY_DTYPES
+from tasks.component_merge import ComponentMergeStep
+from tasks.connected_components import ConnectedComponentsStep
+from tasks.prediction import PredictionStep
+from tasks.threshold import ThresholdStep
+
+
+@dataclass(frozen=True)
+class ObjectSteps:
+    """The steps from probabilities to objects, each with those before it."""
+
+    threshold: ThresholdStep
+    component_faces: ComponentFacesStep
+    component_merge: ComponentMergeStep
+    connected_components: ConnectedComponentsStep
+
+    def all(self) -> tuple[BlockStep, ...]:
+        """All of them, each after those that it reads."""
+        return self.threshold, self.component_faces, self.component_merge, self.connected_components
+
+
+def object_steps(settings: Settings, threshold: Threshold, prediction: PredictionStep) -> ObjectSteps:
+    """Make the steps of one threshold.
+
+    Raises:
+        UserError: a value does not fit the probabilities.
+    """
+    grid = prediction.grid
+    where = "threshold" if len(settings.threshold) == 1 else f"threshold {threshold.name}"
+    components = threshold.connected_components or settings.connected_components
+    suffix = f"_{threshold.name}" if threshold.name else ""
+    common = {
+        "work_dir": settings.work_dir,
+        "change_detection": settings.change_detection,
+        "variant": threshold.name or "",
+    }
+    storage = {"chunks": prediction.chunks, "shards": prediction.shards}
+    blocks = {**common, "grid": grid, "mask": prediction.mask}
+    thresholded = ThresholdStep(
+        **blocks,
+        prediction=prediction,
+        class_index=_class_index(settings, threshold, prediction, where),
+        sigma=(0.0,) * ("t" in grid.axes) + sigma_in_voxels(threshold, prediction.raw, grid.axes.replace("t", "")),
+        threshold=threshold.lowest,
+        core=threshold.core,
+        address=f"{settings.output}:thresholded{suffix}",
+        **storage,
+    )
+    _check_components(components, threshold, prediction, where)
+    faces = ComponentFacesStep(
+        **blocks,
+        threshold=thresholded,
+        foreground=components.foreground,
+        connectivity=_connectivity(components, grid),
+        intensities=components.intensities,
+    )
+    merge = ComponentMergeStep(
+        **common,
+        grid=Grid(grid.axes, grid.shape, grid.shape, grid.roi),
+        faces=faces,
+        min_size=components.min_size,
+        max_size=components.max_size,
+        numbering=components.numbering,
+    )
+    address = f"{settings.output}:connected_components{suffix}"
+    final = ConnectedComponentsStep(**blocks, **storage, merge=merge, address=address)
+    return ObjectSteps(thresholded, faces, merge, final)
+
+
+def _class_index(settings: Settings, threshold: Threshold, prediction: PredictionStep, where: str) -> int:
+    index = class_index(threshold.class_, prediction.class_names, settings, f"{where}.class")
+    if index not in prediction.classes:
+        raise UserError(
+            f"{where}.class: {threshold.class_!r} is not among prediction.classes "
+            f"{settings.prediction.classes}; add it there"
+        )
+    return index
+
+
+def _check_components(
+    components: ConnectedComponents, threshold: Threshold, prediction: PredictionStep, where: str
+) -> None:
+    if threshold.method == "hysteresis" and not components.foreground:
+        raise UserError(
+            f"{where}.method: hysteresis keeps objects that hold a core, but connected_components.foreground: 0 "
+            "makes objects of what lies between; use foreground: 1, or method: simple"
+        )
+    dtype = np.dtype(prediction.raw.dtype).newbyteorder("=")
+    if components.intensities and dtype.name not in INTENSITY_DTYPES:
+        raise UserError(
+            f"connected_components.intensities: raw {prediction.raw.address} holds {dtype}; sums that are exact for "
+            f"every block shape are offered for {', '.join(INTENSITY_DTYPES)}. Set intensities: false, or convert it"
+        )
+
+
+def _connectivity(components: ConnectedComponents, grid: Grid) -> int:
+    spatial = grid.axes.replace("t", "")
+    known = CONNECTIVITIES[len(spatial)]
+    if components.connectivity is None:
+        return known[-1]
+    if components.connectivity not in known:
+        raise UserError(
+            f"connected_components.connectivity: {components.connectivity}; for the axes {spatial} it is one of "
+            f"{known}"
+        )
+    return components.connectivity

@@ -1,0 +1,93 @@
+"""Beside the chain of steps: probabilities -> the most probable class of each voxel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blockwise.grid import Block
+from blockwise.mask import open_mask
+from blockwise.outputs import VolumeOutput
+from blockwise.sources import BlocksSource, Source
+from blockwise.step import BlockStep
+from blockwise.volume import open_volume
+from tasks.base import BASE_MEMORY, BlockTask
+from tasks.prediction import PredictionStep
+
+
+def most_probable(probabilities: NDArray[Any], inside: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
+    """The most probable class of each voxel.
+
+    Args:
+        probabilities: classes first, at most 255 of them.
+        inside: voxels that have a class; None for all.
+
+    Returns:
+        uint8 of the voxels' shape: classes counted from 1 as ilastik does, of equals the first; 0 outside.
+    """
+    classes: NDArray[np.uint8] = (probabilities.argmax(axis=0) + 1).astype(np.uint8)
+    return classes if inside is None else np.where(inside, classes, np.uint8(0))
+
+
+class SimpleSegmentationStep(BlockStep):
+    """The most probable class, ilastik's "Simple Segmentation".
+
+    Attributes:
+        prediction: the step that makes the probabilities, of all classes.
+        address: output dataset.
+    """
+
+    name: ClassVar[str] = "simple_segmentation"
+    version: ClassVar[int] = 1
+
+    prediction: PredictionStep
+    address: str
+    chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None = None
+
+    def settings(self) -> Mapping[str, Any]:
+        """None of its own."""
+        return {}
+
+    @cached_property
+    def _sources(self) -> tuple[Source, ...]:
+        return (BlocksSource(self.prediction), *self.mask_sources())
+
+    def sources(self) -> tuple[Source, ...]:
+        """The probabilities, and the mask."""
+        return self._sources
+
+    def output(self) -> VolumeOutput:
+        """Classes from 1, uint8."""
+        extra = {"classes": list(self.prediction.class_names)}
+        return VolumeOutput(self.address, self.grid, self.chunks, "uint8", 0, extra, self.shards)
+
+    def projected_memory(self) -> int:
+        """Probabilities of all classes, places of the largest, and the result."""
+        per_voxel = len(self.prediction.classes) * np.dtype(self.prediction.dtype).itemsize + 10
+        return BASE_MEMORY + per_voxel * math.prod(self.grid.largest_read_shape(self.halo))
+
+    def bytes_per_block(self) -> tuple[int, int]:
+        """Probabilities of all classes; a byte a voxel."""
+        read = len(self.prediction.classes) * np.dtype(self.prediction.dtype).itemsize
+        return self.grid.voxels * read, self.grid.voxels
+
+    def prepare(self) -> Any:
+        """Open the probabilities and the mask."""
+        return open_volume(self.prediction.address), open_mask(self.mask, self.grid)
+
+    def compute(self, block: Block, prepared: Any) -> NDArray[np.uint8]:
+        """Compute the classes of one block."""
+        volume, mask = prepared
+        stored = self.prediction.output()
+        probabilities = np.moveaxis(volume.read(stored.box(block.write_box)), stored.axes.index("c"), 0)
+        return most_probable(probabilities, mask and mask.read(block.write_box))
+
+
+class SimpleSegmentationTask(BlockTask):
+    """Luigi's node for the most probable class."""

@@ -1,0 +1,146 @@
+"""Several thresholds of one prediction, hysteresis, intensities, and the simple segmentation, run for real."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from skimage.filters import apply_hysteresis_threshold, gaussian
+from skimage.measure import label, regionprops_table
+
+from blockwise.errors import UserError
+from blockwise.volume import open_volume
+from pipeline import PredictionWorkflow, SimpleSegmentationWorkflow
+from pipeline.cleaning import find_ours
+from pipeline.config import load_settings
+from pipeline.delivery import export_result
+from pipeline.report import RunReport
+from tests.runs import ROOT, SHAPE, STEPS, Project
+
+SEVERAL = [
+    {"name": "cells", "class": 0, "sigma": 1.0, "method": "hysteresis", "core": 0.9, "final": 0.6,
+     "connected_components": {"connectivity": 6, "min_size": 400, "max_size": 5000, "intensities": True}},
+    {"name": "walls", "class": 1, "sigma": [1.6, 1.6, 1.6], "threshold": 0.25},
+]  # fmt: skip
+
+
+def dataset(name: str) -> np.ndarray:
+    volume = open_volume(f"result.n5:{name}")
+    return volume.read(tuple(slice(0, n) for n in volume.shape))
+
+
+def test_each_threshold_equals_the_whole_volume_and_shares_the_prediction(project: Project, expected: Any) -> None:
+    project.change("threshold", SEVERAL)
+    run = project.run()
+    assert run.ok
+    assert "prediction" not in run.computed, "the finished prediction serves all thresholds"
+    assert set(run.computed) == {f"{step}_{name}" for step in STEPS[1:] for name in ("cells", "walls")}
+
+    np.testing.assert_array_equal(dataset("thresholded_walls"), expected["thresholded"])
+    np.testing.assert_array_equal(dataset("connected_components_walls"), expected["connected_components"])
+    assert (project.folder / "work" / "objects_walls.csv").read_bytes() == expected["objects"]
+
+    smoothed = gaussian(expected["probabilities"][0], 1.0)
+    whole = label(apply_hysteresis_threshold(smoothed, 0.6, 0.9), connectivity=1)
+    sizes = np.bincount(whole.ravel())
+    kept = np.flatnonzero((sizes >= 400) & (sizes <= 5000) & (np.arange(len(sizes)) > 0))
+    assert 2 < len(kept) < sizes.size - 1
+    numbers = np.zeros(len(sizes), int)
+    numbers[kept] = np.arange(1, len(kept) + 1)
+    objects = dataset("connected_components_cells")
+    np.testing.assert_array_equal(objects, numbers[whole])
+
+    with h5py.File(ROOT / "data" / "raw.h5") as file:
+        raw = file["data"][tuple(slice(20, 20 + n) if n < 100 else slice(0, n) for n in SHAPE)]
+    table = pd.read_parquet("work/objects_cells.parquet")
+    properties = regionprops_table(
+        objects.astype(int), raw.astype(float), properties=("area", "intensity_mean", "intensity_std")
+    )
+    np.testing.assert_array_equal(table["voxels"], properties["area"])
+    np.testing.assert_allclose(table["intensity_mean_0"], properties["intensity_mean"], rtol=1e-12)
+    np.testing.assert_allclose(table["intensity_std_0"], properties["intensity_std"], rtol=1e-9)
+    assert "intensity_mean_0" not in pd.read_parquet("work/objects_walls.parquet")
+
+    assert project.run().computed == {}
+    report = RunReport("ConnectedComponentsWorkflow", load_settings(str(project.config)), project.steps().all())
+    report.write()
+    assert "objects  cells: " in report.text()
+    assert "work/objects_walls.csv and .parquet" in report.text()
+    found = find_ours(report.settings, project.steps())
+    assert {"result.n5:thresholded_cells", "work/objects_cells.csv", "work/threshold_walls.json"} <= set(found)
+
+    assert export_result(project.steps(), "labels", "{dataset}.n5:data", threshold="cells") == [
+        "labels_cells.n5:data"
+    ]
+    exported = open_volume("labels_cells.n5:data")
+    np.testing.assert_array_equal(exported.read(tuple(slice(0, n) for n in SHAPE)), objects)
+    with pytest.raises(UserError, match="threshold not given; the run has cells, walls"):
+        export_result(project.steps(), "mask", "mask.n5:data")
+
+    values = yaml.safe_load(project.config.read_text())
+    values["threshold"][0]["core"] = 0.95
+    project.write(values)
+    run = project.run()
+    assert set(run.computed) == {f"{step}_cells" for step in STEPS[1:]}, "the other threshold is left alone"
+    assert "threshold_cells: core: 0.9 -> 0.95" in run.text
+
+
+def test_simple_segmentation_is_the_largest_probability(project: Project, expected: Any) -> None:
+    run = project.run(workflow=SimpleSegmentationWorkflow)
+    assert run.ok
+    assert run.computed == {"simple_segmentation": list(range(8))}
+    np.testing.assert_array_equal(dataset("simple_segmentation"), expected["probabilities"].argmax(axis=0) + 1)
+    assert project.run(workflow=SimpleSegmentationWorkflow).computed == {}
+
+
+def test_simple_segmentation_needs_all_classes(unused: Project) -> None:
+    unused.change("prediction.classes", [1])
+    PredictionWorkflow(config=str(unused.config))
+    with pytest.raises(UserError, match=r"needs prediction\.classes: all"):
+        SimpleSegmentationWorkflow(config=str(unused.config))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("threshold", [{"sigma": 1}, {"sigma": 2}], "several thresholds need a name each, all different; found"),
+        ("threshold", [], "the list is empty"),
+        ("threshold", [SEVERAL[1], {"name": "b", "sigmaa": 1}], "threshold.1.sigmaa: unknown key; did you"),
+        ("threshold", [{"name": "a/b"}], "threshold.0.name: found 'a/b'"),
+        ("threshold.sigmaa", 1, "threshold.sigmaa: unknown key; did you mean 'sigma'"),
+        ("threshold.core", 0.8, "threshold: found {.*core and final belong to method: hysteresis"),
+        ("threshold", [SEVERAL[1], {"name": "b", "class": 7}], "threshold b.class: 7 is no class of membranes.ilp"),
+        ("threshold", {"method": "hysteresis", "core": 0.8, "final": 0.5}, "foreground: 0 makes objects of what"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(unused: Project, key: str, value: Any, said: str) -> None:
+    unused.change(key, value)
+    with pytest.raises(UserError, match=said):
+        unused.steps()
+
+
+def test_intensities_of_floats_are_refused(unused: Project) -> None:
+    unused.change("connected_components.intensities", True)
+    with h5py.File("float.h5", "w") as file:
+        file["raw"] = np.zeros(SHAPE, np.float32)
+    unused.change("raw", "float.h5:raw")
+    with pytest.raises(UserError, match=r"intensities: raw float.h5:raw holds float32.*uint8, int8, uint16, int16"):
+        unused.steps()
+
+
+def test_new_keys_at_their_defaults_change_no_fingerprint(finished: Project, project: Project) -> None:
+    before = [step.fingerprint for step in project.steps().all()]
+    project.change("blocks.mask", None)
+    project.change("threshold.method", "simple")
+    project.change("threshold.sigma_unit", "voxel")
+    project.change("connected_components.max_size", None)
+    project.change("connected_components.intensities", False)
+    assert [step.fingerprint for step in project.steps().all()] == before
+    values = yaml.safe_load(project.config.read_text())
+    values["threshold"] = [values["threshold"]]
+    project.write(values)
+    assert [step.fingerprint for step in project.steps().all()] == before

@@ -1,0 +1,95 @@
+"""Hysteresis and sizes over blocks equal the whole volume's, numbers included."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from skimage.filters import apply_hysteresis_threshold, gaussian
+from skimage.measure import label
+
+from blockwise.grid import Grid
+from pipeline.config import ConnectedComponents, Threshold
+from tests.unit.blocked import blocked_components, blocked_threshold
+
+
+def with_core(labels: np.ndarray, core: np.ndarray) -> np.ndarray:
+    """Keep labels that hold a voxel of the core; number them through."""
+    kept = np.unique(labels[core & (labels > 0)])
+    numbers = np.zeros(labels.max() + 1, int)
+    numbers[kept] = np.arange(1, len(kept) + 1)
+    return numbers[labels]
+
+
+@st.composite
+def cases(draw):
+    shape = tuple(draw(st.integers(1, 14)) for _ in range(3))
+    blocks = tuple(draw(st.integers(2, n + 3)) for n in shape)
+    final = draw(st.sampled_from([0.3, 0.45, 0.5]))
+    core = final + draw(st.sampled_from([0.0, 0.02, 0.1, 0.3]))
+    return shape, blocks, final, core, draw(st.sampled_from([0.0, 0.6, 1.0])), draw(st.integers(0, 2**32 - 1))
+
+
+@settings(max_examples=120, deadline=None)
+@given(case=cases(), connectivity=st.sampled_from([6, 18, 26]))
+def test_equal_to_whole_volume(case, connectivity):
+    shape, blocks, final, core, sigma, seed = case
+    probabilities = np.random.default_rng(seed).random(shape, np.float32)
+    grid = Grid("zyx", shape, blocks)
+    mask = blocked_threshold(probabilities, (sigma,) * 3, final, grid, core=core)
+    smoothed = gaussian(probabilities, sigma)
+    np.testing.assert_array_equal(mask, (smoothed > final) + (smoothed > core).astype(np.uint8))
+    found, _ = blocked_components(mask, 1, connectivity, grid, has_core=True)
+    whole = label(smoothed > final, connectivity={6: 1, 18: 2, 26: 3}[connectivity])
+    np.testing.assert_array_equal(found, with_core(whole, smoothed > core))
+    if connectivity == 6:  # scikit-image knows no other
+        np.testing.assert_array_equal(found > 0, apply_hysteresis_threshold(smoothed, final, core))
+
+
+def test_a_core_far_from_where_the_object_begins_keeps_it():
+    mask = np.zeros((4, 30), np.uint8)
+    mask[0, :29] = 1
+    mask[0, 28] = 2
+    mask[3, :29] = 1
+    found, objects = blocked_components(mask, 1, 4, Grid("yx", mask.shape, (4, 7)), has_core=True)
+    expected = np.zeros_like(mask)
+    expected[0, :29] = 1
+    np.testing.assert_array_equal(found, expected)
+    assert list(objects["voxels"]) == [29]
+
+
+@settings(max_examples=60, deadline=None)
+@given(case=cases(), low=st.integers(0, 12), span=st.integers(0, 40))
+def test_sizes_are_those_of_whole_objects(case, low, span):
+    shape, blocks, final, core, sigma, seed = case
+    smoothed = gaussian(np.random.default_rng(seed).random(shape, np.float32), sigma)
+    mask = (smoothed > final) + (smoothed > core).astype(np.uint8)
+    whole = label(mask > 0, connectivity=1)
+    sizes = np.bincount(whole.ravel())
+    fits = (sizes >= low) & (sizes <= low + span)
+    expected = with_core(np.where(fits[whole], whole, 0), mask == 2)
+    grid = Grid("zyx", shape, blocks)
+    found, objects = blocked_components(mask, 1, 6, grid, min_size=low, max_size=low + span, has_core=True)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(objects["voxels"], np.bincount(expected.ravel())[1:])
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"core": 0.8}, "core and final belong to method: hysteresis"),
+        ({"method": "hysteresis"}, "takes core and final|needs core and final"),
+        ({"method": "hysteresis", "core": 0.8, "final": 0.5, "threshold": 0.5}, "core and final"),
+        ({"method": "hysteresis", "core": 0.4, "final": 0.5}, "core 0.4 is below final 0.5"),
+    ],
+)
+def test_levels_that_do_not_fit_the_method_are_refused(values, said):
+    with pytest.raises(ValidationError, match=said):
+        Threshold(**values)
+
+
+def test_sizes_that_no_object_has_are_refused():
+    with pytest.raises(ValidationError, match="max_size 3 is below min_size 4"):
+        ConnectedComponents(min_size=4, max_size=3)
