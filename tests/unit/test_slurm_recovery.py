@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blockwise.backends import Outcome, Referee
-from blockwise.backends.slurm.commands import TaskState
+from blockwise.backends.slurm.answers import TaskState
 from blockwise.backends.slurm.dealing import blocks_per_job, deal, share_slots
 from blockwise.backends.slurm.recovery import MAX_MOVES, Cause, Ended, decide
 from blockwise.backends.slurm.script import Needs, SlurmOptions

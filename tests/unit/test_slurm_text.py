@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from blockwise.backends.slurm.commands import (
+from blockwise.backends.slurm.answers import (
     NO_TASK,
     Problem,
     SlurmUnavailableError,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+from blockwise.backends.slurm.answers import SlurmUnavailableError
 from blockwise.backends.slurm.cancel import cancel_arrays
-from blockwise.backends.slurm.commands import SlurmCommands, SlurmUnavailableError
+from blockwise.backends.slurm.commands import SlurmCommands
 from blockwise.backends.slurm.jobs import Array, Job
 from blockwise.backends.slurm.ledger import Entry, Ledger
 from blockwise.errors import UserError

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 
 from blockwise.backends.base import Outcome, Referee, check_parent
+from blockwise.backends.slurm.answers import SlurmUnavailableError
 from blockwise.backends.slurm.cancel import cancel_arrays, interrupted_once
-from blockwise.backends.slurm.commands import SlurmCommands, SlurmUnavailableError
+from blockwise.backends.slurm.commands import SlurmCommands
 from blockwise.backends.slurm.ledger import Entry, Ledger
 from blockwise.backends.slurm.run import SlurmRun
 from blockwise.backends.slurm.script import SlurmOptions

@@ -10,7 +10,8 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from types import FrameType
 
-from blockwise.backends.slurm.commands import SlurmCommands, SlurmUnavailableError
+from blockwise.backends.slurm.answers import SlurmUnavailableError
+from blockwise.backends.slurm.commands import SlurmCommands
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from blockwise.backends.slurm.commands import TaskState, index_list
+from blockwise.backends.slurm.answers import TaskState, index_list
 from blockwise.backends.slurm.recovery import Ended
 from blockwise.backends.slurm.script import Needs
 from blockwise.job import Order

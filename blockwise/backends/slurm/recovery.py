@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from blockwise.backends.slurm.commands import TaskState
+from blockwise.backends.slurm.answers import TaskState
 from blockwise.backends.slurm.script import Needs
 from blockwise.job import BEGINS, Order
 

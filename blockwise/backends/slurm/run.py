@@ -9,15 +9,9 @@ from dataclasses import replace
 
 from blockwise.backends.base import Referee
 from blockwise.backends.slurm.adoption import adopt_jobs
+from blockwise.backends.slurm.answers import NO_TASK, SlurmUnavailableError, SubmissionRefusedError, TaskId, TaskState
 from blockwise.backends.slurm.cancel import wait_until_gone
-from blockwise.backends.slurm.commands import (
-    NO_TASK,
-    SlurmCommands,
-    SlurmUnavailableError,
-    SubmissionRefusedError,
-    TaskId,
-    TaskState,
-)
+from blockwise.backends.slurm.commands import SlurmCommands
 from blockwise.backends.slurm.jobs import Arrays, Job
 from blockwise.backends.slurm.ledger import Ledger
 from blockwise.backends.slurm.reasons import remedy

@@ -7,12 +7,8 @@ import time
 import uuid
 from collections import Counter
 
-from blockwise.backends.slurm.commands import (
-    SlurmCommands,
-    SlurmUnavailableError,
-    SubmissionLimitError,
-    SubmissionRefusedError,
-)
+from blockwise.backends.slurm.answers import SlurmUnavailableError, SubmissionLimitError, SubmissionRefusedError
+from blockwise.backends.slurm.commands import SlurmCommands
 from blockwise.backends.slurm.dealing import blocks_per_job, deal, share_slots
 from blockwise.backends.slurm.jobs import Array, Arrays, Job
 from blockwise.backends.slurm.ledger import Ledger
