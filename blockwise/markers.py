@@ -139,11 +139,11 @@ class Markers:
         return self.folder / kind / f"{block // BLOCKS_PER_FOLDER:06d}" / f"{block}.json"
 
     def _listed(self, kind: str, blocks: Iterable[int]) -> dict[int, int]:
-        wanted = {f"{block}.json": block for block in blocks}
+        wanted = {str(self._path(kind, block)): block for block in blocks}
         found = {}
-        for folder in {self._path(kind, block).parent for block in wanted.values()}:
+        for folder in {os.path.dirname(path) for path in wanted}:
             with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-                found.update({wanted[e.name]: e.inode() for e in entries if e.name in wanted})
+                found.update({wanted[e.path]: e.inode() for e in entries if e.path in wanted})
         return found
 
     def _files(self, kind: str) -> Iterator[str]:

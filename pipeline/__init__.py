@@ -3,6 +3,7 @@
 ``luigi --module pipeline ConnectedComponentsWorkflow`` imports this package and finds the workflows in it.
 """
 
+from pipeline.batch import BatchWorkflow
 from pipeline.session import hide_tracebacks_of_user_errors
 from pipeline.workflows import (
     ConnectedComponentsWorkflow,
@@ -13,4 +14,10 @@ from pipeline.workflows import (
 
 hide_tracebacks_of_user_errors()
 
-__all__ = ["ConnectedComponentsWorkflow", "PredictionWorkflow", "SimpleSegmentationWorkflow", "ThresholdWorkflow"]
+__all__ = [
+    "BatchWorkflow",
+    "ConnectedComponentsWorkflow",
+    "PredictionWorkflow",
+    "SimpleSegmentationWorkflow",
+    "ThresholdWorkflow",
+]

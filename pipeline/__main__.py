@@ -18,7 +18,7 @@ from rich.table import Table
 from blockwise.errors import UserError
 from pipeline.agreement import compare
 from pipeline.cleaning import find_ours, remove
-from pipeline.config import load_settings
+from pipeline.config import is_of_batch, load_settings, read_values
 from pipeline.delivery import EXPORTED, export_result, ingest_advice, ingest_with_progress
 from pipeline.planning import StepForecast, StepStatus, forecast_all, status
 from pipeline.session import begin_session
@@ -136,6 +136,12 @@ def _ingest(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
+    config = options.config or default_config()
+    if is_of_batch(read_values(config)):
+        from pipeline.batch import BatchWorkflow
+
+        print(*BatchWorkflow(config=config).forecast(), sep="\n")
+        return 0
     settings, steps = _steps(options)
     table = Table("step", "blocks", "left", "reads", "writes", "halo", "memory", box=SIMPLE)
     for column in table.columns:

@@ -152,6 +152,14 @@ class BackendSettings(Section):
     faults: FaultSettings = FaultSettings()
 
 
+class Batch(Section):
+    """Many files with the same settings."""
+
+    files: str | tuple[str, ...] | None = None
+    manifest: str | None = None
+    small_voxels: PositiveInt = 4_194_304
+
+
 class Settings(Section):
     """The whole configuration."""
 
@@ -163,6 +171,7 @@ class Settings(Section):
     threshold: tuple[Threshold, ...] = (Threshold(),)
     connected_components: ConnectedComponents = ConnectedComponents()
     backend: BackendSettings = BackendSettings()
+    batch: Batch = Batch()
     change_detection: Literal["files", "metadata"] = "files"
 
     @field_validator("raw", mode="before")
@@ -192,6 +201,26 @@ def load_settings(path: str) -> Settings:
     Raises:
         UserError: it is not there, is not YAML, or holds a key or value that is not right; each such key is named.
     """
+    values = read_values(path)
+    if is_of_batch(values):
+        raise UserError(
+            f"configuration {path}: it is of many files (batch), which BatchWorkflow runs; for one volume, set raw"
+        )
+    return make_settings(values, f"configuration {path}")
+
+
+def is_of_batch(values: dict[str, Any]) -> bool:
+    """Whether a configuration is of many files: it names them under ``batch``, and none under ``raw``."""
+    raw = values.get("raw")
+    return bool(values.get("batch")) and not (isinstance(raw, str) or (isinstance(raw, dict) and raw.get("path")))
+
+
+def read_values(path: str) -> dict[str, Any]:
+    """Read a configuration file as it stands.
+
+    Raises:
+        UserError: it is not there, or is not YAML with keys.
+    """
     try:
         text = Path(path).read_text()
     except FileNotFoundError as error:
@@ -204,10 +233,19 @@ def load_settings(path: str) -> Settings:
         raise UserError(f"configuration {path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"configuration {path}: expected keys such as work_dir, raw, output; found {values!r:.60}")
+    return values
+
+
+def make_settings(values: dict[str, Any], where: str) -> Settings:
+    """Turn keys and values into settings.
+
+    Raises:
+        UserError: a key or value is not right; each is named, after ``where``.
+    """
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        lines = [f"configuration {path}:", *(f"  {_explain(item)}" for item in _distinct(error, values))]
+        lines = [f"{where}:", *(f"  {_explain(item)}" for item in _distinct(error, values))]
         raise UserError("\n".join(lines)) from None
 
 

@@ -84,21 +84,9 @@ class Workflow(luigi.Task):
         return execution(self.settings.backend)
 
     @cached_property
-    def _prediction(self) -> BlockTask:
-        return PredictionTask.of(self.steps.prediction, self.execution)
-
-    @cached_property
-    def _thresholds(self) -> list[BlockTask]:
-        return [ThresholdTask.of(steps.threshold, self.execution, self._prediction) for steps in self.steps.objects]
-
-    @cached_property
-    def _connected_components(self) -> list[BlockTask]:
-        found: list[BlockTask] = []
-        for steps, threshold in zip(self.steps.objects, self._thresholds, strict=True):
-            faces = ComponentFacesTask.of(steps.component_faces, self.execution, threshold)
-            merge = ComponentMergeTask.of(steps.component_merge, self.execution, faces)
-            found.append(ConnectedComponentsTask.of(steps.connected_components, self.execution, threshold, merge))
-        return found
+    def tasks(self) -> dict[str, list[BlockTask]]:
+        """The tasks of all steps to objects, by the steps' names, one for each threshold."""
+        return step_tasks(self.steps, self.execution)
 
 
 class PredictionWorkflow(Workflow):
@@ -108,7 +96,7 @@ class PredictionWorkflow(Workflow):
 
     def last_tasks(self) -> list[BlockTask]:
         """Prediction."""
-        return [self._prediction]
+        return self.tasks["prediction"]
 
 
 class SimpleSegmentationWorkflow(Workflow):
@@ -119,7 +107,7 @@ class SimpleSegmentationWorkflow(Workflow):
     def last_tasks(self) -> list[BlockTask]:
         """Simple segmentation."""
         step = self.steps.up_to(self.last_step)[-1]
-        return [SimpleSegmentationTask.of(step, self.execution, self._prediction)]
+        return [SimpleSegmentationTask.of(step, self.execution, *self.tasks["prediction"])]
 
 
 class ThresholdWorkflow(Workflow):
@@ -129,7 +117,7 @@ class ThresholdWorkflow(Workflow):
 
     def last_tasks(self) -> list[BlockTask]:
         """Thresholds."""
-        return self._thresholds
+        return self.tasks["threshold"]
 
 
 class ConnectedComponentsWorkflow(Workflow):
@@ -139,7 +127,24 @@ class ConnectedComponentsWorkflow(Workflow):
 
     def last_tasks(self) -> list[BlockTask]:
         """Connected components."""
-        return self._connected_components
+        return self.tasks["connected_components"]
+
+
+def step_tasks(steps: Steps, execution: Execution) -> dict[str, list[BlockTask]]:
+    """Luigi's tasks of all steps to objects, by the steps' names, one for each threshold.
+
+    Names stand in the order of the steps: each task comes after those that it needs.
+    """
+    prediction = PredictionTask.of(steps.prediction, execution)
+    tasks: dict[str, list[BlockTask]] = {prediction.step.name: [prediction]}
+    for objects in steps.objects:
+        threshold = ThresholdTask.of(objects.threshold, execution, prediction)
+        faces = ComponentFacesTask.of(objects.component_faces, execution, threshold)
+        merge = ComponentMergeTask.of(objects.component_merge, execution, faces)
+        final = ConnectedComponentsTask.of(objects.connected_components, execution, threshold, merge)
+        for task in (threshold, faces, merge, final):
+            tasks.setdefault(task.step.name, []).append(task)
+    return tasks
 
 
 def execution(settings: BackendSettings) -> Execution:

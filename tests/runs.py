@@ -187,9 +187,11 @@ class Project:
             if path.is_file()
         }
 
-    def luigi(self, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def luigi(
+        self, *arguments: str, timeout: float = 60, workflow: str = "ConnectedComponentsWorkflow"
+    ) -> subprocess.CompletedProcess[str]:
         """Run Luigi's command line to its end."""
-        command = self.command(*arguments)
+        command = self.command(*arguments, workflow=workflow)
         return subprocess.run(
             command, cwd=self.folder, env=environment(), capture_output=True, text=True, timeout=timeout
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -131,8 +132,9 @@ ENGINES: dict[str, Callable[[Project, StructureTensor], Engine]] = {
 """By name; an engine is imported only when it is asked for."""
 
 
+@lru_cache(maxsize=4)
 def make_engine(name: str, project: Project, structure_tensor: StructureTensor = "fastfilters") -> Engine:
-    """Make the engine of this name.
+    """Make the engine of this name; the same one for the same project, which `load_project` keeps.
 
     Raises:
         UserError: there is none of this name, or it cannot work here or with this project.

@@ -1,0 +1,321 @@
+"""Many files with one configuration."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import h5py
+import imageio.v3
+import luigi
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from blockwise.errors import UserError
+from blockwise.volume import create_volume, open_volume
+from pipeline.__main__ import main
+from pipeline.batch import BatchWorkflow
+from pipeline.config import load_settings
+from pipeline.manifest import image_settings, load_batch
+from pipeline.session import end_sessions
+from tasks.base import Execution
+from tests.runs import DATASETS, InlineBackend, Project, Run, environment
+from tests.unit.pixel_cases import case_folder, read
+
+CASE = "2d_rgb_u8_3class"
+CONFIG: dict[str, Any] = {
+    "work_dir": "work",
+    "output": "out/{name}.n5",
+    "prediction": {"project": "project.ilp"},
+    "threshold": {"class": 1, "sigma": 1.0, "threshold": 0.4},
+    "backend": {"workers": 2},
+    "batch": {"files": "images/*.png"},
+}
+
+
+def write_images(count: int) -> None:
+    image = read(case_folder(CASE) / "input.h5", "data")
+    Path("images").mkdir()
+    for i in range(count):
+        y, x = 3 * i, 5 * i
+        imageio.v3.imwrite(f"images/cell{i}.png", image[y : y + 50 + i, x : x + 60])
+
+
+def write_config(**changes: Any) -> None:
+    Path("config.yaml").write_text(yaml.safe_dump({**CONFIG, **changes}))
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(case_folder(CASE) / "project.ilp", "project.ilp")
+    write_config()
+    yield
+    end_sessions()
+
+
+def run_here(manifest: str = "") -> tuple[Run, BatchWorkflow]:
+    """Run a batch in this process; what was computed is named by numbers in the batch."""
+    run = Run()
+    luigi.task_register.Register.clear_instance_cache()
+    workflow = BatchWorkflow(config="config.yaml", manifest=manifest)
+    workflow.__dict__["execution"] = Execution(lambda: InlineBackend(run), 2, show=False)
+    run.ok = luigi.build([workflow], local_scheduler=True, log_level="WARNING")
+    end_sessions()
+    return run, workflow
+
+
+def run_luigi(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "luigi", "--module", "pipeline", "BatchWorkflow", "--config", "config.yaml"]
+    return subprocess.run(
+        [*command, "--local-scheduler", *arguments], env=environment(), capture_output=True, text=True, timeout=100
+    )
+
+
+def results(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for dataset in DATASETS:
+        volume = open_volume(f"out/{name}.n5:{dataset}")
+        found[dataset] = volume.read(tuple(slice(0, n) for n in volume.shape))
+    found["objects"] = Path(f"work/images/{name}/objects.csv").read_bytes()
+    return found
+
+
+def times(folder: str = "out") -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def test_one_broken_file_of_twenty(capfd: pytest.CaptureFixture[str]) -> None:
+    write_images(20)
+    good = Path("images/cell7.png").read_bytes()
+    Path("images/cell7.png").write_bytes(good[:200])
+    done = run_luigi()
+    assert done.returncode == 30, done.stderr
+    assert "19 of 20 images done, 1 failed" in done.stdout
+    assert "cell7" in done.stdout
+    assert "1 of 20 images are not done; the others are" in done.stderr
+    assert "Traceback" not in done.stderr
+    table = pd.read_csv("work/batch.csv").set_index("name")
+    assert table.loc["cell7", "state"] == "failed"
+    assert "cell7.png" in table.loc["cell7", "message"]
+    others = table.drop("cell7")
+    assert (others["state"] == "done").all()
+    assert (others["objects"] > 0).all()
+    before = times()
+    again = run_luigi()
+    assert again.returncode == 30
+    assert "images: 1 of 20 blocks to do" in again.stderr
+    assert times() == before
+    Path("images/cell7.png").write_bytes(good)
+    mended = run_luigi()
+    assert mended.returncode == 0, mended.stderr
+    assert "20 of 20 images done, 0 failed" in mended.stdout
+    assert before.items() <= times().items()
+    assert "Nothing to do: all 20 images are done" in run_luigi().stdout
+    # The whole chain of an image, its project loaded before, costs little besides what is computed.
+    spent = [Path(path).read_text() for path in Path("work/images").rglob("done/*/*.json")]
+    assert median(yaml.safe_load(text)["cpu_seconds"] for text in spent) < 0.04
+
+
+def test_each_image_has_the_results_of_its_own_workflow_however_it_is_computed() -> None:
+    write_images(3)
+    run, workflow = run_here()
+    assert run.ok
+    assert run.computed == {"images": [0, 1, 2]}
+    assert workflow.complete()
+    found = {name: results(name) for name in ("cell0", "cell1", "cell2")}
+    alone = Project(Path())
+    for i in range(3):
+        alone.write(
+            {
+                **{key: CONFIG[key] for key in ("prediction", "threshold")},
+                "raw": f"images/cell{i}.png",
+                "work_dir": f"alone{i}",
+                "output": "result.n5",
+                "blocks": {"shape": [16, 32]},
+            }
+        )
+        assert alone.run().ok
+        for dataset in DATASETS:
+            volume = open_volume(f"result.n5:{dataset}")
+            expected = volume.read(tuple(slice(0, n) for n in volume.shape))
+            np.testing.assert_array_equal(found[f"cell{i}"][dataset], expected, strict=True)
+        assert found[f"cell{i}"]["objects"] == Path(f"alone{i}/objects.csv").read_bytes()
+    # The largest of them block by block, in the same work folder.
+    write_config(batch={"files": "images/*.png", "small_voxels": 51 * 60}, blocks={"shape": [16, 32]})
+    run, workflow = run_here()
+    assert run.ok
+    assert run.computed["prediction"] == list(range(8))
+    assert run.computed["images"] == [0, 1]  # blocks are settings
+    assert workflow.complete()
+    for name, expected in found.items():
+        for dataset, values in results(name).items():
+            np.testing.assert_array_equal(values, expected[dataset], err_msg=f"{name} {dataset}")
+    assert run_here()[0].computed == {}
+
+
+def test_only_what_has_changed_is_computed_again() -> None:
+    write_images(4)
+    assert run_here()[0].ok
+    shutil.copy("images/cell3.png", "images/cell10.png")
+    shutil.copy("images/cell0.png", "images/a.png")  # now the first, so that all numbers move
+    assert run_here()[0].computed == {"images": [0, 5]}
+    Path("images/cell2.png").unlink()
+    run, workflow = run_here()
+    assert (run.ok, run.computed) == (True, {})
+    assert len(pd.read_csv("work/batch.csv")) == 5
+    assert workflow.complete()
+    os.utime("images/cell1.png", ns=(1, 1))
+    assert run_here()[0].computed == {"images": [2]}
+    shutil.rmtree("out/cell3.n5/thresholded")
+    assert run_here()[0].computed == {"images": [3]}
+    write_config(threshold={"class": 1, "sigma": 1.0, "threshold": 0.5})
+    assert run_here()[0].computed == {"images": [0, 1, 2, 3, 4]}
+    write_config(threshold={"class": 1, "sigma": 1.0, "threshold": 0.5}, backend={"workers": 1})
+    assert run_here()[0].computed == {}
+
+
+@pytest.mark.parametrize("kind", ["csv", "yaml"])
+def test_rows_of_a_manifest_override_settings(kind: str) -> None:
+    write_images(3)
+    manifest = f"list.{kind}"
+    if kind == "csv":
+        Path(manifest).write_text(
+            "name,raw,threshold.threshold,output,connected_components.min_size\n"
+            "first,images/cell0.png,,,\n"
+            "second,images/cell0.png,0.6,special.zarr,\n"
+            ",images/cell2.png,,,7\n"
+        )
+    else:
+        rows = [
+            {"name": "first", "raw": "images/cell0.png"},
+            {"name": "second", "raw": "images/cell0.png", "threshold": {"threshold": 0.6}, "output": "special.zarr"},
+            {"raw": {"path": "images/cell2.png"}, "connected_components.min_size": 7},
+        ]
+        Path(manifest).write_text(yaml.safe_dump(rows))
+    run, workflow = run_here(manifest)
+    assert run.ok
+    assert workflow.batch.names == ("first", "second", "cell2")
+    first, special = results("first"), open_volume("special.zarr:thresholded")
+    mask = special.read(tuple(slice(0, n) for n in special.shape))
+    assert 0 < mask.sum() < first["thresholded"].sum()
+    assert special.attributes["provenance"]["threshold"] == 0.6
+    objects = pd.read_csv("work/images/cell2/objects.csv")
+    assert objects["voxels"].min() >= 7
+    assert pd.read_csv("work/batch.csv").set_index("name").loc["cell2", "objects"] == len(objects)
+
+
+def test_axes_and_time_steps_of_small_images() -> None:
+    image = read(case_folder(CASE) / "input.h5", "data")
+    film = np.stack([image[:60, :70], image[60:120, 70:140]])
+    create_volume("film.n5:raw", film.shape, (1, 60, 70, 3), "uint8", {"axes": list("tyxc")})
+    open_volume("film.n5:raw", "a").write(tuple(slice(0, n) for n in film.shape), film)
+    write_config(batch={"files": ["film.n5:raw"]}, connected_components={"numbering": "restart"})
+    run, _ = run_here()
+    assert run.ok
+    found = results("film_raw")
+    assert found["probabilities"].shape == (2, 3, 60, 70)
+    labels = found["connected_components"]
+    assert [int(labels[t].max()) for t in range(2)] == pd.read_csv("work/images/film_raw/objects.csv").groupby(
+        "t"
+    ).size().tolist()
+
+
+def test_a_project_of_labels_is_trained_once_for_all_images() -> None:
+    folder = case_folder("3d_u8_labels_only")
+    data = read(folder / "input.h5", "data")
+    for i, part in enumerate((data[:, :40, :40], data[:, 20:, 20:])):
+        with h5py.File(f"part{i}.h5", "w") as file:
+            file["inner/raw"] = part
+    write_config(
+        raw={"key": "inner/raw", "axes": "zyx"},
+        prediction={"project": str(folder / "project.ilp")},
+        threshold={"class": 1},
+        batch={"files": "part*.h5"},
+    )
+    before = set(Path("/dev/shm").iterdir())
+    run, _ = run_here()
+    assert run.ok, run.text
+    assert len(list(Path("work/classifiers").iterdir())) == 1
+    assert results("part1")["connected_components"].shape == (40, 44, 44)
+    assert {path for path in set(Path("/dev/shm").iterdir()) - before if path.name.startswith("blockwise")} == set()
+
+
+def test_a_dataset_in_the_address_overrules_the_shared_one() -> None:
+    Path("list.yaml").write_text(yaml.safe_dump(["a.h5:own", "b.h5", {"raw": {"path": "c.h5", "key": "third"}}]))
+    write_config(raw={"key": "shared"})
+    batch = load_batch("config.yaml", "list.yaml")
+    found = [image_settings(batch.shared, *pair).raw.address for pair in zip(batch.names, batch.rows, strict=True)]
+    assert found == ["a.h5:own", "b.h5:shared", "c.h5:third"]
+
+
+def test_plan_counts_images(capsys: pytest.CaptureFixture[str]) -> None:
+    write_images(3)
+    write_config(batch={"files": "images/*.png", "small_voxels": 51 * 60}, blocks={"shape": [16, 32]})
+    before = times(".")
+    luigi.task_register.Register.clear_instance_cache()
+    assert main(["plan", "--config", "config.yaml"]) == 0
+    shown = capsys.readouterr().out
+    assert "3 images: 2 small ones (up to 3,060 voxels), computed whole, 2 left" in shown
+    assert "1 larger one, computed block by block, 1 left: cell2" in shown
+    assert times(".") == before
+    assert run_here()[0].ok
+    assert main(["plan", "--config", "config.yaml"]) == 0
+    assert "computed whole, 0 left" in (shown := capsys.readouterr().out)
+    assert "block by block, 0 left" in shown
+
+
+def test_other_workflows_say_that_a_configuration_is_of_a_batch() -> None:
+    with pytest.raises(UserError, match=r"of many files \(batch\), which BatchWorkflow runs"):
+        load_settings("config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "manifest", "words"),
+    [
+        ({"batch": {}}, None, "no images; set batch"),
+        ({"batch": {"files": "none/*.png"}}, None, r"batch\.files: no file fits 'none/\*\.png'"),
+        ({"output": "out.n5"}, None, r"images cell0 and cell1 would write into the same container; put \{name\}"),
+        ({"treshold": {}}, None, "treshold: unknown key; did you mean 'threshold'"),
+        ({}, "raw,threshold.sigmoid\nimages/cell0.png,1\n", r"image cell0:\n  threshold\.sigmoid: unknown key"),
+        ({}, "raw,threshold.threshold\nimages/cell0.png,2\n", r"threshold\.threshold: found 2; .*less than or equal"),
+        ({}, "raw,work_dir\nimages/cell0.png,x\n", "row 1: work_dir is shared by all images"),
+        ({}, "raw,name\na/b.png,x\nc/d.png,x\n", "2 images are called 'x'"),
+        ({}, "raw,name\na/b.png,../x\n", "cannot be called so"),
+        ({}, "name\nx\n", "row 1: found .*; the key raw is needed"),
+        ({}, "raw,name\nx\n", "row 1: has another number of cells"),
+        ({}, "raw\n", "holds no rows"),
+    ],
+)
+def test_what_is_wrong_is_refused_before_any_work(changes: Any, manifest: str | None, words: str) -> None:
+    write_images(2)
+    write_config(**changes)
+    if manifest is not None:
+        Path("list.csv").write_text(manifest)
+    with pytest.raises(UserError, match=words):
+        load_batch("config.yaml", "list.csv" if manifest is not None else None)
+    assert not Path("work").exists()
+
+
+def test_names_of_images_with_one_stem_are_told_apart() -> None:
+    Path("list.yaml").write_text(yaml.safe_dump(["a/x.tif", "b/x.tif", "b/y.tif"]))
+    assert load_batch("config.yaml", "list.yaml").names == ("a_x.tif", "b_x.tif", "y")
+
+
+def test_a_large_image_that_fails_does_not_hold_up_the_others() -> None:
+    write_images(3)
+    imageio.v3.imwrite("images/grey.png", np.zeros((70, 70), np.uint8))  # the project wants three channels
+    write_config(batch={"files": "images/*.png", "small_voxels": 52 * 60 - 1}, blocks={"shape": [64, 64]})
+    run, _ = run_here()
+    assert not run.ok
+    table = pd.read_csv("work/batch.csv").set_index("name")
+    assert table["state"].to_dict() == {"cell0": "done", "cell1": "done", "cell2": "done", "grey": "failed"}
+    assert "1 channels" in table.loc["grey", "message"]
