@@ -18,8 +18,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from blockwise import outputs
 from blockwise.grid import box_size
+from blockwise.outputs import volume as outputs
 from blockwise.plan import Item
 from blockwise.step import BlockStep
 from blockwise.worker import Worker

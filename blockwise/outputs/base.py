@@ -1,0 +1,47 @@
+"""What every output offers."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from blockwise.grid import Block, Box
+from blockwise.stamps import Snapshot
+
+
+class Output(Protocol):
+    """A place for the results of a step's blocks."""
+
+    @property
+    def address(self) -> str:
+        """Where it lies, as messages name it."""
+
+    def check_ours(self) -> None:
+        """Raise UserError where something lies in this place that no run of ours has written."""
+
+    def found(self) -> Mapping[str, Any] | None:
+        """Attributes ``fingerprint`` and ``id`` of what lies there; None where nothing does."""
+
+    def create(self, attributes: Mapping[str, Any]) -> None:
+        """Put an empty output there, with these attributes; what lay there (ours) goes."""
+
+    def write(self, block: Block, data: Any) -> str:
+        """Write a block's result, and return its checksum."""
+
+    def checksum(self, block: Block) -> str:
+        """Read a block's result back, and return its checksum."""
+
+    def grid_box(self, box: Box) -> Box:
+        """The grid's part of the box that a DamagedDataError of this output names."""
+
+    def files_stamp(self, block: Block) -> str:
+        """Digest over size and time of one block's files; equal to the stamp that ``files`` has for it."""
+
+    def files(self) -> Snapshot:
+        """Size and time of all files."""
+
+
+def new_attributes(fingerprint: str, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of a new output; ``id`` tells it from another one with the same fingerprint elsewhere."""
+    return {"fingerprint": fingerprint, "id": uuid.uuid4().hex, "provenance": dict(provenance)}

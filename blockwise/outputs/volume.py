@@ -1,0 +1,142 @@
+"""A dataset as output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blockwise.errors import UserError
+from blockwise.grid import Block, Box, Grid
+from blockwise.identity import array_checksum
+from blockwise.stamps import FileStates, Snapshot
+from blockwise.volume import (
+    Address,
+    Volume,
+    create_volume,
+    delete_volume,
+    open_volume,
+    volume_exists,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class VolumeOutput:
+    """A dataset over the grid's axes, with or without channels: axes [t]czyx or [t]zyx.
+
+    Attributes:
+        address: of the dataset, ``path.n5:key``.
+        grid: of the step that writes.
+        chunks: of the grid's axes, in voxels; the block shape is a multiple of it.
+        dtype: of one voxel.
+        channels: number of channels along an axis ``c`` after t, one a chunk; 0 for no such axis.
+        extra: further attributes.
+        shards: of the grid's axes, in voxels: several chunks a file, for Zarr 3; None for one chunk a file.
+    """
+
+    address: str
+    grid: Grid
+    chunks: tuple[int, ...]
+    dtype: str
+    channels: int
+    extra: Mapping[str, Any]
+    shards: tuple[int, ...] | None = None
+
+    @property
+    def axes(self) -> str:
+        """Names of the dataset's axes."""
+        return "".join(axis for axis in ("tczyx" if self.channels else "tzyx") if axis in (*self.grid.axes, "c"))
+
+    def check_ours(self) -> None:
+        """Refuse a dataset or folder that does not carry one of our fingerprints, and a file for a container."""
+        container = Address.parse(self.address).path
+        if Path(container).is_file():
+            raise UserError(f"output {self.address}: {container} is a file, not a container; set another `output`")
+        if volume_exists(self.address) and self.found() is None:
+            raise UserError(
+                f"output {self.address}: something lies there that this pipeline has not written (no attribute "
+                "'fingerprint'); it is left alone. Set another `output`, or remove it yourself"
+            )
+
+    def found(self) -> Mapping[str, Any] | None:
+        """Attributes of the dataset; None where there is none, or one without fingerprint."""
+        if not volume_exists(self.address):
+            return None
+        try:
+            attributes = open_volume(self.address).attributes
+        except (UserError, RuntimeError, KeyError):
+            return None
+        return attributes if {"fingerprint", "id"} <= attributes.keys() else None
+
+    def create(self, attributes: Mapping[str, Any]) -> None:
+        """Create the dataset, in place of an older one of ours."""
+        self.check_ours()
+        if volume_exists(self.address):
+            delete_volume(self.address)
+        try:
+            create_volume(
+                Address.parse(self.address),
+                self._with_channels(self.grid.shape, self.channels),
+                self._with_channels(self.chunks, 1),
+                self.dtype,
+                {"axes": list(self.axes), **self.extra, **attributes},
+                shards=None if self.shards is None else self._with_channels(self.shards, 1),
+            )
+        except (OSError, RuntimeError) as error:
+            raise UserError(f"output {self.address}: cannot be created: {error}") from error
+
+    def write(self, block: Block, data: NDArray[Any]) -> str:
+        """Write whole chunks; ``data`` has the shape of ``box``.
+
+        Where a region of interest cuts chunks, what lies outside it becomes 0: no other block writes there.
+        """
+        box = self.box(block.write_box)
+        whole = _whole_chunks(box, self._opened.chunks, self._opened.shape)
+        margins = [(i.start - o.start, o.stop - i.stop) for i, o in zip(box, whole, strict=True)]
+        self._opened.write(whole, np.pad(data, margins) if whole != box else data)
+        return array_checksum(data)
+
+    def checksum(self, block: Block) -> str:
+        """Read a block back, and return its checksum."""
+        return array_checksum(self._opened.read(self.box(block.write_box)))
+
+    def files_stamp(self, block: Block) -> str:
+        """Digest over size and time of one block's chunks."""
+        return array_checksum(self._opened.file_states(self.box(block.write_box)))
+
+    def files(self) -> Snapshot:
+        """Size and time of all chunks."""
+        return FileStates(open_volume(self.address), tuple(self.axes.index(axis) for axis in self.grid.axes))
+
+    @cached_property
+    def _opened(self) -> Volume:
+        """The dataset, opened at the first block: a worker has one output object for all its blocks."""
+        return open_volume(self.address, "a")
+
+    def box(self, box: Box, channel: int | None = None) -> Box:
+        """A box of the grid in the dataset, with all channels or one of them."""
+        first, last = (0, self.channels) if channel is None else (channel, channel + 1)
+        return self._with_channels(box, slice(first, last))
+
+    def grid_box(self, box: Box) -> Box:
+        """A box of the dataset in the grid: that without channels."""
+        return tuple(s for axis, s in zip(self.axes, box, strict=True) if axis != "c")
+
+    def _with_channels(self, values: tuple[T, ...], channels: T) -> tuple[T, ...]:
+        """Values of the grid's axes, and one more for the channels at their place, if there are any."""
+        named = dict(zip(self.grid.axes, values, strict=True), c=channels)
+        return tuple(named[axis] for axis in self.axes)
+
+
+def _whole_chunks(box: Box, chunks: tuple[int, ...], shape: tuple[int, ...]) -> Box:
+    """Enlarge a box to whole chunks, cut at the volume's end."""
+    return tuple(
+        slice(s.start // c * c, min(-(-s.stop // c) * c, n)) for s, c, n in zip(box, chunks, shape, strict=True)
+    )
