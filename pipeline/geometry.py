@@ -135,4 +135,6 @@ def _check_multiple(name: str, whole: tuple[int, ...], part_name: str, part: tup
 
 
 def _equal_part(length: int, largest: int) -> int:
-    return next(length // n for n in range(1, length + 1) if length % n == 0 and length // n <= largest)
+    """Cut a length into the fewest equal parts of at most ``largest``; where that makes crumbs, do not cut it."""
+    part = next(length // n for n in range(1, length + 1) if length % n == 0 and length // n <= largest)
+    return part if part > largest // 4 or length <= largest else length

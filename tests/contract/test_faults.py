@@ -62,14 +62,13 @@ def test_local(tmp_path: Path, kind: str, probability: float) -> None:
 @pytest.mark.parametrize(
     ("kind", "probability"),
     [
-        ("kill", 0.5),
         ("wrong_data", 0.5),
         ("lost_answer", 0.5),
         *(
             pytest.param(kind, probability, marks=pytest.mark.soak)
             for kind in ("fails", "damaged_chunk", "disk_full", "kill", "wrong_data", "lost_answer")
             for probability in (0.05, 0.5)
-            if (kind, probability) not in {("kill", 0.5), ("wrong_data", 0.5), ("lost_answer", 0.5)}
+            if (kind, probability) not in {("wrong_data", 0.5), ("lost_answer", 0.5)}
         ),
     ],
 )

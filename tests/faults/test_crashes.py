@@ -101,7 +101,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-@pytest.mark.parametrize("change", ["threshold", "raw"])
+@pytest.mark.parametrize("change", ["threshold", pytest.param("raw", marks=pytest.mark.soak)])
 def test_killed_at_each_kind_of_file_operation(
     small: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
