@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
@@ -47,10 +48,13 @@ def verify(step: BlockStep, workers: int, progress: Callable[[int], None]) -> Ve
     blocks = sorted(step.markers.scan())
     damaged: list[DamagedBlock] = []
     check = functools.partial(_check_blocks, step.to_json())
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        parts = list(_parts(blocks))
-        for part, found in zip(parts, pool.map(check, parts), strict=True):
+    parts = list(_parts(blocks))
+    with contextlib.ExitStack() as stack:
+        run: Callable[..., Iterable[list[DamagedBlock]]] = map
+        if len(parts) > 1:  # a few blocks are read sooner than processes start
+            context = multiprocessing.get_context("spawn")
+            run = stack.enter_context(ProcessPoolExecutor(workers, mp_context=context)).map
+        for part, found in zip(parts, run(check, parts), strict=True):
             damaged += found
             progress(len(part))
     if damaged:
