@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import sys
 from functools import cached_property
 from typing import Any, ClassVar
@@ -50,9 +51,9 @@ class Workflow(luigi.Task):
         for step in self.steps.up_to(self.last_step):
             step.output().check_ours()
 
+    @abc.abstractmethod
     def last_tasks(self) -> list[BlockTask]:
         """The tasks whose steps end the workflow."""
-        raise NotImplementedError
 
     @cached_property
     def report(self) -> RunReport:
