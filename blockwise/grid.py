@@ -124,6 +124,14 @@ class Grid:
         return self.index_ranges(self.domain)
 
     @cached_property
+    def write_ranges(self) -> tuple[dict[int, slice], ...]:
+        """Per axis and index, what blocks write along the axis: made once, there may be a million blocks."""
+        return tuple(
+            {i: slice(max(i * b, d.start), min((i + 1) * b, d.stop)) for i in indices}
+            for indices, b, d in zip(self._index_ranges, self.block_shape, self.domain, strict=True)
+        )
+
+    @cached_property
     def _kept(self) -> NDArray[np.bool_] | None:
         return None if self.kept is None else unpack_blocks(self.kept, self.blocks_per_axis)
 
@@ -202,10 +210,7 @@ class Grid:
 
     def block_at(self, index: Index) -> Block:
         """The block at an index; its write box is cut to the domain."""
-        box = tuple(
-            slice(max(i * b, d.start), min((i + 1) * b, d.stop))
-            for i, b, d in zip(index, self.block_shape, self.domain, strict=True)
-        )
+        box = tuple(part[i] for part, i in zip(self.write_ranges, index, strict=True))
         return Block(self.id_of(index), index, box)
 
     def index_ranges(self, box: Box) -> tuple[range, ...]:

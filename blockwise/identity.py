@@ -12,6 +12,7 @@ import xxhash
 from numpy.typing import NDArray
 
 FINGERPRINT_LENGTH = 12
+SMALL = 4096
 
 
 def canonical_json(value: Any) -> str:
@@ -35,9 +36,11 @@ def digest(data: bytes | str) -> str:
 
 def array_checksum(array: NDArray[Any]) -> str:
     """Checksum of an array's values, dtype and shape; the same for every memory layout."""
-    array = np.ascontiguousarray(array)
-    hasher = xxhash.xxh3_128(f"{array.dtype.str}{array.shape}".encode())
-    hasher.update(array.data.cast("B") if array.size else b"")
+    head = f"{array.dtype.str}{array.shape}".encode()
+    if array.nbytes < SMALL:  # a copy costs less than a hasher
+        return digest(head + array.tobytes())
+    hasher = xxhash.xxh3_128(head)
+    hasher.update(np.ascontiguousarray(array).data.cast("B"))
     return hasher.hexdigest()
 
 

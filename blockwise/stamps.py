@@ -85,5 +85,5 @@ class Checksums:
 
     def stamp(self, block: Block, box: Box) -> str:
         """Digest over the checksums of the blocks that a box touches."""
-        touched = tuple(slice(r.start, r.stop) for r in self.grid.index_ranges(box))
+        touched = tuple(slice(s.start // b, -(-s.stop // b)) for s, b in zip(box, self.grid.block_shape, strict=True))
         return digest(self.checksums[touched].tobytes())

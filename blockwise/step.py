@@ -149,7 +149,15 @@ class BlockStep(BaseModel, ABC):
 
     def read_box(self, block: Block) -> Box:
         """A block's write box with the halo, cut to what there is."""
-        return grow(block.write_box, self.halo, self.read_domain)
+        return tuple(part[i] for part, i in zip(self._read_ranges, block.index, strict=True))
+
+    @cached_property
+    def _read_ranges(self) -> tuple[dict[int, slice], ...]:
+        """Per axis and index of a block, what is read along the axis: made once, there may be a million blocks."""
+        return tuple(
+            {i: grow((s,), (h,), (d,))[0] for i, s in part.items()}
+            for part, h, d in zip(self.grid.write_ranges, self.halo, self.read_domain, strict=True)
+        )
 
     def read_target(self) -> dict[str, Any] | None:
         """The target's content; None where there is none of this fingerprint."""

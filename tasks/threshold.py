@@ -123,7 +123,7 @@ class ThresholdStep(BlockStep):
         """The mask, uint8."""
         return VolumeOutput(self.address, self.grid, self.chunks, "uint8", 0, {}, self.shards)
 
-    @property
+    @cached_property
     def halo(self) -> tuple[int, ...]:
         """What the Gaussian reaches."""
         return tuple(int(TRUNCATE * sigma + 0.5) for sigma in self.sigma)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,25 @@ def test_written_markers_are_read_back(tmp_path: Path) -> None:
     markers.remove(7)
     markers.remove(7)
     assert markers.read(7) is None
+
+
+def test_a_disk_that_lets_wait_is_read_by_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("blockwise.markers.WAITS", 0.0)
+    names = []
+    read = Markers._read_folder
+
+    def noting(self: Markers, folder: str) -> list[Marker]:
+        names.append(threading.current_thread().name)
+        return read(self, folder)
+
+    monkeypatch.setattr(Markers, "_read_folder", noting)
+    markers = Markers(tmp_path, "abc")
+    wanted = {block: replace(MARKER, block=block) for block in range(0, 20 * BLOCKS_PER_FOLDER, 500)}
+    for marker in wanted.values():
+        markers.write(marker)
+    assert markers.scan() == wanted
+    assert len(names) == 20
+    assert names.count(threading.main_thread().name) == 1
 
 
 def test_a_finished_block_has_no_failure(tmp_path: Path) -> None:
