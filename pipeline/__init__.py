@@ -4,6 +4,7 @@
 """
 
 from pipeline.batch import BatchWorkflow
+from pipeline.luigi_defaults import set_luigi_defaults
 from pipeline.session import hide_tracebacks_of_user_errors
 from pipeline.workflows import (
     ConnectedComponentsWorkflow,
@@ -12,6 +13,7 @@ from pipeline.workflows import (
     ThresholdWorkflow,
 )
 
+set_luigi_defaults()
 hide_tracebacks_of_user_errors()
 
 __all__ = [

@@ -148,6 +148,8 @@ def _plan(options: argparse.Namespace) -> int:
         column.no_wrap = True
         column.justify = "left" if column.header == "step" else "right"
     rows = forecast_all(steps.all())
+    if rows[0].left:
+        steps.prediction.check_raw()
     for row in rows:
         table.add_row(*_plan_cells(row))
     console = _console()

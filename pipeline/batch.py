@@ -75,7 +75,7 @@ class BatchWorkflow(luigi.Task):
     # What fails has had its attempts; Luigi would try all that failed again, minutes later, before it says so.
     retry_count = 1
 
-    config: str = luigi.Parameter(description="path of the configuration file")
+    config: str = luigi.Parameter(default="", description="path of the configuration file")
     manifest: str = luigi.Parameter(default="", description="table of images, .csv or .yaml")
     quiet: bool = luigi.BoolParameter(
         default=False, significant=False, description="say nothing unless something is wrong, for cron"

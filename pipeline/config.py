@@ -221,6 +221,11 @@ def read_values(path: str) -> dict[str, Any]:
     Raises:
         UserError: it is not there, or is not YAML with keys.
     """
+    if not path:
+        raise UserError(
+            "no configuration is named: give --config FILE, or set config below [ConnectedComponentsWorkflow] in a "
+            f"luigi.cfg (looked from {Path.cwd()})"
+        )
     try:
         text = Path(path).read_text()
     except FileNotFoundError as error:

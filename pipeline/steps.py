@@ -223,7 +223,7 @@ def _memory_limit(backend: BackendSettings) -> tuple[float, str]:
 
 
 def default_config() -> str:
-    """The configuration that ``luigi.cfg`` names for ``ConnectedComponentsWorkflow``."""
+    """The configuration that ``luigi.cfg`` names for ``ConnectedComponentsWorkflow``; empty where it names none."""
     import luigi
 
-    return str(luigi.configuration.get_config().get("ConnectedComponentsWorkflow", "config", "configs/example.yaml"))
+    return str(luigi.configuration.get_config().get("ConnectedComponentsWorkflow", "config", ""))

@@ -35,7 +35,7 @@ class Workflow(luigi.Task):
         quiet: say nothing unless something is wrong, for cron.
     """
 
-    config: str = luigi.Parameter(description="path of the configuration file")
+    config: str = luigi.Parameter(default="", description="path of the configuration file")
     quiet: bool = luigi.BoolParameter(
         default=False, significant=False, description="say nothing unless something is wrong, for cron"
     )

@@ -136,6 +136,14 @@ class PredictionStep(BlockStep):
         written = voxels * len(self.classes) * np.dtype(self.dtype).itemsize
         return int(read * len(self.channels)), written
 
+    def check_raw(self) -> None:
+        """Look for defects of the raw volume that are too dear to look for each time it is opened.
+
+        Raises:
+            UserError: slices of a stack differ in size; they are named.
+        """
+        open_volume(self.raw.address).verify()
+
     def prepare(self) -> Any:
         """Load the classifier and open the raw volume, once per worker."""
         engine = make_engine(self.engine, self.classifier(), structure_tensor=self.structure_tensor)
@@ -201,6 +209,7 @@ class PredictionTask(BlockTask):
     step: PredictionStep
 
     def run(self) -> None:
-        """Train where there is something to train, so that the workers find the classifier; then predict."""
+        """Check the raw volume; train where there is something to train, so that workers find it; then predict."""
+        self.step.check_raw()
         self.step.classifier()
         super().run()

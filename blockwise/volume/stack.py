@@ -70,9 +70,10 @@ class StackVolume(Volume):
 
     def _odd(self, odd: list[str]) -> UserError:
         more = f" and {len(odd) - _SHOWN} more" if len(odd) > _SHOWN else ""
+        differ = "differs" if len(odd) == 1 else "differ"
         return UserError(
-            f"{self.address}: {len(odd)} of {len(self._files)} slices differ from the first one "
-            f"({self._files[0]} {self._plane} {self.dtype}): {', '.join(odd[:_SHOWN])}{more}; replace them, or "
+            f"{self.address}: {len(odd)} of {len(self._files)} slices {differ} from the first one ({self._files[0]} "
+            f"{self._plane} {self.dtype}): {', '.join(odd[:_SHOWN])}{more}; replace them, or "
             "narrow the pattern"
         )
 
@@ -132,9 +133,10 @@ def _refuse_gaps(address: Address, names: list[str]) -> None:
         width = len(parts[0][place]) if parts[0][place].startswith("0") else 0
         shown = ["".join([*parts[0][:place], f"{n:0{width}d}", *parts[0][place + 1 :]]) for n in missing[:_SHOWN]]
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        are = "slice is" if len(missing) == 1 else "slices are"
         raise UserError(
-            f"{address}: {len(missing)} slices are missing between {names[0]} and {names[-1]}: "
-            f"{', '.join(shown)}{more}; add them, or choose the slices with a narrower pattern"
+            f"{address}: {len(missing)} {are} missing between {names[0]} and {names[-1]}: {', '.join(shown)}{more}; "
+            "add them, or choose the slices with a narrower pattern"
         )
 
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import configparser
 import ctypes
 import os
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import imageio.v3
+import numpy as np
 import pytest
 
 from blockwise.backends import LocalBackend
 from blockwise.plan import begin, plan_step
 from blockwise.run import run_step
-from tests.runs import Project, assert_same, chunk_files, run_luigi
+from pipeline.luigi_defaults import DEFAULTS
+from tests.runs import ROOT, Project, assert_same, chunk_files, environment, run_luigi
 
 IN_OPEN = 0x20
 
@@ -39,6 +45,36 @@ def counting_opens(path: str) -> Iterator[Callable[[], int]]:
         yield count
     finally:
         os.close(descriptor)
+
+
+def test_defaults_are_those_of_the_file() -> None:
+    file = configparser.ConfigParser()
+    file.read(ROOT / "luigi.cfg")
+    assert {name: {key: file[name].get(key) for key in values} for name, values in DEFAULTS.items()} == DEFAULTS
+    assert dict(file["retcode"]) == DEFAULTS["retcode"]
+
+
+def test_a_folder_without_settings_of_luigi(unused: Project) -> None:
+    """Luigi's own defaults: exit code 0 where steps have failed, and a line for all it does."""
+    raw = np.zeros((40, 40), np.uint8)
+    for z in range(40):
+        imageio.v3.imwrite(f"z{z:03d}.png", raw if z != 7 else raw[:-1])
+    unused.change("raw", "*.png")
+    unused.change("blocks", {"shape": [40, 40, 40]})
+    without = ("LUIGI_CONFIG_PATH", "PYTHONWARNINGS")
+    surroundings = {key: value for key, value in environment().items() if key not in without}
+    run = subprocess.run(unused.command(), env=surroundings, capture_output=True, text=True)
+    assert run.returncode == 30
+    assert run.stdout + run.stderr == (
+        "ERROR: *.png: 1 of 40 slices differs from the first one (z000.png (40, 40) uint8): z007.png (39, 40) uint8; "
+        "replace them, or narrow the pattern\n"
+    )
+    assert not Path("result.n5").exists()
+    plan = [sys.executable, "-m", "pipeline", "plan"]
+    for more, words in ((["--config", "config.yaml"], "z007.png (39, 40)"), ([], "give --config FILE")):
+        run = subprocess.run([*plan, *more], env=surroundings, capture_output=True, text=True)
+        assert run.returncode == 2
+        assert words in run.stderr
 
 
 def test_a_fresh_run_and_its_repetition(unused: Project, expected: Any) -> None:
