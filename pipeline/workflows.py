@@ -153,7 +153,8 @@ def execution(settings: BackendSettings) -> Execution:
 
     def backend() -> Backend:
         if settings.name == "slurm":
-            return SlurmBackend(settings.slurm, settings.detach, SlurmCommands(faults=settings.faults))
+            commands = SlurmCommands(faults=settings.faults)
+            return SlurmBackend(settings.slurm, settings.detach, commands, settings.timeout_s)
         return LocalBackend(settings.workers, settings.timeout_s, settings.faults)
 
     return Execution(backend, settings.max_attempts, resource="slurm_steps" if settings.name == "slurm" else "")

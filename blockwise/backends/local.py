@@ -22,10 +22,7 @@ from blockwise.faults import VARIABLE, Faults
 from blockwise.grid import box_size
 from blockwise.plan import Item
 from blockwise.step import BlockStep
-from blockwise.worker import Result
-
-START_LIMIT_S = 300.0
-"""A worker that is not ready after this time (imports, loading a project, compiling) is given up."""
+from blockwise.worker import START_LIMIT_S, Result
 
 END_LIMIT_S = 5.0
 

@@ -118,6 +118,22 @@ def test_a_block_that_kills_its_worker_fails_alone(run: Run, work: Workspace):
     assert np.array_equal(work.result(), expected)
 
 
+def test_a_block_that_hangs_fails_alone(backend: Backend, work: Workspace):
+    work.tell(1, "sleep 99 300")
+    work.tell(6, "sleep 1 300")
+    backend.timeout_s = 1.0
+    step = work.addition()
+    outcome = run_step(step, backend, 2, lambda outcome: None)
+    assert outcome.computed == 7
+    assert list(outcome.failed) == [1]
+    assert "timeout_s" in outcome.failed[1].message
+    # Others of the same job go on, and what was done before the block hung stays done.
+    assert [len(work.runs(block)) for block in range(8)] == [1, 2, 1, 1, 1, 1, 2, 1]
+    expected = work.values + 1
+    expected[4:8] = 0
+    assert np.array_equal(work.result(), expected)
+
+
 def test_a_step_that_fails_everywhere_stops(run: Run, tmp_path: Path, work: Workspace):
     many = Workspace(tmp_path / "many", blocks=60)
     for block in range(60):

@@ -35,11 +35,19 @@ class SlurmBackend:
     Attributes:
         options: how jobs are submitted.
         detach: leave jobs running when this process is asked to end; the next run adopts them.
+        timeout_s: longest time for one block; None for no limit but that of its job.
     """
 
-    def __init__(self, options: SlurmOptions, detach: bool = False, commands: SlurmCommands | None = None) -> None:
+    def __init__(
+        self,
+        options: SlurmOptions,
+        detach: bool = False,
+        commands: SlurmCommands | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
         self.options = options
         self.detach = detach
+        self.timeout_s = timeout_s
         self.commands = commands or SlurmCommands()
 
     def clear(self, step: BlockStep) -> None:
@@ -58,7 +66,7 @@ class SlurmBackend:
     def _run(self, step: BlockStep, items: list[Item], referee: Referee, report: Callable[[Outcome], None]) -> None:
         leave = False
         ledger = Ledger(step)
-        run = SlurmRun(step, self.options, self.commands, ledger, referee)
+        run = SlurmRun(step, self.options, self.commands, ledger, referee, self.timeout_s)
         try:
             run.adopt(items)
             pause = FIRST_POLL_S

@@ -50,7 +50,13 @@ class Ledger:
         return ArrayPlaces(self.folder / name, self.folder / name / SCRIPT, self.logs)
 
     def enter(
-        self, name: str, step: BlockStep, lists: list[list[Order]], needs: Needs, script: Callable[[ArrayPlaces], str]
+        self,
+        name: str,
+        step: BlockStep,
+        lists: list[list[Order]],
+        needs: Needs,
+        timeout_s: float | None,
+        script: Callable[[ArrayPlaces], str],
     ) -> ArrayPlaces:
         """Write an array down before it is submitted, and make the folders that it needs."""
         places = self.places(name)
@@ -58,7 +64,7 @@ class Ledger:
         write_json(places.folder / NEEDS, asdict(needs))
         with replacing(places.script) as temporary:
             temporary.write_text(script(places))
-        write_orders(places.folder, step, lists)
+        write_orders(places.folder, step, lists, timeout_s)
         return places
 
     def submitted(self, name: str, job: int) -> None:

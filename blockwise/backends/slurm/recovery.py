@@ -8,6 +8,7 @@ from enum import Enum
 from blockwise.backends.slurm.answers import TaskState
 from blockwise.backends.slurm.script import Needs
 from blockwise.job import BEGINS, Order
+from blockwise.watchdog import GAVE_UP
 
 MAX_MOVES = 5
 """How often a block may lose its job through no fault of its own; then it may be the fault after all."""
@@ -29,6 +30,7 @@ class Cause(Enum):
     NODE_FAILURE = "node failure"
     NOT_STARTED = "the job's program did not start"
     KILLED = "the job's program was killed"
+    GAVE_UP = "a block took too long"
     INTERRUPTED = "the job was cancelled or preempted"
     UNKNOWN = "nobody knows why"
 
@@ -76,6 +78,8 @@ class Ended:
         known = _BY_STATE.get(self.state.state)
         if known is not None:
             return known
+        if GAVE_UP in self.log_tail:
+            return Cause.GAVE_UP
         if any(words in self.log_tail.lower() for words in OUT_OF_MEMORY_WORDS):
             return Cause.OUT_OF_MEMORY
         return Cause.KILLED if BEGINS in self.log_head else Cause.NOT_STARTED
@@ -124,6 +128,8 @@ def decide(job: Ended) -> Decision:
         return _more_time(job)
     if job.cause is Cause.KILLED:
         return _isolate(job)
+    if job.cause is Cause.GAVE_UP:
+        return _go_on(job)
     return _move(job)
 
 
@@ -185,6 +191,12 @@ def _isolate(job: Ended) -> Decision:
         message=f"job {job.name}: {job.cause.value} ({job.state})",
         fruitless=not job.progressed and not suspect.alone,
     )
+
+
+def _go_on(job: Ended) -> Decision:
+    """The block that took too long has a failure record, which counts as an attempt at it; no other is to blame."""
+    text = f"job {job.name}: {job.cause.value}: its {len(job.left)} blocks left go to another job"
+    return Decision(text, job.left, job.needs)
 
 
 def _move(job: Ended) -> Decision:

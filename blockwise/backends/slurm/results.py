@@ -12,6 +12,7 @@ from blockwise.job import Order, present_marker
 from blockwise.markers import Marker
 from blockwise.plan import Item
 from blockwise.step import BlockStep
+from blockwise.watchdog import BlockTimeoutError
 from blockwise.worker import Result
 
 SAMPLE = 64
@@ -67,8 +68,9 @@ class Results:
                 self._known[block] = inode
         for block in self.step.markers.failed_among(held):
             failed = held[block].orders.get(block)
-            if failed is not None and self._fail(held[block], failed):
-                again.append(replace(failed, attempt=failed.attempt + 1))
+            next_order = self._fail(held[block], failed) if failed is not None else None
+            if next_order is not None:
+                again.append(next_order)
         return again
 
     def _finish(self, job: Job, marker: Marker) -> None:
@@ -77,12 +79,12 @@ class Results:
         state = "unchanged" if unchanged else "computed"
         self._leave(job, Result(marker.block, state, self.voxels(marker.block), marker.seconds))
 
-    def _fail(self, job: Job, order: Order) -> bool:
-        """Take in a failure record; True where the block should be tried again."""
+    def _fail(self, job: Job, order: Order) -> Order | None:
+        """Take in a failure record; an order where the block should be tried again."""
         block = order.item.block
         failure = self.step.markers.read_failure(block)
         if failure is None or failure.attempt != order.attempt:
-            return False
+            return None
         result = Result(
             block,
             "failed",
@@ -93,7 +95,11 @@ class Results:
             failure.final,
             failure.upstream,
         )
-        return self._leave(job, result, order.attempt)
+        if not self._leave(job, result, order.attempt):
+            return None
+        # One that takes too long may do so again, and others should not wait for it.
+        alone = order.alone or failure.error == BlockTimeoutError.__name__
+        return replace(order, attempt=order.attempt + 1, alone=alone)
 
     def _leave(self, job: Job, result: Result, attempt: int = 1) -> bool:
         job.orders.pop(result.block)

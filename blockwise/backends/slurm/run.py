@@ -36,7 +36,13 @@ class SlurmRun:
     """Keeps a step's blocks at work until each has a result."""
 
     def __init__(
-        self, step: BlockStep, options: SlurmOptions, commands: SlurmCommands, ledger: Ledger, referee: Referee
+        self,
+        step: BlockStep,
+        options: SlurmOptions,
+        commands: SlurmCommands,
+        ledger: Ledger,
+        referee: Referee,
+        timeout_s: float | None,
     ) -> None:
         self.step = step
         self.options = options
@@ -47,7 +53,7 @@ class SlurmRun:
         self.waiting: dict[Needs, list[Order]] = {}
         self.arrays = Arrays()
         self.results = Results(step, referee)
-        self.submitter = Submitter(step, options, commands, ledger, self.arrays)
+        self.submitter = Submitter(step, options, commands, ledger, self.arrays, timeout_s)
         self.asking = Backoff()
         self.explained: set[str] = set()
 
