@@ -58,6 +58,10 @@ class Result:
     upstream: str = ""
 
 
+class OutOfMemoryError(Exception):
+    """A block needs more memory than its worker can get."""
+
+
 class Stopwatch:
     """Wall and processor time since it was made."""
 
@@ -104,7 +108,8 @@ class Worker:
             if state == "computed":
                 self._compute(item, attempt, start)
             return Result(item.block, state, voxels, start.seconds)
-        except Exception as error:
+        except Exception as caught:
+            error = self._explained(caught)
             upstream = self._forget_damaged(error)
             final = bool(upstream) or (isinstance(error, UserError) and not error.transient)
             self.record(item.block, attempt, error, final, upstream)
@@ -190,6 +195,14 @@ class Worker:
             self.step.markers.write(marker)
             self.settled = item.block
 
+    def _explained(self, error: Exception) -> Exception:
+        """An error as people should read it: a MemoryError, Python's or numpy's own, says nothing of settings."""
+        if not isinstance(error, MemoryError):
+            return error
+        better = OutOfMemoryError(f"{error or 'no memory left'}; {memory_advice(self.step)}")
+        better.__cause__ = error
+        return better
+
     def _forget_damaged(self, error: Exception) -> str:
         """Have an upstream step redo what could not be read; the name of that step, or nothing."""
         if not isinstance(error, DamagedDataError):
@@ -204,6 +217,14 @@ def _log(text: str) -> None:
     """Write to the worker's log; a disk without room for it must not end the worker."""
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)
+
+
+def memory_advice(step: BlockStep) -> str:
+    """What a step was thought to need, and what to do where that is not enough."""
+    return (
+        f"{step.label} projects {step.projected_memory() / 1e9:.2f} GB for a worker; lower blocks.shape, or leave "
+        "more to each worker: lower backend.workers, or raise backend.slurm.memory_gb on a cluster"
+    )
 
 
 def peak_memory() -> int:

@@ -22,7 +22,7 @@ from blockwise.faults import VARIABLE, Faults
 from blockwise.grid import box_size
 from blockwise.plan import Item
 from blockwise.step import BlockStep
-from blockwise.worker import START_LIMIT_S, Result
+from blockwise.worker import START_LIMIT_S, Result, memory_advice
 
 END_LIMIT_S = 5.0
 
@@ -204,7 +204,7 @@ class _Pool:
             except subprocess.TimeoutExpired:
                 why = f"gave no more answers, and did not end within {END_LIMIT_S:.0f} s"
         self._remove(process)
-        why = why or _describe_end(process.process.returncode)
+        why = why or _describe_end(process.process.returncode, self.step)
         if process.order is None:
             return []
         item = process.order.item
@@ -233,11 +233,11 @@ def _open_log(path: Path) -> IO[bytes]:
         raise UserError(f"{path}: the log of a worker cannot be written: {error.strerror}") from error
 
 
-def _describe_end(code: int) -> str:
+def _describe_end(code: int, step: BlockStep) -> str:
     if code >= 0:
         return f"ended with exit code {code}"
     name = signal.Signals(-code).name
-    hint = " (out of memory?)" if name == "SIGKILL" else ""
+    hint = f" (out of memory? {memory_advice(step)})" if name == "SIGKILL" else ""
     return f"was ended by {name}{hint}"
 
 

@@ -105,6 +105,8 @@ def misbehave(folder: Path, block: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         if what == "sleep":
             time.sleep(float(rest[0]))
+        if what == "demand":
+            np.empty(1 << 60, np.uint8)  # more than any machine has: a MemoryError
         if what == "seize":
             ctypes.PyDLL(None).sleep(int(rest[0]))  # keeps the interpreter's lock, unlike time.sleep
         if what == "fill":

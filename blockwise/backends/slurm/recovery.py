@@ -133,6 +133,14 @@ def decide(job: Ended) -> Decision:
     return _move(job)
 
 
+def too_little(needs: Needs) -> str:
+    """What to say about a block for which raised needs were not enough."""
+    return (
+        f"needs more than {needs.memory}, twice what was asked for at first; set backend.slurm.memory_gb higher, "
+        "or use smaller blocks"
+    )
+
+
 def _more_memory(job: Ended) -> Decision:
     if not job.needs.raised:
         needs = job.needs.with_more_memory()
@@ -143,10 +151,6 @@ def _more_memory(job: Ended) -> Decision:
             needs,
         )
     suspect, *others = job.left
-    message = (
-        f"needs more than {job.needs.memory}, twice what was asked for at first; set backend.slurm.memory_gb higher, "
-        "or use smaller blocks"
-    )
     return Decision(
         f"job {job.name}: out of memory again, with {job.needs.memory}: block {suspect.item.block} is given up"
         + _rest(others),
@@ -154,7 +158,7 @@ def _more_memory(job: Ended) -> Decision:
         job.needs,
         blamed=(suspect,),
         error="OutOfMemory",
-        message=message,
+        message=too_little(job.needs),
         final=True,
     )
 

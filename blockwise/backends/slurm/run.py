@@ -128,8 +128,8 @@ class SlurmRun:
                 self.ledger.forget(array.name)
 
     def _collect(self) -> None:
-        for order in self.results.collect(self.arrays.held()):
-            self.waiting.setdefault(self.needs, []).append(order)
+        for order, needs in self.results.collect(self.arrays.held()):
+            self.waiting.setdefault(needs or self.needs, []).append(order)
 
     def _ended_jobs(self) -> list[Job]:
         """Jobs that SLURM says have ended; none where it says nothing."""
