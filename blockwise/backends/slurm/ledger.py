@@ -83,6 +83,14 @@ class Ledger:
             found.append(Entry(folder.name, job, array["fingerprint"], array["output"]))
         return found
 
+    def look(self) -> dict[str, int | None]:
+        """Id of each array by its name, None where it is not known; changes nothing, so anybody may ask any time."""
+        try:
+            names = sorted(folder.name for folder in self.folder.iterdir() if folder.is_dir())
+            return {name: (read_json(self.folder / name / SUBMITTED) or {}).get("job") for name in names}
+        except OSError:  # none, or the run has just removed them
+            return {}
+
     def load(self, name: str) -> tuple[list[list[Order]], Needs]:
         """Orders of an array's tasks, and its needs."""
         value = read_json(self.folder / name / NEEDS)
