@@ -155,7 +155,8 @@ def execution(settings: BackendSettings) -> Execution:
         if settings.name == "slurm":
             commands = SlurmCommands(faults=settings.faults)
             return SlurmBackend(settings.slurm, settings.detach, commands, settings.timeout_s)
-        return LocalBackend(settings.workers, settings.timeout_s, settings.faults)
+        others = (SlurmBackend(settings.slurm),)
+        return LocalBackend(settings.workers, settings.timeout_s, settings.faults, others)
 
     return Execution(backend, settings.max_attempts, resource="slurm_steps" if settings.name == "slurm" else "")
 

@@ -11,12 +11,12 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from blockwise.backends.base import THREAD_VARIABLES, Outcome, Referee, check_parent, python_path
+from blockwise.backends.base import THREAD_VARIABLES, Backend, Outcome, Referee, check_parent, python_path
 from blockwise.errors import UserError
 from blockwise.faults import VARIABLE, Faults
 from blockwise.grid import box_size
@@ -38,12 +38,21 @@ class LocalBackend:
         workers: number of processes.
         timeout_s: longest time for one block; None for no limit.
         faults: what is to go wrong, for tests and trials.
+        others: backends whose work outlives a run, so that an earlier run may have left some of it.
     """
 
-    def __init__(self, workers: int, timeout_s: float | None, faults: Faults | None = None) -> None:
+    def __init__(
+        self, workers: int, timeout_s: float | None, faults: Faults | None = None, others: Sequence[Backend] = ()
+    ) -> None:
         self.workers = workers
         self.timeout_s = timeout_s
         self.faults = faults or Faults()
+        self.others = tuple(others)
+
+    def take_over(self, step: BlockStep) -> None:
+        """End what other backends still have at work: two must not write the same blocks; see ``Backend``."""
+        for other in self.others:
+            other.clear(step)
 
     def clear(self, step: BlockStep) -> None:
         """Nothing to do: workers end with the process that has started them."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from blockwise.backends.base import Outcome, Referee, check_parent
-from blockwise.backends.slurm.answers import SlurmUnavailableError
+from blockwise.backends.slurm.answers import SlurmMissingError, SlurmUnavailableError
 from blockwise.backends.slurm.cancel import cancel_arrays, interrupted_once
 from blockwise.backends.slurm.commands import SlurmCommands
 from blockwise.backends.slurm.ledger import Entry, Ledger
@@ -50,12 +50,15 @@ class SlurmBackend:
         self.timeout_s = timeout_s
         self.commands = commands or SlurmCommands()
 
+    def take_over(self, step: BlockStep) -> None:
+        """Nothing yet: which jobs can be taken over shows when it is known what is to be done."""
+
     def clear(self, step: BlockStep) -> None:
-        """Cancel jobs of earlier runs, whose output is about to be made anew; see ``Backend.clear``."""
+        """Cancel jobs of earlier runs: their output is about to be made anew, or others go on with it."""
         ledger = Ledger(step)
         entries = ledger.entries()
         if entries:
-            logger.info("%s: cancelling %d job arrays of an earlier run, whose output goes", step.label, len(entries))
+            logger.info("%s: cancelling %d job arrays of an earlier run", step.label, len(entries))
             self._end(step, ledger, entries)
 
     def run(self, step: BlockStep, items: list[Item], referee: Referee, report: Callable[[Outcome], None]) -> None:
@@ -102,6 +105,8 @@ class SlurmBackend:
         try:
             jobs = sorted({job for entry in entries for job in self._jobs_of(entry)})
             gone = cancel_arrays(self.commands, jobs)
+        except SlurmMissingError as error:
+            raise UserError(_ask_for_scancel(step, ledger, entries)) from error
         except SlurmUnavailableError as error:
             raise UserError(
                 f"{step.label}: jobs of this step may still run, and SLURM does not answer ({error}). They are "
@@ -117,6 +122,16 @@ class SlurmBackend:
 
     def _jobs_of(self, entry: Entry) -> frozenset[int]:
         return frozenset({entry.job}) if entry.job is not None else self.commands.named(entry.name)
+
+
+def _ask_for_scancel(step: BlockStep, ledger: Ledger, entries: list[Entry]) -> str:
+    jobs = [str(entry.job) if entry.job is not None else f"--name={entry.name}" for entry in entries]
+    return (
+        f"{step.label}: {len(entries)} SLURM job arrays of an earlier run may still work on this step, and SLURM's "
+        "commands are not on this machine. Nothing was changed. Either finish the run on the cluster, with "
+        f"backend.name: slurm; or end them there, with `scancel {' '.join(jobs)}`, remove {ledger.folder} when "
+        "`squeue --me` shows them no more, and run the same command again"
+    )
 
 
 def _sleep(seconds: float) -> None:
