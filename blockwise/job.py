@@ -19,7 +19,8 @@ from blockwise.files import read_json, replacing, write_json
 from blockwise.markers import Marker
 from blockwise.plan import OUTPUT, Item
 from blockwise.step import BlockStep, load_step
-from blockwise.worker import Worker
+from blockwise.watchdog import Watchdog
+from blockwise.worker import START_LIMIT_S, Worker
 
 ARRAY = "array.json"
 TASKS = "tasks.jsonl"
@@ -45,14 +46,20 @@ class Order:
     alone: bool = False
 
 
-def write_orders(folder: Path, step: BlockStep, lists: list[list[Order]]) -> None:
-    """Write what the tasks of one array compute: the step, and one line of orders per task."""
+def write_orders(folder: Path, step: BlockStep, lists: list[list[Order]], timeout_s: float | None = None) -> None:
+    """Write what the tasks of one array compute: the step, and one line of orders per task.
+
+    Args:
+        folder: of the array.
+        step: whose blocks.
+        lists: orders by task.
+        timeout_s: longest time for one block; None for no limit.
+    """
     with replacing(folder / TASKS) as temporary, temporary.open("w") as file:
         for orders in lists:
             file.write(json.dumps([asdict(order) for order in orders]) + "\n")
-    write_json(
-        folder / ARRAY, {"step": step.to_json(), "fingerprint": step.fingerprint, "output": present_output(step)}
-    )
+    array = {"step": step.to_json(), "fingerprint": step.fingerprint, "output": present_output(step)}
+    write_json(folder / ARRAY, array | {"timeout_s": timeout_s})
 
 
 def read_orders(folder: Path) -> list[list[Order]]:
@@ -77,7 +84,7 @@ def present_output(step: BlockStep) -> str:
 
 
 def run_job(folder: Path, task: int, log: str) -> None:
-    """Compute a task's blocks, one after the other; a block that fails does not end the job."""
+    """Compute a task's blocks, one after the other; a block that fails does not end the job, one that hangs does."""
     array = read_json(folder / ARRAY)
     if array is None:
         print(f"nothing to do: {folder / ARRAY} is gone; the run that has submitted this job has ended")
@@ -86,7 +93,10 @@ def run_job(folder: Path, task: int, log: str) -> None:
         orders = _parse_orders(next(itertools.islice(file, task, None)))
     step = load_step(array["step"])
     worker = Worker(step, log)
+    watchdog = Watchdog(worker)
+    limit_s = array.get("timeout_s")
     failed = 0
+    begun = False
     for order in orders:
         block = order.item.block
         if present_output(step) != array["output"]:
@@ -95,7 +105,12 @@ def run_job(folder: Path, task: int, log: str) -> None:
         if present_marker(step, order.item):
             print(f"block {block}: is done already")
             continue
-        result = worker.run(order.item, order.attempt)
+        if not begun:
+            begun = True
+            with watchdog.watching(block, order.attempt, limit_s and START_LIMIT_S, "preparing for it "):
+                worker.try_to_prepare()
+        with watchdog.watching(block, order.attempt, limit_s):
+            result = worker.run(order.item, order.attempt)
         failed += result.state == "failed"
         print(f"block {block}: {result.state} after {result.seconds:.1f} s")
     print(f"job ends: {len(orders)} blocks, {failed} failed")

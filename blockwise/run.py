@@ -26,6 +26,7 @@ def run_step(step: BlockStep, backend: Backend, max_attempts: int, report: Calla
         How it went. The step's target exists afterwards only if no block failed.
     """
     start = time.monotonic()
+    backend.take_over(step)
     plan = plan_step(step)
     for reason in plan.reasons:
         logger.info("%s: %s", step.label, reason)

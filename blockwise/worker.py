@@ -29,6 +29,9 @@ from blockwise.plan import Item
 from blockwise.step import BlockStep, load_step
 from blockwise.volume import DamagedDataError
 
+START_LIMIT_S = 300.0
+"""A worker that is not ready after this time (imports, loading a project, compiling) is given up."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -55,6 +58,10 @@ class Result:
     upstream: str = ""
 
 
+class OutOfMemoryError(Exception):
+    """A block needs more memory than its worker can get."""
+
+
 class Stopwatch:
     """Wall and processor time since it was made."""
 
@@ -74,7 +81,12 @@ class Stopwatch:
 
 
 class Worker:
-    """Computes blocks of one step and keeps what they share."""
+    """Computes blocks of one step and keeps what they share.
+
+    Attributes:
+        settled: the last block that has got a result, on disk.
+        settling: held while a result is written, so that another thread can tell for sure whether there is one.
+    """
 
     def __init__(self, step: BlockStep, log: str) -> None:
         self.step = step
@@ -83,6 +95,8 @@ class Worker:
         self.faults = Faults.from_environment()
         self.prepared: Any = None
         self.is_prepared = False
+        self.settled: int | None = None
+        self.settling = threading.RLock()
 
     def run(self, item: Item, attempt: int) -> Result:
         """Compute one block, or find its data good; never raises an Exception."""
@@ -94,10 +108,11 @@ class Worker:
             if state == "computed":
                 self._compute(item, attempt, start)
             return Result(item.block, state, voxels, start.seconds)
-        except Exception as error:
+        except Exception as caught:
+            error = self._explained(caught)
             upstream = self._forget_damaged(error)
             final = bool(upstream) or (isinstance(error, UserError) and not error.transient)
-            self._record(item.block, attempt, error, final, upstream)
+            self.record(item.block, attempt, error, final, upstream)
             name = type(error).__name__
             return Result(item.block, "failed", voxels, start.seconds, name, str(error), final, upstream)
 
@@ -106,6 +121,38 @@ class Worker:
         if not self.is_prepared:
             self.prepared = self.step.prepare()
             self.is_prepared = True
+
+    def try_to_prepare(self) -> None:
+        """Load what all blocks share; an error is met again, and recorded, with the first block."""
+        try:
+            self.prepare()
+        except Exception:
+            _log(traceback.format_exc())
+
+    def record(self, block: int, attempt: int, error: Exception, final: bool = False, upstream: str = "") -> bool:
+        """Write the failure record of an attempt; whether it lies there."""
+        text = "".join(traceback.format_exception(error))
+        _log(f"block {block}, attempt {attempt}: {text}")
+        failure = Failure(
+            block=block,
+            fingerprint=self.step.fingerprint,
+            error=type(error).__name__,
+            message=str(error),
+            traceback=text,
+            log=self.log,
+            attempt=attempt,
+            host=socket.gethostname(),
+            final=final,
+            upstream=upstream,
+        )
+        with self.settling:
+            try:
+                self.step.markers.write_failure(failure)
+            except (OSError, UserError) as full:  # the disk that has failed the block may fail its record as well
+                _log(f"block {block}: no failure record: {full}")
+                return False
+            self.settled = block
+        return True
 
     def _compute(self, item: Item, attempt: int, start: Stopwatch) -> None:
         block = self.step.grid.block(item.block)
@@ -132,20 +179,29 @@ class Worker:
         return checksum == marker.checksum
 
     def _mark(self, item: Item, checksum: str, attempt: int, start: Stopwatch) -> None:
-        self.step.markers.write(
-            Marker(
-                block=item.block,
-                fingerprint=self.step.fingerprint,
-                checksum=checksum,
-                stamps=dict(item.stamps),
-                files=self.output.files_stamp(self.step.grid.block(item.block)),
-                seconds=round(start.seconds, 4),
-                cpu_seconds=round(start.cpu_seconds, 4),
-                peak_memory_mb=round(peak_memory() / 1e6, 1),
-                attempt=attempt,
-                host=socket.gethostname(),
-            )
+        marker = Marker(
+            block=item.block,
+            fingerprint=self.step.fingerprint,
+            checksum=checksum,
+            stamps=dict(item.stamps),
+            files=self.output.files_stamp(self.step.grid.block(item.block)),
+            seconds=round(start.seconds, 4),
+            cpu_seconds=round(start.cpu_seconds, 4),
+            peak_memory_mb=round(peak_memory() / 1e6, 1),
+            attempt=attempt,
+            host=socket.gethostname(),
         )
+        with self.settling:
+            self.step.markers.write(marker)
+            self.settled = item.block
+
+    def _explained(self, error: Exception) -> Exception:
+        """An error as people should read it: a MemoryError, Python's or numpy's own, says nothing of settings."""
+        if not isinstance(error, MemoryError):
+            return error
+        better = OutOfMemoryError(f"{error or 'no memory left'}; {memory_advice(self.step)}")
+        better.__cause__ = error
+        return better
 
     def _forget_damaged(self, error: Exception) -> str:
         """Have an upstream step redo what could not be read; the name of that step, or nothing."""
@@ -156,31 +212,19 @@ class Worker:
                 return source.name
         return ""
 
-    def _record(self, block: int, attempt: int, error: Exception, final: bool, upstream: str) -> None:
-        text = "".join(traceback.format_exception(error))
-        _log(f"block {block}, attempt {attempt}: {text}")
-        failure = Failure(
-            block=block,
-            fingerprint=self.step.fingerprint,
-            error=type(error).__name__,
-            message=str(error),
-            traceback=text,
-            log=self.log,
-            attempt=attempt,
-            host=socket.gethostname(),
-            final=final,
-            upstream=upstream,
-        )
-        try:
-            self.step.markers.write_failure(failure)
-        except (OSError, UserError) as full:  # the disk that has failed the block may fail its record as well
-            _log(f"block {block}: no failure record: {full}")
-
 
 def _log(text: str) -> None:
     """Write to the worker's log; a disk without room for it must not end the worker."""
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)
+
+
+def memory_advice(step: BlockStep) -> str:
+    """What a step was thought to need, and what to do where that is not enough."""
+    return (
+        f"{step.label} projects {step.projected_memory() / 1e9:.2f} GB for a worker; lower blocks.shape, or leave "
+        "more to each worker: lower backend.workers, or raise backend.slurm.memory_gb on a cluster"
+    )
 
 
 def peak_memory() -> int:
@@ -211,11 +255,7 @@ def main() -> None:
     lines = _lines_until_gone(sys.stdin)
     first = json.loads(next(lines))
     worker = Worker(load_step(first["step"]), first["log"])
-    # An error here is met again, and recorded, with the first block.
-    try:
-        worker.prepare()
-    except Exception:
-        _log(traceback.format_exc())
+    worker.try_to_prepare()
     answers.write(json.dumps({"ready": True}) + "\n")
     for line in lines:
         order = json.loads(line)

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from blockwise.backends.slurm.overview import describe_jobs
 from blockwise.errors import UserError
 from pipeline.agreement import compare
 from pipeline.cleaning import find_ours, remove
@@ -56,7 +57,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, run, text in (
         ("plan", _plan, "what a run would do: blocks, bytes, memory; nothing is run"),
-        ("status", _status, "what is done, failed and missing, from the markers alone"),
+        (
+            "status",
+            _status,
+            "what is done, failed and missing, from the markers alone; SLURM jobs, if there are any",
+        ),
         ("verify", _verify, "read every finished block back; what is damaged is computed again by the next run"),
         ("clean", _clean, "remove results and work files that carry our fingerprints"),
     ):
@@ -206,6 +211,8 @@ def _status(options: argparse.Namespace) -> int:
     for row in rows:
         for message in row.messages:
             console.print(f"{row.step}: {message}", highlight=False)
+    for line in describe_jobs(steps.everything()):
+        console.print(line, highlight=False, soft_wrap=True)
     return EXIT_FAILED_BLOCKS if any(row.failed for row in rows) else 0
 
 

@@ -153,8 +153,10 @@ def execution(settings: BackendSettings) -> Execution:
 
     def backend() -> Backend:
         if settings.name == "slurm":
-            return SlurmBackend(settings.slurm, settings.detach, SlurmCommands(faults=settings.faults))
-        return LocalBackend(settings.workers, settings.timeout_s, settings.faults)
+            commands = SlurmCommands(faults=settings.faults)
+            return SlurmBackend(settings.slurm, settings.detach, commands, settings.timeout_s)
+        others = (SlurmBackend(settings.slurm),)
+        return LocalBackend(settings.workers, settings.timeout_s, settings.faults, others)
 
     return Execution(backend, settings.max_attempts, resource="slurm_steps" if settings.name == "slurm" else "")
 

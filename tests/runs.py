@@ -98,6 +98,9 @@ class InlineBackend:
     def __init__(self, run: Run) -> None:
         self.record = run
 
+    def take_over(self, step: BlockStep) -> None:
+        """Nor has an earlier run left anything."""
+
     def clear(self, step: BlockStep) -> None:
         """Nothing outlives this process."""
 

@@ -129,6 +129,13 @@ class Referee:
 class Backend(Protocol):
     """A place where blocks are computed."""
 
+    def take_over(self, step: BlockStep) -> None:
+        """Called before a step is planned: end what an earlier run has left at work, and this one cannot go on with.
+
+        Raises:
+            UserError: it cannot be ended; nothing was changed.
+        """
+
     def clear(self, step: BlockStep) -> None:
         """End whatever still works on a step whose output is about to be made anew.
 

@@ -11,21 +11,18 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from blockwise.backends.base import THREAD_VARIABLES, Outcome, Referee, check_parent, python_path
+from blockwise.backends.base import THREAD_VARIABLES, Backend, Outcome, Referee, check_parent, python_path
 from blockwise.errors import UserError
 from blockwise.faults import VARIABLE, Faults
 from blockwise.grid import box_size
 from blockwise.plan import Item
 from blockwise.step import BlockStep
-from blockwise.worker import Result
-
-START_LIMIT_S = 300.0
-"""A worker that is not ready after this time (imports, loading a project, compiling) is given up."""
+from blockwise.worker import START_LIMIT_S, Result, memory_advice
 
 END_LIMIT_S = 5.0
 
@@ -41,12 +38,21 @@ class LocalBackend:
         workers: number of processes.
         timeout_s: longest time for one block; None for no limit.
         faults: what is to go wrong, for tests and trials.
+        others: backends whose work outlives a run, so that an earlier run may have left some of it.
     """
 
-    def __init__(self, workers: int, timeout_s: float | None, faults: Faults | None = None) -> None:
+    def __init__(
+        self, workers: int, timeout_s: float | None, faults: Faults | None = None, others: Sequence[Backend] = ()
+    ) -> None:
         self.workers = workers
         self.timeout_s = timeout_s
         self.faults = faults or Faults()
+        self.others = tuple(others)
+
+    def take_over(self, step: BlockStep) -> None:
+        """End what other backends still have at work: two must not write the same blocks; see ``Backend``."""
+        for other in self.others:
+            other.clear(step)
 
     def clear(self, step: BlockStep) -> None:
         """Nothing to do: workers end with the process that has started them."""
@@ -207,7 +213,7 @@ class _Pool:
             except subprocess.TimeoutExpired:
                 why = f"gave no more answers, and did not end within {END_LIMIT_S:.0f} s"
         self._remove(process)
-        why = why or _describe_end(process.process.returncode)
+        why = why or _describe_end(process.process.returncode, self.step)
         if process.order is None:
             return []
         item = process.order.item
@@ -236,11 +242,11 @@ def _open_log(path: Path) -> IO[bytes]:
         raise UserError(f"{path}: the log of a worker cannot be written: {error.strerror}") from error
 
 
-def _describe_end(code: int) -> str:
+def _describe_end(code: int, step: BlockStep) -> str:
     if code >= 0:
         return f"ended with exit code {code}"
     name = signal.Signals(-code).name
-    hint = " (out of memory?)" if name == "SIGKILL" else ""
+    hint = f" (out of memory? {memory_advice(step)})" if name == "SIGKILL" else ""
     return f"was ended by {name}{hint}"
 
 

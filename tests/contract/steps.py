@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -104,6 +105,10 @@ def misbehave(folder: Path, block: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         if what == "sleep":
             time.sleep(float(rest[0]))
+        if what == "demand":
+            np.empty(1 << 60, np.uint8)  # more than any machine has: a MemoryError
+        if what == "seize":
+            ctypes.PyDLL(None).sleep(int(rest[0]))  # keeps the interpreter's lock, unlike time.sleep
         if what == "fill":
             filled = np.ones(int(rest[0]) * 1_000_000, np.uint8)
             time.sleep(30)

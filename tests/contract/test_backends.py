@@ -118,6 +118,40 @@ def test_a_block_that_kills_its_worker_fails_alone(run: Run, work: Workspace):
     assert np.array_equal(work.result(), expected)
 
 
+def test_a_block_that_hangs_fails_alone(backend: Backend, work: Workspace):
+    work.tell(1, "sleep 99 300")
+    work.tell(6, "sleep 1 300")
+    backend.timeout_s = 1.0
+    step = work.addition()
+    outcome = run_step(step, backend, 2, lambda outcome: None)
+    assert outcome.computed == 7
+    assert list(outcome.failed) == [1]
+    assert "timeout_s" in outcome.failed[1].message
+    # Others of the same job go on, and what was done before the block hung stays done.
+    assert [len(work.runs(block)) for block in range(8)] == [1, 2, 1, 1, 1, 1, 2, 1]
+    expected = work.values + 1
+    expected[4:8] = 0
+    assert np.array_equal(work.result(), expected)
+
+
+def test_a_block_without_memory_names_the_settings(run: Run, backend: Backend, work: Workspace):
+    work.tell(1, "demand 1")
+    work.tell(6, "demand 99")
+    step = work.addition()
+    outcome = run(step)
+    assert outcome.computed == 7
+    assert list(outcome.failed) == [6]
+    failed = outcome.failed[6]
+    assert failed.error == "OutOfMemoryError"
+    assert "Unable to allocate 1.00 EiB" in failed.message
+    assert "addition projects 0.20 GB for a worker; lower blocks.shape, or" in failed.message
+    assert "_ArrayMemoryError" in step.markers.failures()[6].traceback
+    # A cluster gives more memory, once, and that is not one of the attempts; here there is no more to give.
+    on_cluster = isinstance(backend, SlurmBackend)
+    assert ("needs more than 1.00 GiB, twice what was asked for at first" in failed.message) is on_cluster
+    assert [len(work.runs(block)) for block in (0, 1, 2, 6, 7)] == [1, 2, 1, 2 if on_cluster else 3, 1]
+
+
 def test_a_step_that_fails_everywhere_stops(run: Run, tmp_path: Path, work: Workspace):
     many = Workspace(tmp_path / "many", blocks=60)
     for block in range(60):

@@ -66,7 +66,7 @@ def test_local(tmp_path: Path, kind: str, probability: float) -> None:
         ("lost_answer", 0.5),
         *(
             pytest.param(kind, probability, marks=pytest.mark.soak)
-            for kind in ("fails", "damaged_chunk", "disk_full", "kill", "wrong_data", "lost_answer")
+            for kind in ("fails", "damaged_chunk", "disk_full", "kill", "hang", "wrong_data", "lost_answer")
             for probability in (0.05, 0.5)
             if (kind, probability) not in {("wrong_data", 0.5), ("lost_answer", 0.5)}
         ),
@@ -74,9 +74,10 @@ def test_local(tmp_path: Path, kind: str, probability: float) -> None:
 )
 def test_slurm(tmp_path: Path, cluster: Cluster, kind: str, probability: float) -> None:
     work = Workspace(tmp_path / "work", BLOCKS)
+    timeout_s = 2 if kind == "hang" else None
     finish_under_faults(
         work,
-        lambda faults: SlurmBackend(OPTIONS, commands=SlurmCommands(wait_s=0.1, faults=faults)),
+        lambda faults: SlurmBackend(OPTIONS, False, SlurmCommands(wait_s=0.1, faults=faults), timeout_s),
         kind,
         probability,
     )

@@ -9,7 +9,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from blockwise.errors import UserError
 from blockwise.plan import is_complete
+from blockwise.run import run_step
+from pipeline.config import BackendSettings
+from pipeline.workflows import execution
 from tests.contract.steps import Workspace
 from tests.slurm.cluster import Cluster, wait_for
 from tests.slurm.driver import Driver
@@ -50,7 +54,7 @@ def test_jobs_of_other_settings_are_ended_first(cluster: Cluster, work: Workspac
     first.wait_until_running(0, 2, 4, 6)
     first.send(KILL)
     text = drive(addend=5).finish()
-    assert "cancelling 1 job arrays of an earlier run, whose output goes" in text
+    assert "cancelling 1 job arrays of an earlier run" in text
     assert "done: 8" in text
     assert np.array_equal(work.result(), work.values + 5)
     assert is_complete(work.addition(5))
@@ -70,6 +74,34 @@ def test_jobs_that_read_what_has_changed_since_are_ended(cluster: Cluster, work:
     assert "done:" in text
     assert [len(work.runs(block)) for block in (0, 6, 7)] == [2, 1, 1]
     assert is_complete(work.addition())
+
+
+def test_local_workers_start_when_the_jobs_have_ended(
+    cluster: Cluster, work: Workspace, drive: Drive, monkeypatch: pytest.MonkeyPatch
+):
+    for block in (0, 2):
+        work.tell(block, "sleep 1 300")
+    first = drive()
+    step = work.addition()
+    wait_for(lambda: step.markers.count() == 4 and work.runs(0) and work.runs(2), 20, lambda: first.text)
+    first.send(KILL)
+    local = execution(BackendSettings(name="local")).backend()
+    before = {path: path.stat().st_mtime_ns for path in (step.folder / "done").rglob("*.json")}
+    # On a machine without SLURM: refused, and nothing is touched.
+    [job] = jobs_of(cluster)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", "/nowhere")
+        with pytest.raises(
+            UserError, match=rf"commands are not on this machine.*`scancel {job}`, remove .*/jobs when"
+        ):
+            run_step(step, local, 3, lambda outcome: None)
+    assert {f"{job}_0 RUNNING", f"{job}_1 RUNNING"} <= set(cluster.alive_jobs())
+    assert run_step(step, local, 3, lambda outcome: None).computed == 4
+    assert cluster.alive_jobs() == []
+    assert [len(work.runs(block)) for block in range(8)] == [2, 1, 2, 1, 1, 1, 1, 1]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert np.array_equal(work.result(), work.values + 1)
+    assert is_complete(step)
 
 
 @pytest.mark.parametrize("signals", [(TERM,), (INT, TERM, INT)], ids=["term", "impatient"])

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from blockwise.plan import is_complete
 from tests.contract.steps import Workspace
 from tests.slurm.cluster import Cluster, wait_for
 from tests.slurm.driver import Driver
@@ -91,6 +92,33 @@ def test_silence_of_the_controller_ends_nothing(cluster: Cluster, work: Workspac
     text = driver.finish()
     assert "done: 8" in text
     assert [len(work.runs(block)) for block in range(8)] == [1] * 8
+
+
+@pytest.mark.soak
+def test_a_controller_that_is_away_for_a_while_costs_no_block(cluster: Cluster, work: Workspace, drive: Drive):
+    """Jobs end while nobody can ask how, one fails, and others could not be submitted yet."""
+    work.tell(0, "sleep 1 4")  # ends while the controller is away
+    work.tell(1, "raise 1")
+    work.tell(2, "sleep 1 15")  # outlives its silence
+    work.tell(5, "kill 1")
+    step = work.addition()
+    driver = drive(max_submitted=2)
+    driver.wait_until_running(0, 2)
+    cluster.stop_controller()
+    try:
+        time.sleep(10)
+        assert len(work.runs(2)) == 1
+        before = {path: path.stat().st_mtime_ns for path in (step.folder / "done").rglob("*.json")}
+        assert "SLURM does not say how jobs stand" in driver.text
+    finally:
+        cluster.start_controller()
+    text = driver.finish(120)
+    assert {path.stem for path in before} == {"0"}
+    assert "done: 8" in text
+    assert [len(work.runs(block)) for block in range(8)] == [1, 2, 1, 1, 1, 2, 1, 1]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert np.array_equal(work.result(), work.values + 1)
+    assert is_complete(step)
 
 
 def test_jobs_that_somebody_cancels_are_replaced(cluster: Cluster, work: Workspace, drive: Drive):

@@ -121,7 +121,7 @@ def test_a_block_that_kills_its_worker_every_time_is_given_up(tmp_path: Path) ->
     step = odd_step(tmp_path, 3, orders={1: "die"})
     outcome = run(step, workers=1)
     assert outcome.done == 2
-    assert "was ended by SIGKILL (out of memory?)" in outcome.failed[1].message
+    assert "was ended by SIGKILL (out of memory? odd projects " in outcome.failed[1].message
 
 
 def test_a_worker_whose_packages_are_broken_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from blockwise.backends.slurm.recovery import MAX_MOVES, Cause, Ended, decide
 from blockwise.backends.slurm.script import Needs, SlurmOptions
 from blockwise.job import BEGINS, Order
 from blockwise.plan import Item
+from blockwise.watchdog import GAVE_UP
 
 NEEDS = Needs(memory_mb=1024, time_min=30)
 BEGUN = f"{BEGINS}test, task 0\n"
@@ -47,6 +48,7 @@ def blocks(found: Sequence[Order]) -> list[int]:
     [
         (ended("OUT_OF_MEMORY"), Cause.OUT_OF_MEMORY),
         (ended("FAILED", log_tail="slurmstepd: error: Exceeded job memory limit"), Cause.OUT_OF_MEMORY),
+        (ended("FAILED", log_tail=f"out of memory\n{GAVE_UP}block 3 took longer than 9 s"), Cause.GAVE_UP),
         (ended("TIMEOUT", "TimeLimit"), Cause.TIME_LIMIT),
         (ended("NODE_FAIL", "NodeDown"), Cause.NODE_FAILURE),
         (ended("CANCELLED"), Cause.INTERRUPTED),
@@ -100,6 +102,14 @@ def test_a_killed_worker_isolates_the_block_it_was_in():
     # A block that is alone because it kills its workers says nothing about jobs in general.
     alone = (Order(Item(4, {}), attempt=2, alone=True),)
     assert not decide(ended("FAILED", progressed=False, left=alone)).fruitless
+
+
+def test_a_block_that_took_too_long_is_not_held_against_the_others():
+    decision = decide(
+        ended("FAILED", "NonZeroExitCode", log_tail=f"{GAVE_UP}block 3", left=orders(4, moves=MAX_MOVES))
+    )
+    assert (blocks(decision.again), decision.blamed, decision.fruitless) == ([4], (), False)
+    assert decision.again[0].moves == MAX_MOVES
 
 
 def test_blocks_do_not_move_for_ever():

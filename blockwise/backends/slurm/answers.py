@@ -43,6 +43,10 @@ class SlurmUnavailableError(Exception):
     """SLURM has not answered, or not in a way that says anything."""
 
 
+class SlurmMissingError(UserError):
+    """SLURM's commands are not on this machine."""
+
+
 class SubmissionLimitError(Exception):
     """SLURM takes no more jobs for now."""
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from blockwise.backends.base import Outcome, Referee, check_parent
-from blockwise.backends.slurm.answers import SlurmUnavailableError
+from blockwise.backends.slurm.answers import SlurmMissingError, SlurmUnavailableError
 from blockwise.backends.slurm.cancel import cancel_arrays, interrupted_once
 from blockwise.backends.slurm.commands import SlurmCommands
 from blockwise.backends.slurm.ledger import Entry, Ledger
@@ -35,19 +35,30 @@ class SlurmBackend:
     Attributes:
         options: how jobs are submitted.
         detach: leave jobs running when this process is asked to end; the next run adopts them.
+        timeout_s: longest time for one block; None for no limit but that of its job.
     """
 
-    def __init__(self, options: SlurmOptions, detach: bool = False, commands: SlurmCommands | None = None) -> None:
+    def __init__(
+        self,
+        options: SlurmOptions,
+        detach: bool = False,
+        commands: SlurmCommands | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
         self.options = options
         self.detach = detach
+        self.timeout_s = timeout_s
         self.commands = commands or SlurmCommands()
 
+    def take_over(self, step: BlockStep) -> None:
+        """Nothing yet: which jobs can be taken over shows when it is known what is to be done."""
+
     def clear(self, step: BlockStep) -> None:
-        """Cancel jobs of earlier runs, whose output is about to be made anew; see ``Backend.clear``."""
+        """Cancel jobs of earlier runs: their output is about to be made anew, or others go on with it."""
         ledger = Ledger(step)
         entries = ledger.entries()
         if entries:
-            logger.info("%s: cancelling %d job arrays of an earlier run, whose output goes", step.label, len(entries))
+            logger.info("%s: cancelling %d job arrays of an earlier run", step.label, len(entries))
             self._end(step, ledger, entries)
 
     def run(self, step: BlockStep, items: list[Item], referee: Referee, report: Callable[[Outcome], None]) -> None:
@@ -58,7 +69,7 @@ class SlurmBackend:
     def _run(self, step: BlockStep, items: list[Item], referee: Referee, report: Callable[[Outcome], None]) -> None:
         leave = False
         ledger = Ledger(step)
-        run = SlurmRun(step, self.options, self.commands, ledger, referee)
+        run = SlurmRun(step, self.options, self.commands, ledger, referee, self.timeout_s)
         try:
             run.adopt(items)
             pause = FIRST_POLL_S
@@ -94,6 +105,8 @@ class SlurmBackend:
         try:
             jobs = sorted({job for entry in entries for job in self._jobs_of(entry)})
             gone = cancel_arrays(self.commands, jobs)
+        except SlurmMissingError as error:
+            raise UserError(_ask_for_scancel(step, ledger, entries)) from error
         except SlurmUnavailableError as error:
             raise UserError(
                 f"{step.label}: jobs of this step may still run, and SLURM does not answer ({error}). They are "
@@ -109,6 +122,16 @@ class SlurmBackend:
 
     def _jobs_of(self, entry: Entry) -> frozenset[int]:
         return frozenset({entry.job}) if entry.job is not None else self.commands.named(entry.name)
+
+
+def _ask_for_scancel(step: BlockStep, ledger: Ledger, entries: list[Entry]) -> str:
+    jobs = [str(entry.job) if entry.job is not None else f"--name={entry.name}" for entry in entries]
+    return (
+        f"{step.label}: {len(entries)} SLURM job arrays of an earlier run may still work on this step, and SLURM's "
+        "commands are not on this machine. Nothing was changed. Either finish the run on the cluster, with "
+        f"backend.name: slurm; or end them there, with `scancel {' '.join(jobs)}`, remove {ledger.folder} when "
+        "`squeue --me` shows them no more, and run the same command again"
+    )
 
 
 def _sleep(seconds: float) -> None:

@@ -17,6 +17,7 @@ from blockwise.backends.slurm.answers import (
     FORGOTTEN,
     STATE_FORMAT,
     Problem,
+    SlurmMissingError,
     SlurmUnavailableError,
     SubmissionLimitError,
     SubmissionRefusedError,
@@ -27,7 +28,6 @@ from blockwise.backends.slurm.answers import (
     parse_states,
     problem_of,
 )
-from blockwise.errors import UserError
 from blockwise.faults import Faults
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 COMMAND_LIMIT_S = 60.0
-"""A command that has not ended after this time is given up; the controller itself gives up after 9 s."""
+"""The controller is given up after 9 s by the commands themselves."""
 
 IDS_PER_QUERY = 200
 
@@ -47,11 +47,19 @@ class SlurmCommands:
         attempts: how often a command that failed for the moment is tried in one go.
         wait_s: pause after the first failure; it doubles each time.
         faults: what is to go wrong, for tests and trials.
+        limit_s: a command that has not ended after this time is given up.
     """
 
-    def __init__(self, attempts: int = 3, wait_s: float = 1.0, faults: Faults | None = None) -> None:
+    def __init__(
+        self,
+        attempts: int = 3,
+        wait_s: float = 1.0,
+        faults: Faults | None = None,
+        limit_s: float = COMMAND_LIMIT_S,
+    ) -> None:
         self.attempts = attempts
         self.wait_s = wait_s
+        self.limit_s = limit_s
         self.faults = faults or Faults()
 
     def submit(self, script: Path, name: str) -> int:
@@ -165,13 +173,13 @@ class SlurmCommands:
                 capture_output=True,
                 text=True,
                 errors="replace",
-                timeout=COMMAND_LIMIT_S,
+                timeout=self.limit_s,
                 env=_environment(),
                 start_new_session=True,  # Ctrl-C in a terminal must not end it half-way
                 check=False,
             )
         except FileNotFoundError as error:
-            raise UserError(
+            raise SlurmMissingError(
                 f"{command[0]}: no such program; backend.name is slurm, but SLURM's commands are not on PATH. Start "
                 "the pipeline on a login node, or load the site's slurm module first"
             ) from error

@@ -118,12 +118,13 @@ class Arrays:
         """One line on how the jobs stand, for people."""
         if not self.by_id:
             return ""
-        states = Counter(_describe(job.state) for job in self.jobs())
+        states = Counter(describe_state(job.state) for job in self.jobs())
         counts = ", ".join(f"{number} {state}" for state, number in states.most_common())
         return f"SLURM {index_list(self.by_id)}: {counts or 'ending'}"
 
 
-def _describe(state: TaskState | None) -> str:
+def describe_state(state: TaskState | None) -> str:
+    """A word or two on a task, for people; None: SLURM has not said anything yet."""
     if state is None:
         return "submitted"
     if state.state == "PENDING" and state.reason not in ("None", ""):

@@ -50,7 +50,13 @@ class Ledger:
         return ArrayPlaces(self.folder / name, self.folder / name / SCRIPT, self.logs)
 
     def enter(
-        self, name: str, step: BlockStep, lists: list[list[Order]], needs: Needs, script: Callable[[ArrayPlaces], str]
+        self,
+        name: str,
+        step: BlockStep,
+        lists: list[list[Order]],
+        needs: Needs,
+        timeout_s: float | None,
+        script: Callable[[ArrayPlaces], str],
     ) -> ArrayPlaces:
         """Write an array down before it is submitted, and make the folders that it needs."""
         places = self.places(name)
@@ -58,7 +64,7 @@ class Ledger:
         write_json(places.folder / NEEDS, asdict(needs))
         with replacing(places.script) as temporary:
             temporary.write_text(script(places))
-        write_orders(places.folder, step, lists)
+        write_orders(places.folder, step, lists, timeout_s)
         return places
 
     def submitted(self, name: str, job: int) -> None:
@@ -76,6 +82,14 @@ class Ledger:
             job = (read_json(folder / SUBMITTED) or {}).get("job")
             found.append(Entry(folder.name, job, array["fingerprint"], array["output"]))
         return found
+
+    def look(self) -> dict[str, int | None]:
+        """Id of each array by its name, None where it is not known; changes nothing, so anybody may ask any time."""
+        try:
+            names = sorted(folder.name for folder in self.folder.iterdir() if folder.is_dir())
+            return {name: (read_json(self.folder / name / SUBMITTED) or {}).get("job") for name in names}
+        except OSError:  # none, or the run has just removed them
+            return {}
 
     def load(self, name: str) -> tuple[list[list[Order]], Needs]:
         """Orders of an array's tasks, and its needs."""

@@ -8,6 +8,7 @@ from enum import Enum
 from blockwise.backends.slurm.answers import TaskState
 from blockwise.backends.slurm.script import Needs
 from blockwise.job import BEGINS, Order
+from blockwise.watchdog import GAVE_UP
 
 MAX_MOVES = 5
 """How often a block may lose its job through no fault of its own; then it may be the fault after all."""
@@ -29,6 +30,7 @@ class Cause(Enum):
     NODE_FAILURE = "node failure"
     NOT_STARTED = "the job's program did not start"
     KILLED = "the job's program was killed"
+    GAVE_UP = "a block took too long"
     INTERRUPTED = "the job was cancelled or preempted"
     UNKNOWN = "nobody knows why"
 
@@ -76,6 +78,8 @@ class Ended:
         known = _BY_STATE.get(self.state.state)
         if known is not None:
             return known
+        if GAVE_UP in self.log_tail:
+            return Cause.GAVE_UP
         if any(words in self.log_tail.lower() for words in OUT_OF_MEMORY_WORDS):
             return Cause.OUT_OF_MEMORY
         return Cause.KILLED if BEGINS in self.log_head else Cause.NOT_STARTED
@@ -124,7 +128,17 @@ def decide(job: Ended) -> Decision:
         return _more_time(job)
     if job.cause is Cause.KILLED:
         return _isolate(job)
+    if job.cause is Cause.GAVE_UP:
+        return _go_on(job)
     return _move(job)
+
+
+def too_little(needs: Needs) -> str:
+    """What to say about a block for which raised needs were not enough."""
+    return (
+        f"needs more than {needs.memory}, twice what was asked for at first; set backend.slurm.memory_gb higher, "
+        "or use smaller blocks"
+    )
 
 
 def _more_memory(job: Ended) -> Decision:
@@ -137,10 +151,6 @@ def _more_memory(job: Ended) -> Decision:
             needs,
         )
     suspect, *others = job.left
-    message = (
-        f"needs more than {job.needs.memory}, twice what was asked for at first; set backend.slurm.memory_gb higher, "
-        "or use smaller blocks"
-    )
     return Decision(
         f"job {job.name}: out of memory again, with {job.needs.memory}: block {suspect.item.block} is given up"
         + _rest(others),
@@ -148,7 +158,7 @@ def _more_memory(job: Ended) -> Decision:
         job.needs,
         blamed=(suspect,),
         error="OutOfMemory",
-        message=message,
+        message=too_little(job.needs),
         final=True,
     )
 
@@ -185,6 +195,12 @@ def _isolate(job: Ended) -> Decision:
         message=f"job {job.name}: {job.cause.value} ({job.state})",
         fruitless=not job.progressed and not suspect.alone,
     )
+
+
+def _go_on(job: Ended) -> Decision:
+    """The block that took too long has a failure record, which counts as an attempt at it; no other is to blame."""
+    text = f"job {job.name}: {job.cause.value}: its {len(job.left)} blocks left go to another job"
+    return Decision(text, job.left, job.needs)
 
 
 def _move(job: Ended) -> Decision:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from blockwise.backends.base import Referee
 from blockwise.backends.slurm.jobs import Job
+from blockwise.backends.slurm.recovery import too_little
+from blockwise.backends.slurm.script import Needs
 from blockwise.grid import box_size
 from blockwise.job import Order, present_marker
-from blockwise.markers import Marker
+from blockwise.markers import Failure, Marker
 from blockwise.plan import Item
 from blockwise.step import BlockStep
-from blockwise.worker import Result
+from blockwise.watchdog import BlockTimeoutError
+from blockwise.worker import OutOfMemoryError, Result
+
+logger = logging.getLogger(__name__)
 
 SAMPLE = 64
 """Markers of earlier runs that are read to learn how long a block takes."""
@@ -49,12 +55,12 @@ class Results:
             if marker is not None:
                 self._checksums[item.block] = marker.checksum
 
-    def collect(self, held: Mapping[int, Job]) -> list[Order]:
-        """Take in all new results; the orders of blocks that should be tried again.
+    def collect(self, held: Mapping[int, Job]) -> list[tuple[Order, Needs | None]]:
+        """Take in all new results; the orders of blocks that should be tried again, each with its needs.
 
-        A block with a result leaves its job.
+        A block with a result leaves its job. Needs are None where they are those of any other block.
         """
-        again = []
+        again: list[tuple[Order, Needs | None]] = []
         for block, inode in self.step.markers.done_among(held).items():
             # The marker of a block that is checked is read again only after it has been replaced.
             if self._known.get(block) == inode:
@@ -67,8 +73,8 @@ class Results:
                 self._known[block] = inode
         for block in self.step.markers.failed_among(held):
             failed = held[block].orders.get(block)
-            if failed is not None and self._fail(held[block], failed):
-                again.append(replace(failed, attempt=failed.attempt + 1))
+            if failed is not None:
+                again += self._fail(held[block], failed)
         return again
 
     def _finish(self, job: Job, marker: Marker) -> None:
@@ -77,23 +83,46 @@ class Results:
         state = "unchanged" if unchanged else "computed"
         self._leave(job, Result(marker.block, state, self.voxels(marker.block), marker.seconds))
 
-    def _fail(self, job: Job, order: Order) -> bool:
-        """Take in a failure record; True where the block should be tried again."""
+    def _fail(self, job: Job, order: Order) -> list[tuple[Order, Needs | None]]:
+        """Take in a failure record; an order where the block should be tried again."""
         block = order.item.block
         failure = self.step.markers.read_failure(block)
         if failure is None or failure.attempt != order.attempt:
-            return False
-        result = Result(
-            block,
+            return []
+        if failure.error == OutOfMemoryError.__name__:
+            return self._more_memory(job, order, failure)
+        if not self._leave(job, self._result_of(failure), order.attempt):
+            return []
+        # One that takes too long may do so again, and others should not wait for it.
+        alone = order.alone or failure.error == BlockTimeoutError.__name__
+        return [(replace(order, attempt=order.attempt + 1, alone=alone), None)]
+
+    def _more_memory(self, job: Job, order: Order, failure: Failure) -> list[tuple[Order, Needs | None]]:
+        """As with a job that SLURM has ended for its memory: once more with twice of it, and that is no attempt."""
+        if job.needs.raised:
+            message = f"{too_little(job.needs)}; {failure.message}"
+            self._leave(job, replace(self._result_of(failure), message=message, final=True), order.attempt)
+            return []
+        needs = job.needs.with_more_memory()
+        logger.warning(
+            "%s: job %s: block %d: out of memory with %s: it goes again with %s",
+            self.step.label, job.name, failure.block, job.needs.memory, needs.memory,
+        )  # fmt: skip
+        job.orders.pop(failure.block)
+        job.progressed = True
+        return [(order, needs)]
+
+    def _result_of(self, failure: Failure) -> Result:
+        return Result(
+            failure.block,
             "failed",
-            self.voxels(block),
+            self.voxels(failure.block),
             0.0,
             failure.error,
             failure.message,
             failure.final,
             failure.upstream,
         )
-        return self._leave(job, result, order.attempt)
 
     def _leave(self, job: Job, result: Result, attempt: int = 1) -> bool:
         job.orders.pop(result.block)

@@ -36,7 +36,13 @@ class SlurmRun:
     """Keeps a step's blocks at work until each has a result."""
 
     def __init__(
-        self, step: BlockStep, options: SlurmOptions, commands: SlurmCommands, ledger: Ledger, referee: Referee
+        self,
+        step: BlockStep,
+        options: SlurmOptions,
+        commands: SlurmCommands,
+        ledger: Ledger,
+        referee: Referee,
+        timeout_s: float | None,
     ) -> None:
         self.step = step
         self.options = options
@@ -47,7 +53,7 @@ class SlurmRun:
         self.waiting: dict[Needs, list[Order]] = {}
         self.arrays = Arrays()
         self.results = Results(step, referee)
-        self.submitter = Submitter(step, options, commands, ledger, self.arrays)
+        self.submitter = Submitter(step, options, commands, ledger, self.arrays, timeout_s)
         self.asking = Backoff()
         self.explained: set[str] = set()
 
@@ -122,8 +128,8 @@ class SlurmRun:
                 self.ledger.forget(array.name)
 
     def _collect(self) -> None:
-        for order in self.results.collect(self.arrays.held()):
-            self.waiting.setdefault(self.needs, []).append(order)
+        for order, needs in self.results.collect(self.arrays.held()):
+            self.waiting.setdefault(needs or self.needs, []).append(order)
 
     def _ended_jobs(self) -> list[Job]:
         """Jobs that SLURM says have ended; none where it says nothing."""

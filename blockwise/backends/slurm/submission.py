@@ -56,18 +56,26 @@ class Submitter:
 
     Attributes:
         arrays: those at work; new ones are added.
+        timeout_s: longest time for one block; None for no limit.
         max_submitted: most tasks in the queue, as set, or as the cluster has shown.
         excluded: nodes that have lost jobs.
     """
 
     def __init__(
-        self, step: BlockStep, options: SlurmOptions, commands: SlurmCommands, ledger: Ledger, arrays: Arrays
+        self,
+        step: BlockStep,
+        options: SlurmOptions,
+        commands: SlurmCommands,
+        ledger: Ledger,
+        arrays: Arrays,
+        timeout_s: float | None,
     ) -> None:
         self.step = step
         self.options = options
         self.commands = commands
         self.ledger = ledger
         self.arrays = arrays
+        self.timeout_s = timeout_s
         self.max_submitted = options.max_submitted
         self.excluded: list[str] = []
         self._strikes: Counter[str] = Counter()
@@ -172,6 +180,7 @@ class Submitter:
             self.step,
             lists,
             needs,
+            self.timeout_s,
             lambda places: batch_script(
                 self.options, needs, places, len(lists), throttle, self.excluded, self.commands.faults
             ),

@@ -1,0 +1,92 @@
+"""What somebody who looks from outside is told about jobs; SLURM can do nothing to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from blockwise.backends.slurm.commands import SlurmCommands
+from blockwise.backends.slurm.ledger import SUBMITTED, Ledger
+from blockwise.backends.slurm.overview import describe_jobs
+from blockwise.files import write_json
+from pipeline.__main__ import main
+from tests.contract.steps import Workspace
+from tests.runs import make_project
+from tests.slurm.cluster import Cluster
+from tests.slurm.driver import Driver
+
+
+def test_jobs_by_state(cluster: Cluster, work: Workspace, drive: Callable[..., Driver]) -> None:
+    for block in (0, 2):
+        work.tell(block, "sleep 1 300")
+    driver = drive(max_running=2)
+    driver.wait_until_running(0, 2)
+    [job] = {line.split("_")[0] for line in cluster.alive_jobs()}
+    # An array that is being written down at this moment, and one that SLURM has forgotten.
+    ledger = Ledger(work.addition())
+    (ledger.folder / "new").mkdir()
+    write_json(ledger.folder / "old" / SUBMITTED, {"job": 999999})
+    try:
+        [line] = describe_jobs([work.addition(), work.doubling()])
+        assert (ledger.folder / "new").exists()
+    finally:
+        ledger.forget("new")
+        ledger.forget("old")
+    assert line == (
+        f"addition: SLURM arrays {job}, 999999: 2 pending (JobArrayTaskLimit), 2 running, no longer known to "
+        "SLURM: 999999; 1 array without an id: it is being submitted, or the driver was killed then"
+    )
+    driver.send(signal.SIGTERM)
+    assert describe_jobs([work.addition()]) == []
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Configuration of a run whose driver was killed: it has left an array in the ledger."""
+    monkeypatch.chdir(tmp_path)
+    project = make_project(tmp_path)
+    write_json(Ledger(project.steps().prediction).folder / "array" / SUBMITTED, {"job": 424242})
+    return "config.yaml"
+
+
+def test_the_command_shows_jobs(config: str, cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--config", config]) == 0
+    assert "prediction: SLURM array 424242: no longer known to SLURM: 424242\n" in capsys.readouterr().out
+
+
+def test_the_command_without_slurm(
+    config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert main(["status", "--config", config]) == 0
+    text = capsys.readouterr().out
+    assert "prediction: SLURM array 424242; how they stand is not known here: squeue is not on this machine\n" in text
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("exec sleep 60", "timed out after 0.3 seconds"),
+        ("echo 'squeue: error: slurm_receive_msg: Zero bytes were transmitted' >&2; exit 1", "Zero bytes"),
+        ("exit 1", "exit code 1"),
+    ],
+)
+def test_a_silent_controller_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
+) -> None:
+    squeue = tmp_path / "squeue"
+    squeue.write_text(f"#!/bin/sh\n{script}\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    step = Workspace(tmp_path / "work").addition()
+    write_json(Ledger(step).folder / "array" / SUBMITTED, {"job": 424242})
+    start = time.monotonic()
+    [line] = describe_jobs([step], SlurmCommands(attempts=1, limit_s=0.3))
+    assert time.monotonic() - start < 3
+    assert line.startswith("addition: SLURM array 424242; how they stand is not known: SLURM does not answer (squeue")
+    assert said in line

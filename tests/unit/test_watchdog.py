@@ -1,0 +1,75 @@
+"""A job's program in which a block hangs ends, and says why."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from blockwise.job import Order, write_orders
+from blockwise.plan import Item, begin, plan_step
+from blockwise.watchdog import EXIT_CODE, GAVE_UP
+from tests.contract.steps import Workspace
+
+
+def run_job(work: Workspace, timeout_s: float | None, patch: str = "pass") -> tuple[int, str]:
+    """Run all blocks of an addition as one job; its exit code and log."""
+    step = work.addition()
+    plan = plan_step(step)
+    begin(step, plan)
+    folder = work.folder / "array"
+    write_orders(folder, step, [[Order(Item(item.block, item.stamps)) for item in plan.items]], timeout_s)
+    code = f"import blockwise.watchdog; {patch}; import blockwise.job; blockwise.job.main()"
+    log = work.folder / "job.log"
+    with log.open("wb") as out:
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(folder), "--task", "0", "--log", str(log)],
+            stdout=out,
+            stderr=out,
+            env=os.environ | {"PYTHONPATH": os.getcwd()},
+            timeout=60,
+            check=False,
+        )
+    return done.returncode, log.read_text()
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path / "work", blocks=3)
+
+
+def test_a_block_that_hangs_ends_the_job_with_a_record(work: Workspace) -> None:
+    work.tell(1, "sleep 9 300")
+    code, log = run_job(work, 0.5)
+    assert code == EXIT_CODE
+    assert log.splitlines()[-1] == f"{GAVE_UP}block 1 took longer than 0.5 s (backend.timeout_s)"
+    failure = work.addition().markers.failures()[1]
+    assert (failure.error, failure.message) == ("BlockTimeoutError", "took longer than 0.5 s (backend.timeout_s)")
+    assert "in misbehave" in failure.traceback  # where it hung
+    assert sorted(work.addition().markers.scan()) == [0]
+    assert not work.runs(2)
+
+
+def test_the_limit_is_for_one_block_not_for_all(work: Workspace) -> None:
+    for block in range(3):
+        work.tell(block, "sleep 9 0.5")
+    assert run_job(work, 1.2)[0] == 0
+    assert sorted(work.addition().markers.scan()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("what", ["seize 9 300", "sleep 9 300"])
+def test_a_job_ends_where_no_record_can_be_written(work: Workspace, what: str) -> None:
+    """A library that keeps the interpreter's lock; a file system that hangs."""
+    work.tell(1, what)
+    stuck = "blockwise.worker.Worker.record = lambda *a: __import__('time').sleep(300)"
+    start = time.monotonic()
+    code, log = run_job(work, 0.5, f"blockwise.watchdog.LAST_S = 0.5; {stuck}")
+    assert time.monotonic() - start < 20
+    assert code == 1
+    assert GAVE_UP not in log
+    assert "misbehave" in log
+    assert sorted(work.addition().markers.scan()) == [0]
