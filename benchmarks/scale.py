@@ -201,7 +201,7 @@ def _write_jobs(folder: str, side: int) -> None:
         per_job = blocks_per_job(options, needs.time_min, len(orders), SECONDS_PER_BLOCK)
         lists, orders = deal(orders, per_job, options.max_submitted)
         number += 1
-        ledger.enter(f"array{number}", step, lists, needs, partial(_script, options, needs, len(lists)))
+        ledger.enter(f"array{number}", step, lists, needs, None, partial(_script, options, needs, len(lists)))
 
 
 def _script(options: SlurmOptions, needs: Needs, tasks: int, places: ArrayPlaces) -> str:
