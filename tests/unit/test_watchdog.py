@@ -12,7 +12,8 @@ import pytest
 
 from blockwise.job import Order, write_orders
 from blockwise.plan import Item, begin, plan_step
-from blockwise.watchdog import EXIT_CODE, GAVE_UP
+from blockwise.watchdog import EXIT_CODE, GAVE_UP, Watchdog
+from blockwise.worker import Worker
 from tests.contract.steps import Workspace
 
 
@@ -73,3 +74,15 @@ def test_a_job_ends_where_no_record_can_be_written(work: Workspace, what: str) -
     assert GAVE_UP not in log
     assert "misbehave" in log
     assert sorted(work.addition().markers.scan()) == [0]
+
+
+def test_a_result_that_comes_in_time_stands(work: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is reached at the moment at which the marker has been written."""
+    monkeypatch.setattr(os, "_exit", lambda code: pytest.fail("the job was ended"))
+    step = work.addition()
+    plan = plan_step(step)
+    begin(step, plan)
+    worker = Worker(step, "no log")
+    assert worker.run(plan.items[1], 1).state == "computed"
+    Watchdog(worker)._end(1, 1, "took longer")
+    assert step.markers.failures() == {}
