@@ -109,6 +109,7 @@ class Threshold(Section):
     method: Literal["simple", "hysteresis"] = "simple"
     threshold: Level = 0.5
     core: Level | None = None
+    core_class: int | str | None = None
     final: Level | None = None
     connected_components: ConnectedComponents | None = None
 
@@ -117,11 +118,13 @@ class Threshold(Section):
         if self.method == "simple":
             if self.core is not None or self.final is not None:
                 raise ValueError("core and final belong to method: hysteresis, which is not set")
+            if self.core_class is not None:
+                raise ValueError("core_class belongs to method: hysteresis, which is not set")
         elif self.core is None or self.final is None or "threshold" in self.model_fields_set:
             raise ValueError(
                 "method hysteresis needs core and final, such as core: 0.8, final: 0.5, and no threshold"
             )
-        elif self.core < self.final:
+        elif self.core < self.final and self.core_class is None:
             raise ValueError(f"core {self.core} is below final {self.final}; the core lies within the final objects")
         return self
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 NOT_IN_RESULTS = ("work_dir", "backend", "batch", "change_detection")
 """Settings that change no result."""
+ADDED = {"core_class": None}
+"""Settings of a threshold that count only where they are not at this default, so that older results stay valid."""
 
 
 def image_steps(settings: Settings) -> Steps:
@@ -143,6 +145,10 @@ class ImageSource:
 
 def _settings_digest(settings: Settings, projects: Mapping[str, str]) -> str:
     values = settings.model_dump(mode="json", exclude=set(NOT_IN_RESULTS))
+    values["threshold"] = [
+        {key: value for key, value in threshold.items() if key not in ADDED or value != ADDED[key]}
+        for threshold in values["threshold"]
+    ]
     project = projects[settings.prediction.project]
     return digest(canonical_json({"settings": values, "project": project, "versions": _versions()}))
 

@@ -52,13 +52,15 @@ def object_steps(settings: Settings, threshold: Threshold, prediction: Predictio
     }
     storage = {"chunks": prediction.chunks, "shards": prediction.shards}
     blocks = {**common, "grid": grid, "mask": prediction.mask}
+    class_ = _class_index(settings, threshold.class_, prediction, f"{where}.class")
     thresholded = ThresholdStep(
         **blocks,
         prediction=prediction,
-        class_index=_class_index(settings, threshold, prediction, where),
+        class_index=class_,
         sigma=(0.0,) * ("t" in grid.axes) + sigma_in_voxels(threshold, prediction.raw, grid.axes.replace("t", "")),
         threshold=threshold.lowest,
         core=threshold.core,
+        core_class=_core_class(settings, threshold, prediction, where, class_),
         address=f"{settings.output}:thresholded{suffix}",
         **storage,
     )
@@ -83,14 +85,23 @@ def object_steps(settings: Settings, threshold: Threshold, prediction: Predictio
     return ObjectSteps(thresholded, faces, merge, final)
 
 
-def _class_index(settings: Settings, threshold: Threshold, prediction: PredictionStep, where: str) -> int:
-    index = class_index(threshold.class_, prediction.class_names, settings, f"{where}.class")
+def _class_index(settings: Settings, chosen: int | str, prediction: PredictionStep, key: str) -> int:
+    index = class_index(chosen, prediction.class_names, settings, key)
     if index not in prediction.classes:
         raise UserError(
-            f"{where}.class: {threshold.class_!r} is not among prediction.classes "
-            f"{settings.prediction.classes}; add it there"
+            f"{key}: {chosen!r} is not among prediction.classes {settings.prediction.classes}; add it there"
         )
     return index
+
+
+def _core_class(
+    settings: Settings, threshold: Threshold, prediction: PredictionStep, where: str, class_: int
+) -> int | None:
+    """The class of the cores; None where it is that of the objects, under whatever name."""
+    if threshold.core_class is None:
+        return None
+    index = _class_index(settings, threshold.core_class, prediction, f"{where}.core_class")
+    return None if index == class_ else index
 
 
 def _check_components(

@@ -89,6 +89,23 @@ def test_each_threshold_equals_the_whole_volume_and_shares_the_prediction(projec
     assert "threshold_cells: core: 0.9 -> 0.95" in run.text
 
 
+def test_cores_of_another_class(project: Project, expected: Any) -> None:
+    values = {"class": 0, "sigma": 1.0, "method": "hysteresis", "core": 0.6, "final": 0.3}
+    project.change("connected_components.foreground", 1)
+    project.change("threshold", {**values, "core_class": "Class 1"})
+    alike = project.step("threshold").fingerprint
+    project.change("threshold", values)
+    assert project.step("threshold").fingerprint == alike, "the same class by its name"
+    project.change("threshold", {**values, "core_class": "Class 2"})
+    step = project.step("threshold")
+    assert step.fingerprint != alike
+    prepared = step.prepare()
+    a, b = (gaussian(p, 1.0) for p in expected["probabilities"])
+    for block in step.grid:
+        mask = (a + b > 0.3).astype(np.uint8) + (b > 0.6)
+        np.testing.assert_array_equal(step.compute(block, prepared), mask[block.write_box])
+
+
 def test_simple_segmentation_is_the_largest_probability(project: Project, expected: Any) -> None:
     run = project.run(workflow=SimpleSegmentationWorkflow)
     assert run.ok
@@ -115,6 +132,11 @@ def test_simple_segmentation_needs_all_classes(unused: Project) -> None:
         ("threshold.core", 0.8, "threshold: found {.*core and final belong to method: hysteresis"),
         ("threshold", [SEVERAL[1], {"name": "b", "class": 7}], "threshold b.class: 7 is no class of membranes.ilp"),
         ("threshold", {"method": "hysteresis", "core": 0.8, "final": 0.5}, "foreground: 0 makes objects of what"),
+        (
+            "threshold",
+            {"method": "hysteresis", "core": 0.8, "final": 0.5, "core_class": "x"},
+            r"threshold.core_class: 'x' is no class of membranes.ilp; its classes are 0 'Class 1', 1 'Class 2'",
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(unused: Project, key: str, value: Any, said: str) -> None:

@@ -31,6 +31,7 @@ def blocked_threshold(
     grid: Grid,
     inside: NDArray[np.bool_] | None = None,
     core: float | None = None,
+    core_probabilities: NDArray[Any] | None = None,
 ) -> NDArray[np.uint8]:
     mask = np.full(probabilities.shape, 255, np.uint8)
     halo = tuple(int(TRUNCATE * s + 0.5) for s in sigma)
@@ -38,7 +39,10 @@ def blocked_threshold(
         read_box = grow(block.write_box, halo, grid.domain)
         interior = relative(block.write_box, read_box)
         here = None if inside is None else inside[read_box]
-        mask[block.write_box] = smooth_and_threshold(probabilities[read_box], sigma, threshold, interior, here, core)
+        of_core = None if core_probabilities is None else core_probabilities[read_box]
+        mask[block.write_box] = smooth_and_threshold(
+            probabilities[read_box], sigma, threshold, interior, here, core, of_core
+        )
     return mask
 
 
