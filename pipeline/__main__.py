@@ -88,7 +88,9 @@ def _add_export(commands: Any) -> None:
     command.add_argument("what", metavar="WHAT", choices=EXPORTED, help=", ".join(EXPORTED))
     command.add_argument("target", metavar="TARGET", help="name.tif, name.h5:key, name.n5:key, name.ome.zarr ...")
     command.add_argument("--config", default=None, metavar="FILE", help="default: as luigi.cfg says")
-    command.add_argument("--threshold", default=None, metavar="NAME", help="mask, labels: where there are several")
+    command.add_argument(
+        "--threshold", default=None, metavar="NAME", help="mask, labels, cores: where there are several"
+    )
     command.add_argument("--dtype", default=None, help="refused where values do not fit; default: as stored")
     command.add_argument(
         "--range", dest="scale", nargs=2, type=float, metavar=("LOW", "HIGH"), default=None,

@@ -111,6 +111,7 @@ class Threshold(Section):
     core: Level | None = None
     core_class: int | str | None = None
     final: Level | None = None
+    keep_cores: bool = False
     connected_components: ConnectedComponents | None = None
 
     @model_validator(mode="after")
@@ -118,8 +119,8 @@ class Threshold(Section):
         if self.method == "simple":
             if self.core is not None or self.final is not None:
                 raise ValueError("core and final belong to method: hysteresis, which is not set")
-            if self.core_class is not None:
-                raise ValueError("core_class belongs to method: hysteresis, which is not set")
+            if self.core_class is not None or self.keep_cores:
+                raise ValueError("core_class and keep_cores belong to method: hysteresis, which is not set")
         elif self.core is None or self.final is None or "threshold" in self.model_fields_set:
             raise ValueError(
                 "method hysteresis needs core and final, such as core: 0.8, final: 0.5, and no threshold"

@@ -22,6 +22,7 @@ EXPORTED = {
     "segmentation": "prediction",
     "mask": "threshold",
     "labels": "connected_components",
+    "cores": "cores",
 }
 """What can be exported, and the step that makes it."""
 
@@ -46,7 +47,7 @@ def export_result(
         what: a key of ``EXPORTED``.
         target: name with placeholders; see ``pipeline.export.export``. ``{nickname}`` is the raw volume's name,
             ``{dataset}`` is ``what``, with the threshold's name.
-        threshold: name of the threshold whose mask or labels are meant, where the run has several.
+        threshold: name of the threshold whose mask, labels or cores are meant, where the run has several.
         dtype: name of a numpy dtype.
         scale: values that become the smallest and largest of an integer ``dtype``; for probabilities 0 to 1.
         compress: deflate the pages of TIFF files.
@@ -69,6 +70,11 @@ def _content(steps: Steps, what: str, threshold: str | None) -> tuple[Content, s
     prediction = steps.prediction
     variant = _variant(steps, what, threshold)
     chain = [step for step in steps.up_to(EXPORTED[what]) if step.variant in ("", variant)]
+    if chain[-1].name != EXPORTED[what]:
+        raise UserError(
+            f"export of {what}: threshold.keep_cores is not set{f' for {variant}' * bool(variant)}, so they are not "
+            "written; set keep_cores: true, with method: hysteresis, and run the workflow"
+        )
     for step in chain:
         if not is_complete(step):
             raise UserError(f"export of {what}: {step.label} is not finished, or no longer current; run the workflow")

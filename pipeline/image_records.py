@@ -23,6 +23,7 @@ from pipeline.config import Settings
 from pipeline.geometry import describe_raw
 from pipeline.manifest import IMAGES
 from pipeline.steps import Steps, build_steps
+from tasks.cores import CoresStep
 from tasks.pixel_classification.project import load_project
 from tasks.pixel_classification.training import open_project
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 NOT_IN_RESULTS = ("work_dir", "backend", "batch", "change_detection")
 """Settings that change no result."""
-ADDED = {"core_class": None}
+ADDED = {"core_class": None, "keep_cores": False}
 """Settings of a threshold that count only where they are not at this default, so that older results stay valid."""
 
 
@@ -150,7 +151,10 @@ def _settings_digest(settings: Settings, projects: Mapping[str, str]) -> str:
         for threshold in values["threshold"]
     ]
     project = projects[settings.prediction.project]
-    return digest(canonical_json({"settings": values, "project": project, "versions": _versions()}))
+    versions = _versions()
+    if not any(threshold.keep_cores for threshold in settings.threshold):
+        versions = {name: version for name, version in versions.items() if name != CoresStep.name}
+    return digest(canonical_json({"settings": values, "project": project, "versions": versions}))
 
 
 @functools.cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from tasks.component_labels import CONNECTIVITIES
 from tasks.component_measures import INTENSITY_DTYPES
 from tasks.component_merge import ComponentMergeStep
 from tasks.connected_components import ConnectedComponentsStep
+from tasks.cores import CoresStep
 from tasks.prediction import PredictionStep
 from tasks.threshold import ThresholdStep
 
@@ -29,10 +30,17 @@ class ObjectSteps:
     component_faces: ComponentFacesStep
     component_merge: ComponentMergeStep
     connected_components: ConnectedComponentsStep
+    cores: CoresStep | None
 
     def all(self) -> tuple[BlockStep, ...]:
         """All of them, each after those that it reads."""
-        return self.threshold, self.component_faces, self.component_merge, self.connected_components
+        found = (getattr(self, name) for name in self.names())
+        return tuple(step for step in found if step is not None)
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The steps' names, in their order; fields are called as the steps are."""
+        return tuple(field.name for field in fields(cls))
 
 
 def object_steps(settings: Settings, threshold: Threshold, prediction: PredictionStep) -> ObjectSteps:
@@ -82,7 +90,9 @@ def object_steps(settings: Settings, threshold: Threshold, prediction: Predictio
     )
     address = f"{settings.output}:connected_components{suffix}"
     final = ConnectedComponentsStep(**blocks, **storage, merge=merge, address=address)
-    return ObjectSteps(thresholded, faces, merge, final)
+    address = f"{settings.output}:cores{suffix}"
+    cores = CoresStep(**blocks, **storage, objects=final, address=address) if threshold.keep_cores else None
+    return ObjectSteps(thresholded, faces, merge, final, cores)
 
 
 def _class_index(settings: Settings, chosen: int | str, prediction: PredictionStep, key: str) -> int:

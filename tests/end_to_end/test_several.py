@@ -22,7 +22,7 @@ from pipeline.report import RunReport
 from tests.runs import ROOT, SHAPE, STEPS, Project
 
 SEVERAL = [
-    {"name": "cells", "class": 0, "sigma": 1.0, "method": "hysteresis", "core": 0.9, "final": 0.6,
+    {"name": "cells", "class": 0, "sigma": 1.0, "method": "hysteresis", "core": 0.9, "final": 0.6, "keep_cores": True,
      "connected_components": {"connectivity": 6, "min_size": 400, "max_size": 5000, "intensities": True}},
     {"name": "walls", "class": 1, "sigma": [1.6, 1.6, 1.6], "threshold": 0.25},
 ]  # fmt: skip
@@ -38,7 +38,8 @@ def test_each_threshold_equals_the_whole_volume_and_shares_the_prediction(projec
     run = project.run()
     assert run.ok
     assert "prediction" not in run.computed, "the finished prediction serves all thresholds"
-    assert set(run.computed) == {f"{step}_{name}" for step in STEPS[1:] for name in ("cells", "walls")}
+    expected_steps = {f"{step}_{name}" for step in STEPS[1:] for name in ("cells", "walls")}
+    assert set(run.computed) == {*expected_steps, "cores_cells"}
 
     np.testing.assert_array_equal(dataset("thresholded_walls"), expected["thresholded"])
     np.testing.assert_array_equal(dataset("connected_components_walls"), expected["connected_components"])
@@ -53,6 +54,9 @@ def test_each_threshold_equals_the_whole_volume_and_shares_the_prediction(projec
     numbers[kept] = np.arange(1, len(kept) + 1)
     objects = dataset("connected_components_cells")
     np.testing.assert_array_equal(objects, numbers[whole])
+    cores = np.where(smoothed > 0.9, objects, 0)
+    np.testing.assert_array_equal(dataset("cores_cells"), cores)
+    assert 2 < len(np.unique(cores)) == len(np.unique(objects))
 
     with h5py.File(ROOT / "data" / "raw.h5") as file:
         raw = file["data"][tuple(slice(20, 20 + n) if n < 100 else slice(0, n) for n in SHAPE)]
@@ -72,12 +76,17 @@ def test_each_threshold_equals_the_whole_volume_and_shares_the_prediction(projec
     assert "work/objects_walls.csv and .parquet" in report.text()
     found = find_ours(report.settings, project.steps())
     assert {"result.n5:thresholded_cells", "work/objects_cells.csv", "work/threshold_walls.json"} <= set(found)
+    assert {"result.n5:cores_cells", "work/cores_cells.json"} <= set(found)
 
     assert export_result(project.steps(), "labels", "{dataset}.n5:data", threshold="cells") == [
         "labels_cells.n5:data"
     ]
     exported = open_volume("labels_cells.n5:data")
     np.testing.assert_array_equal(exported.read(tuple(slice(0, n) for n in SHAPE)), objects)
+    export_result(project.steps(), "cores", "{dataset}.n5:data", threshold="cells")
+    np.testing.assert_array_equal(open_volume("cores_cells.n5:data").read(tuple(slice(0, n) for n in SHAPE)), cores)
+    with pytest.raises(UserError, match=r"export of cores: threshold\.keep_cores is not set for walls"):
+        export_result(project.steps(), "cores", "no.n5:data", threshold="walls")
     with pytest.raises(UserError, match="threshold not given; the run has cells, walls"):
         export_result(project.steps(), "mask", "mask.n5:data")
 
@@ -85,7 +94,8 @@ def test_each_threshold_equals_the_whole_volume_and_shares_the_prediction(projec
     values["threshold"][0]["core"] = 0.95
     project.write(values)
     run = project.run()
-    assert set(run.computed) == {f"{step}_cells" for step in STEPS[1:]}, "the other threshold is left alone"
+    expected_steps = {f"{step}_cells" for step in (*STEPS[1:], "cores")}
+    assert set(run.computed) == expected_steps, "the other threshold is left alone"
     assert "threshold_cells: core: 0.9 -> 0.95" in run.text
 
 

@@ -110,7 +110,8 @@ def test_sizes_are_those_of_whole_objects(case, low, span):
         ({"method": "hysteresis"}, "takes core and final|needs core and final"),
         ({"method": "hysteresis", "core": 0.8, "final": 0.5, "threshold": 0.5}, "core and final"),
         ({"method": "hysteresis", "core": 0.4, "final": 0.5}, "core 0.4 is below final 0.5"),
-        ({"core_class": 0}, "core_class belongs to method: hysteresis"),
+        ({"core_class": 0}, "core_class and keep_cores belong to method: hysteresis"),
+        ({"keep_cores": True}, "core_class and keep_cores belong to method: hysteresis"),
     ],
 )
 def test_levels_that_do_not_fit_the_method_are_refused(values, said):
