@@ -99,6 +99,11 @@ class ConnectedComponents(Section):
         return self
 
 
+OF_CORES = {"core_class": None, "core_min_size": 0, "core_max_size": None, "keep_cores": False}
+"""Keys of a threshold that belong to hysteresis, and their defaults. At these they are no part of what is compared
+with older results."""
+
+
 class Threshold(Section):
     """Smoothing and threshold."""
 
@@ -110,6 +115,8 @@ class Threshold(Section):
     threshold: Level = 0.5
     core: Level | None = None
     core_class: int | str | None = None
+    core_min_size: Annotated[int, Field(ge=0)] = 0
+    core_max_size: PositiveInt | None = None
     final: Level | None = None
     keep_cores: bool = False
     connected_components: ConnectedComponents | None = None
@@ -119,14 +126,19 @@ class Threshold(Section):
         if self.method == "simple":
             if self.core is not None or self.final is not None:
                 raise ValueError("core and final belong to method: hysteresis, which is not set")
-            if self.core_class is not None or self.keep_cores:
-                raise ValueError("core_class and keep_cores belong to method: hysteresis, which is not set")
+            if odd := [name for name in OF_CORES if getattr(self, name) != OF_CORES[name]]:
+                raise ValueError(f"{', '.join(odd)}: only for method: hysteresis, which is not set")
         elif self.core is None or self.final is None or "threshold" in self.model_fields_set:
             raise ValueError(
                 "method hysteresis needs core and final, such as core: 0.8, final: 0.5, and no threshold"
             )
         elif self.core < self.final and self.core_class is None:
             raise ValueError(f"core {self.core} is below final {self.final}; the core lies within the final objects")
+        elif self.core_max_size is not None and self.core_max_size < self.core_min_size:
+            raise ValueError(
+                f"core_max_size {self.core_max_size} is below core_min_size {self.core_min_size}; no core has such "
+                "a size"
+            )
         return self
 
     @property

@@ -19,7 +19,7 @@ from blockwise.outputs import ATTRIBUTES, VolumeOutput
 from blockwise.stamps import UNWATCHED, Snapshot
 from blockwise.step import BlockStep
 from blockwise.volume import Address, open_volume
-from pipeline.config import Settings
+from pipeline.config import OF_CORES, Settings
 from pipeline.geometry import describe_raw
 from pipeline.manifest import IMAGES
 from pipeline.steps import Steps, build_steps
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 NOT_IN_RESULTS = ("work_dir", "backend", "batch", "change_detection")
 """Settings that change no result."""
-ADDED = {"core_class": None, "keep_cores": False}
-"""Settings of a threshold that count only where they are not at this default, so that older results stay valid."""
 
 
 def image_steps(settings: Settings) -> Steps:
@@ -147,7 +145,7 @@ class ImageSource:
 def _settings_digest(settings: Settings, projects: Mapping[str, str]) -> str:
     values = settings.model_dump(mode="json", exclude=set(NOT_IN_RESULTS))
     values["threshold"] = [
-        {key: value for key, value in threshold.items() if key not in ADDED or value != ADDED[key]}
+        {key: value for key, value in threshold.items() if key not in OF_CORES or value != OF_CORES[key]}
         for threshold in values["threshold"]
     ]
     project = projects[settings.prediction.project]

@@ -79,6 +79,7 @@ def object_steps(settings: Settings, threshold: Threshold, prediction: Predictio
         foreground=components.foreground,
         connectivity=_connectivity(components, grid),
         intensities=components.intensities,
+        core_sizes=threshold.core_min_size > 1 or threshold.core_max_size is not None,
     )
     merge = ComponentMergeStep(
         **common,
@@ -87,6 +88,8 @@ def object_steps(settings: Settings, threshold: Threshold, prediction: Predictio
         min_size=components.min_size,
         max_size=components.max_size,
         numbering=components.numbering,
+        core_min_size=threshold.core_min_size,
+        core_max_size=threshold.core_max_size,
     )
     address = f"{settings.output}:connected_components{suffix}"
     final = ConnectedComponentsStep(**blocks, **storage, merge=merge, address=address)

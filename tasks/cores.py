@@ -12,25 +12,13 @@ from numpy.typing import NDArray
 
 from blockwise.grid import Block
 from blockwise.outputs import VolumeOutput
-from blockwise.sources import BlocksSource, Source
+from blockwise.sources import BlocksSource, Source, TableSource
 from blockwise.step import BlockStep
 from blockwise.volume import open_volume
 from tasks.base import BASE_MEMORY, BlockTask
-from tasks.connected_components import ConnectedComponentsStep
+from tasks.component_faces import LABELLING_BYTES_PER_VOXEL
+from tasks.connected_components import ConnectedComponentsStep, apply_lookup
 from tasks.threshold import CORE, ThresholdStep
-
-
-def label_cores(labels: NDArray[np.uint64], thresholded: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Keep labels where the core is.
-
-    Args:
-        labels: of the objects, any shape; 0 where there is none, or where one was dropped.
-        thresholded: of the same shape, ``CORE`` in the cores.
-
-    Returns:
-        uint64 of the same shape: the labels in the cores, 0 elsewhere.
-    """
-    return np.where(thresholded == CORE, labels, np.uint64(0))
 
 
 class CoresStep(BlockStep):
@@ -59,10 +47,15 @@ class CoresStep(BlockStep):
 
     @cached_property
     def _sources(self) -> tuple[Source, ...]:
-        return BlocksSource(self.objects), BlocksSource(self._threshold)
+        merge = self.objects.merge
+        table = merge.output()
+        found: tuple[Source, ...] = BlocksSource(self.objects), BlocksSource(self._threshold)
+        if merge.faces.core_sizes:
+            found += (TableSource(merge, table.path("core_lookup"), table.path("core_offsets")),)
+        return found
 
     def sources(self) -> tuple[Source, ...]:
-        """The labels, and the thresholded volume; both are 0 outside the mask of what is computed."""
+        """The labels, and the thresholded volume, both 0 outside the mask of what is computed; which cores fit."""
         return self._sources
 
     def output(self) -> VolumeOutput:
@@ -70,21 +63,34 @@ class CoresStep(BlockStep):
         return VolumeOutput(self.address, self.grid, self.chunks, "uint64", 0, {}, self.shards)
 
     def projected_memory(self) -> int:
-        """The labels, the thresholded volume, where it is core, and the result."""
-        return BASE_MEMORY + 18 * math.prod(self.grid.largest_read_shape(self.halo))
+        """The labels, the thresholded volume, where it is core, and the result; what labelling the cores needs."""
+        per_voxel = 18 + (LABELLING_BYTES_PER_VOXEL if self.objects.merge.faces.core_sizes else 0)
+        return BASE_MEMORY + per_voxel * math.prod(self.grid.largest_read_shape(self.halo))
 
     def bytes_per_block(self) -> tuple[int, int]:
         """Nine bytes a voxel; eight bytes a voxel."""
         return 9 * self.grid.voxels, 8 * self.grid.voxels
 
     def prepare(self) -> Any:
-        """Open the labels and the thresholded volume."""
-        return open_volume(self.objects.address), open_volume(self._threshold.address)
+        """Open the labels and the thresholded volume; map the table of the cores that fit into memory."""
+        table = None
+        if self.objects.merge.faces.core_sizes:
+            output = self.objects.merge.output()
+            table = np.load(output.path("core_lookup"), mmap_mode="r"), np.load(output.path("core_offsets"))
+        return open_volume(self.objects.address), open_volume(self._threshold.address), table
 
     def compute(self, block: Block, prepared: Any) -> NDArray[np.uint64]:
         """Compute the cores of one block."""
-        labels, thresholded = prepared
-        return label_cores(labels.read(block.write_box), thresholded.read(block.write_box))
+        labels, thresholded, table = prepared
+        objects: NDArray[np.uint64] = labels.read(block.write_box)
+        is_core = thresholded.read(block.write_box) == CORE
+        if table is not None:
+            lookup, offsets = table
+            faces = self.objects.merge.faces
+            cores = faces.label_cores(is_core.reshape([is_core.shape[i] for i in faces.spatial]))
+            fits = apply_lookup(cores, lookup[offsets[block.id] : offsets[block.id + 1]])
+            is_core = fits.reshape(is_core.shape) != 0
+        return np.where(is_core, objects, np.uint64(0))
 
 
 class CoresTask(BlockTask):

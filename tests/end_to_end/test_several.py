@@ -15,6 +15,7 @@ from skimage.measure import label, regionprops_table
 from blockwise.errors import UserError
 from blockwise.volume import open_volume
 from pipeline import PredictionWorkflow, SimpleSegmentationWorkflow
+from pipeline.__main__ import main
 from pipeline.cleaning import find_ours
 from pipeline.config import load_settings
 from pipeline.delivery import export_result
@@ -97,6 +98,32 @@ def test_each_threshold_equals_the_whole_volume_and_shares_the_prediction(projec
     expected_steps = {f"{step}_cells" for step in (*STEPS[1:], "cores")}
     assert set(run.computed) == expected_steps, "the other threshold is left alone"
     assert "threshold_cells: core: 0.9 -> 0.95" in run.text
+
+
+def test_sizes_of_cores(project: Project, expected: Any) -> None:
+    smoothed = gaussian(expected["probabilities"][0], 1.0)
+    cores = label(smoothed > 0.9, connectivity=1)
+    sizes = np.bincount(cores.ravel())
+    fits = (sizes >= 30) & (sizes <= 3000) & (np.arange(len(sizes)) > 0)
+    whole = label(smoothed > 0.6, connectivity=1)
+    kept = np.unique(whole[fits[cores]])
+    assert len(np.unique(whole[cores > 0])) > len(kept) > 2
+    numbers = np.zeros(whole.max() + 1, int)
+    numbers[kept] = np.arange(1, len(kept) + 1)
+
+    threshold = {"class": 0, "sigma": 1.0, "method": "hysteresis", "core": 0.9, "final": 0.6, "keep_cores": True}
+    project.change("connected_components", {"connectivity": 6})
+    project.change("threshold", threshold)
+    before = project.step("component_merge").fingerprint
+    project.change("threshold", threshold | {"core_min_size": 30, "core_max_size": 3000})
+    assert project.step("component_merge").fingerprint != before
+    run = project.run()
+    assert run.ok, run.text
+    objects = dataset("connected_components")
+    np.testing.assert_array_equal(objects, numbers[whole])
+    np.testing.assert_array_equal(dataset("cores"), np.where(fits[cores], objects, 0))
+    assert main(["verify", "--config", "config.yaml"]) == 0
+    assert project.run().computed == {}
 
 
 def test_cores_of_another_class(project: Project, expected: Any) -> None:

@@ -103,6 +103,33 @@ def test_sizes_are_those_of_whole_objects(case, low, span):
     np.testing.assert_array_equal(objects["voxels"], np.bincount(expected.ravel())[1:])
 
 
+@settings(max_examples=120, deadline=None)
+@given(
+    case=cases(),
+    connectivity=st.sampled_from([6, 18, 26]),
+    sizes=st.tuples(st.integers(0, 6), st.none() | st.integers(6, 20)),
+    low=st.integers(0, 12),
+)
+def test_sizes_of_cores_are_those_of_whole_cores(case, connectivity, sizes, low):
+    """As ilastik: cores that are too small or too large go first, then objects without core, then small objects."""
+    shape, blocks, final, core, sigma, seed = case
+    smoothed = gaussian(np.random.default_rng(seed).random(shape, np.float32), sigma)
+    mask = (smoothed > final) + (smoothed > core).astype(np.uint8)
+    rank = {6: 1, 18: 2, 26: 3}[connectivity]
+    cores = label(mask == 2, connectivity=rank)
+    counts = np.bincount(cores.ravel())
+    fits = counts >= sizes[0]
+    if sizes[1] is not None:
+        fits &= counts <= sizes[1]
+    fits[0] = False
+    objects = label(mask > 0, connectivity=rank)
+    large = np.bincount(objects.ravel()) >= low
+    expected = with_core(np.where(large[objects], objects, 0), fits[cores])
+    grid = Grid("zyx", shape, blocks)
+    found, _ = blocked_components(mask, 1, connectivity, grid, min_size=low, has_core=True, core_sizes=sizes)
+    np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
@@ -110,8 +137,13 @@ def test_sizes_are_those_of_whole_objects(case, low, span):
         ({"method": "hysteresis"}, "takes core and final|needs core and final"),
         ({"method": "hysteresis", "core": 0.8, "final": 0.5, "threshold": 0.5}, "core and final"),
         ({"method": "hysteresis", "core": 0.4, "final": 0.5}, "core 0.4 is below final 0.5"),
-        ({"core_class": 0}, "core_class and keep_cores belong to method: hysteresis"),
-        ({"keep_cores": True}, "core_class and keep_cores belong to method: hysteresis"),
+        ({"core_class": 0, "core_min_size": 3}, "core_class, core_min_size: only for method: hysteresis"),
+        ({"core_max_size": 4}, "core_max_size: only for method: hysteresis"),
+        ({"keep_cores": True}, "keep_cores: only for method: hysteresis"),
+        (
+            {"method": "hysteresis", "core": 0.8, "final": 0.5, "core_min_size": 4, "core_max_size": 3},
+            "core_max_size 3 is below core_min_size 4",
+        ),
     ],
 )
 def test_levels_that_do_not_fit_the_method_are_refused(values, said):
