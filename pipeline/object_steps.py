@@ -125,8 +125,8 @@ def _check_components(
             f"{where}.method: hysteresis keeps objects that hold a core, but connected_components.foreground: 0 "
             "makes objects of what lies between; use foreground: 1, or method: simple"
         )
-    dtype = np.dtype(prediction.raw.dtype).newbyteorder("=")
-    if components.intensities and dtype.name not in INTENSITY_DTYPES:
+    dtype = np.dtype(prediction.raw.dtype).name
+    if components.intensities and dtype not in INTENSITY_DTYPES:
         raise UserError(
             f"connected_components.intensities: raw {prediction.raw.address} holds {dtype}; sums that are exact for "
             f"every block shape are offered for {', '.join(INTENSITY_DTYPES)}. Set intensities: false, or convert it"

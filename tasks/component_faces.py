@@ -73,11 +73,18 @@ class ComponentFacesStep(BlockStep):
     def layout(self) -> Layout:
         """Which measures there are of a component."""
         channels = len(self.threshold.prediction.channels) if self.intensities else 0
-        return layout(len(self.spatial), core=self.threshold.core is not None, channels=channels)
+        core = self.threshold.core is not None
+        return layout(len(self.spatial), core=core, channels=channels, dtype=self.raw_dtype)
+
+    @property
+    def raw_dtype(self) -> str:
+        """The raw volume's type, without byte order."""
+        return np.dtype(self.threshold.prediction.raw.dtype).name
 
     def projected_memory(self) -> int:
         """What is labelled, what labelling needs, and the raw volume."""
-        raw = 2 * self.threshold.prediction.raw_bytes_per_voxel if self.intensities else 0
+        # Twice, and one channel at a time as whole numbers of 64 bits.
+        raw = 2 * self.threshold.prediction.raw_bytes_per_voxel + 8 if self.intensities else 0
         per_voxel = LABELLING_BYTES_PER_VOXEL + raw + (5 if self.core_sizes else 0)
         return BASE_MEMORY + per_voxel * math.prod(self.grid.largest_read_shape(self.halo))
 

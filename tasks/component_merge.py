@@ -23,7 +23,7 @@ from tasks.base import BASE_MEMORY, BlockTask
 from tasks.component_cores import core_flags_of, fitting_cores
 from tasks.component_faces import ComponentFacesStep
 from tasks.component_labels import group_numbers, neighbour_axes, touching_pairs
-from tasks.component_measures import COMBINE, Measures, from_columns, mean_and_deviation
+from tasks.component_measures import COMBINE, Measures, from_columns, intensity_statistics
 
 Arrays = Mapping[str, NDArray[Any]]
 FACE_CACHE_BYTES = 256_000_000
@@ -136,7 +136,7 @@ def _labels(first: NDArray[np.int64], restart_every: int | None) -> NDArray[np.i
 
 
 def object_table(
-    objects: Measures, axes: str, shape: tuple[int, ...], channels: tuple[int, ...] = ()
+    objects: Measures, axes: str, shape: tuple[int, ...], channels: tuple[int, ...] = (), dtype: str = ""
 ) -> pd.DataFrame:
     """Table of objects: label, (t,) voxels, bounding box (stop exclusive) and centroid, in voxels; intensities.
 
@@ -145,6 +145,7 @@ def object_table(
         axes: the grid's axes.
         shape: the grid's shape.
         channels: raw channels whose intensities were measured.
+        dtype: of the raw volume.
     """
     columns: dict[str, NDArray[Any]] = {"label": objects["label"].astype(np.uint64)}
     spatial = axes.replace("t", "")
@@ -157,12 +158,8 @@ def object_table(
     for i, axis in enumerate(spatial):
         columns[f"centroid_{axis}"] = objects["sums"][:, i] / np.maximum(objects["voxels"], 1)
     for i, channel in enumerate(channels):
-        sums, squares = objects["intensity_sums"][:, i], objects["intensity_squares"][:, 2 * i : 2 * i + 2]
-        mean, deviation = mean_and_deviation(objects["voxels"], sums, squares)
-        columns[f"intensity_mean_{channel}"] = mean
-        columns[f"intensity_std_{channel}"] = deviation
-        columns[f"intensity_min_{channel}"] = objects["intensity_min"][:, i]
-        columns[f"intensity_max_{channel}"] = objects["intensity_max"][:, i]
+        for name, values in intensity_statistics(objects, i, dtype).items():
+            columns[f"intensity_{name}_{channel}"] = values
     return pd.DataFrame(columns)
 
 
@@ -240,7 +237,7 @@ class ComponentMergeStep(BlockStep):
         pairs = self._pairs("faces", offsets)
         lookup, objects = merge_components(measures, pairs, self.min_size, self.max_size, self._restart_every)
         channels = self.faces.threshold.prediction.channels if self.faces.intensities else ()
-        self._write_tables(object_table(objects, grid.axes, grid.shape, channels))
+        self._write_tables(object_table(objects, grid.axes, grid.shape, channels, self.faces.raw_dtype))
         return {"lookup": lookup, **found}
 
     def _read(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

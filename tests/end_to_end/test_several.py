@@ -182,13 +182,16 @@ def test_what_cannot_be_is_refused(unused: Project, key: str, value: Any, said: 
         unused.steps()
 
 
-def test_intensities_of_floats_are_refused(unused: Project) -> None:
+def test_intensities_of_wide_numbers_are_refused(unused: Project) -> None:
     unused.change("connected_components.intensities", True)
     with h5py.File("float.h5", "w") as file:
-        file["raw"] = np.zeros(SHAPE, np.float32)
+        file["raw"] = np.zeros(SHAPE, np.float64)
+        file["fits"] = np.zeros(SHAPE, np.float32)
     unused.change("raw", "float.h5:raw")
-    with pytest.raises(UserError, match=r"intensities: raw float.h5:raw holds float32.*uint8, int8, uint16, int16"):
+    with pytest.raises(UserError, match=r"intensities: raw float.h5:raw holds float64.*uint8, .*int32, float32\."):
         unused.steps()
+    unused.change("raw", "float.h5:fits")
+    assert "intensity_odd" in dict(unused.step("component_faces").layout)
 
 
 def test_new_keys_at_their_defaults_change_no_fingerprint(finished: Project, project: Project) -> None:

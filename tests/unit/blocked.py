@@ -72,7 +72,9 @@ def blocked_components(
         if channels:
             raw = [values[block.write_box] for values in channels]
             tables[block.id].update(measure_intensities(labels[block.id], raw))
-    names = layout(mask.ndim, core=has_core, channels=len(channels))
+    names = layout(
+        mask.ndim, core=has_core, channels=len(channels), dtype=channels[0].dtype.name if channels else "uint8"
+    )
     offsets = dense_offsets({i: len(table["voxels"]) for i, table in tables.items()}, math.prod(grid.blocks_per_axis))
     for i in labels:  # by the way that they take through files
         tables[i] = from_columns(columns(tables[i]), names)
