@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blockwise.errors import UserError
+from blockwise.grid import Box, box_shape
+from blockwise.mask import open_mask
 from blockwise.plan import is_complete
 from blockwise.volume import Address, Volume, open_volume
 from blockwise.volume.ingest import ingest
 from pipeline.content import Content, SimpleSegmentation
 from pipeline.export import export
 from pipeline.steps import Steps
+from tasks.prediction import PredictionStep
 from tasks.progress import progress_bar
 
 EXPORTED = {
@@ -78,19 +82,37 @@ def _content(steps: Steps, what: str, threshold: str | None) -> tuple[Content, s
     for step in chain:
         if not is_complete(step):
             raise UserError(f"export of {what}: {step.label} is not finished, or no longer current; run the workflow")
-    volume = open_volume(chain[-1].output().address)
+    last = chain[-1]
+    if what == "segmentation":
+        if steps.simple_segmentation is None:
+            raise UserError(
+                f"export of segmentation: prediction.classes holds {len(prediction.classes)} of "
+                f"{len(prediction.class_names)} classes, so the most probable one is not known; set it to all"
+            )
+        last = steps.simple_segmentation if is_complete(steps.simple_segmentation) else last
+    volume = open_volume(last.output().address)
     name = f"{what}_{variant}" if variant else what
     if volume.spacing is None:
         raw = open_volume(prediction.raw.address)
         volume.spacing = raw.spacing and raw.spacing.along(prediction.raw.axes, volume.axes or "")
-    if what != "segmentation":
-        return volume, name
-    if len(prediction.classes) < len(prediction.class_names):
-        raise UserError(
-            f"export of segmentation: prediction.classes holds {len(prediction.classes)} of "
-            f"{len(prediction.class_names)} classes, so the most probable one is not known; set it to all"
-        )
-    return SimpleSegmentation(volume), name
+    if what == "segmentation" and last is prediction:
+        return SimpleSegmentation(volume, _inside(prediction)), name
+    return volume, name
+
+
+def _inside(prediction: PredictionStep) -> Callable[[Box], NDArray[np.bool_]]:
+    """Which voxels of a box of the grid were computed: those of the region of interest, and of the mask."""
+    grid, mask = prediction.grid, open_mask(prediction.mask, prediction.grid)
+
+    def inside(box: Box) -> NDArray[np.bool_]:
+        found = np.ones(box_shape(box), bool) if mask is None else mask.read(box).copy()
+        for axis, (s, domain) in enumerate(zip(box, grid.domain, strict=True)):
+            places = np.arange(s.start, s.stop)
+            outside = np.flatnonzero((places < domain.start) | (places >= domain.stop))
+            found[(slice(None),) * axis + (outside,)] = False
+        return found
+
+    return inside
 
 
 def _variant(steps: Steps, what: str, threshold: str | None) -> str:

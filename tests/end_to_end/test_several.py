@@ -151,6 +151,24 @@ def test_simple_segmentation_is_the_largest_probability(project: Project, expect
     assert project.run(workflow=SimpleSegmentationWorkflow).computed == {}
 
 
+def test_an_export_reads_the_segmentation_where_it_is_finished(project: Project, expected: Any) -> None:
+    project.change("blocks.roi", [[0, 20], [18, 36], [5, None]])
+    project.change("change_detection", "metadata")
+    assert project.run(workflow=PredictionWorkflow).ok
+    export_result(project.steps(), "segmentation", "of_probabilities.n5:data")
+    assert project.run(workflow=SimpleSegmentationWorkflow).ok
+    export_result(project.steps(), "segmentation", "of_segmentation.n5:data")
+    box = (slice(0, 20), slice(18, 36), slice(5, SHAPE[2]))
+    classes = np.zeros(SHAPE, np.uint8)
+    classes[box] = (expected["probabilities"].argmax(axis=0) + 1)[box]
+    everything = tuple(slice(0, n) for n in SHAPE)
+    for name in ("of_probabilities", "of_segmentation"):
+        np.testing.assert_array_equal(open_volume(f"{name}.n5:data").read(everything), classes, err_msg=name)
+    open_volume("result.n5:simple_segmentation", "a").write(everything, classes + 7)  # which nobody watches here
+    export_result(project.steps(), "segmentation", "again.n5:data")
+    np.testing.assert_array_equal(open_volume("again.n5:data").read(everything), classes + 7)
+
+
 def test_simple_segmentation_needs_all_classes(unused: Project) -> None:
     unused.change("prediction.classes", [1])
     PredictionWorkflow(config=str(unused.config))
