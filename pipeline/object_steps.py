@@ -21,6 +21,9 @@ from tasks.cores import CoresStep
 from tasks.prediction import PredictionStep
 from tasks.threshold import ThresholdStep
 
+DATASETS = {"threshold": "thresholded", "connected_components": "connected_components", "cores": "cores"}
+"""Names of datasets, to which that of the threshold is added, by the steps that write them."""
+
 
 @dataclass(frozen=True)
 class ObjectSteps:
@@ -69,7 +72,7 @@ def object_steps(settings: Settings, threshold: Threshold, prediction: Predictio
         threshold=threshold.lowest,
         core=threshold.core,
         core_class=_core_class(settings, threshold, prediction, where, class_),
-        address=f"{settings.output}:thresholded{suffix}",
+        address=f"{settings.output}:{DATASETS['threshold']}{suffix}",
         **storage,
     )
     _check_components(components, threshold, prediction, where)
@@ -91,9 +94,9 @@ def object_steps(settings: Settings, threshold: Threshold, prediction: Predictio
         core_min_size=threshold.core_min_size,
         core_max_size=threshold.core_max_size,
     )
-    address = f"{settings.output}:connected_components{suffix}"
+    address = f"{settings.output}:{DATASETS['connected_components']}{suffix}"
     final = ConnectedComponentsStep(**blocks, **storage, merge=merge, address=address)
-    address = f"{settings.output}:cores{suffix}"
+    address = f"{settings.output}:{DATASETS['cores']}{suffix}"
     cores = CoresStep(**blocks, **storage, objects=final, address=address) if threshold.keep_cores else None
     return ObjectSteps(thresholded, faces, merge, final, cores)
 
