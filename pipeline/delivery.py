@@ -17,6 +17,7 @@ from blockwise.volume import Address, Volume, open_volume
 from blockwise.volume.ingest import ingest
 from pipeline.content import Content, SimpleSegmentation
 from pipeline.export import export
+from pipeline.pyramid import Scales
 from pipeline.steps import Steps
 from tasks.prediction import PredictionStep
 from tasks.progress import progress_bar
@@ -43,6 +44,7 @@ def export_result(
     dtype: str | None = None,
     scale: tuple[float, float] | None = None,
     compress: bool = False,
+    scales: int | None = 1,
 ) -> list[str]:
     """Export a finished result of a run.
 
@@ -55,6 +57,8 @@ def export_result(
         dtype: name of a numpy dtype.
         scale: values that become the smallest and largest of an integer ``dtype``; for probabilities 0 to 1.
         compress: deflate the pages of TIFF files.
+        scales: number of scales of an OME-Zarr image, None for as many as viewers need; coarser voxels are means of
+            probabilities, else the first of those that they stand for.
 
     Returns:
         The paths or addresses written.
@@ -66,7 +70,8 @@ def export_result(
     if what == "probabilities" and scale is None and (dtype or "").startswith(("int", "uint")):
         scale = (0, 1) if content.dtype.kind == "f" else None
     names = {"nickname": nickname(steps.prediction.raw.address), "dataset": name}
-    return export(content, target, dtype=dtype, scale=scale, names=names, compress=compress)
+    wanted = Scales(scales, is_mean=what == "probabilities")
+    return export(content, target, dtype=dtype, scale=scale, names=names, compress=compress, scales=wanted)
 
 
 def _content(steps: Steps, what: str, threshold: str | None) -> tuple[Content, str]:
