@@ -17,7 +17,7 @@ import tensorstore as ts
 import tifffile
 
 from blockwise.errors import UserError
-from blockwise.volume import Spacing, Volume, create_volume, ingest, open_volume
+from blockwise.volume import Address, Spacing, Volume, create_volume, ingest, open_volume
 from pipeline.content import SimpleSegmentation
 from pipeline.export import export
 from pipeline.pyramid import Scales, coarser_levels
@@ -328,15 +328,23 @@ def test_scales_of_labels(labels: Volume, tmp_path: Path) -> None:
         export(labels, f"{tmp_path}/a.zarr:x", scales=Scales(2))
 
 
-def test_scales_that_were_broken_off_cannot_be_read_and_make_room(labels: Volume, tmp_path: Path) -> None:
-    image = f"{tmp_path}/a.ome.zarr:labels"
+@pytest.mark.parametrize("place", ["folder", "s3"])
+def test_scales_that_were_broken_off_cannot_be_read_and_make_room(
+    labels: Volume, tmp_path: Path, s3_server: str, place: str
+) -> None:
+    name = f"{tmp_path.name}/a.ome.zarr:labels"
+    image = f"s3://bucket/{name}?endpoint={s3_server}" if place == "s3" else f"{tmp_path}/{name}"
+    levels = [Address.parse(image).within(f"labels/{number}") for number in range(3)]
     with pytest.raises(UserError, match="65536"):
-        export(labels, image, dtype="uint16", scales=Scales(2))
-    for address in (image, f"{image}/0", f"{image}/1"):
+        export(labels, image, dtype="uint16", scales=Scales(3))
+    for address in (image, *levels):
         with pytest.raises(UserError, match="unfinished"):
             open_volume(address)
-    export(labels, image)
-    assert not (tmp_path / "a.ome.zarr/labels/1").exists()
+    export(labels, image, scales=Scales(2))
+    np.testing.assert_array_equal(everything(open_volume(image)), everything(labels))
+    np.testing.assert_array_equal(everything(open_volume(levels[1])), everything(labels)[:, ::2, ::2, ::2])
+    with pytest.raises(UserError, match="no dataset"):
+        open_volume(levels[2])
 
 
 @pytest.mark.parametrize(
