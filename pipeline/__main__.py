@@ -93,14 +93,29 @@ def _add_export(commands: Any) -> None:
     command.add_argument("what", metavar="WHAT", choices=EXPORTED, help=", ".join(EXPORTED))
     command.add_argument("target", metavar="TARGET", help="name.tif, name.h5:key, name.n5:key, name.ome.zarr ...")
     command.add_argument("--config", default=None, metavar="FILE", help="default: as luigi.cfg says")
-    command.add_argument("--threshold", default=None, metavar="NAME", help="mask, labels: where there are several")
+    command.add_argument(
+        "--threshold", default=None, metavar="NAME", help="mask, labels, cores: where there are several"
+    )
     command.add_argument("--dtype", default=None, help="refused where values do not fit; default: as stored")
     command.add_argument(
         "--range", dest="scale", nargs=2, type=float, metavar=("LOW", "HIGH"), default=None,
         help="values that become the smallest and largest of an integer dtype; probabilities: 0 1",
     )  # fmt: skip
     command.add_argument("--compress", action="store_true", help="deflate the pages of TIFF files")
+    command.add_argument(
+        "--scales", type=_scales, default=1, metavar="N",
+        help=".ome.zarr: number of scales, each half as fine; auto: until y and x are 256 at most; default: 1",
+    )  # fmt: skip
     command.set_defaults(run=_export)
+
+
+def _scales(text: str) -> int | None:
+    """Number of scales; None for as many as it takes."""
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a number from 1, or auto")
+    return int(text)
 
 
 def _add_ingest(commands: Any) -> None:
@@ -129,6 +144,7 @@ def _export(options: argparse.Namespace) -> int:
         dtype=options.dtype,
         scale=scale,
         compress=options.compress,
+        scales=options.scales,
     ):
         print(name)
     return 0

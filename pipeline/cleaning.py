@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from blockwise.backends.slurm import SlurmBackend
+from blockwise.errors import UserError
 from blockwise.files import read_json
+from blockwise.identity import fingerprint
 from blockwise.mask import SURVEY
-from blockwise.outputs import VolumeOutput
-from blockwise.plan import IDENTITY
+from blockwise.outputs import VolumeOutput, found_dataset
+from blockwise.plan import IDENTITY, OUTPUT
 from blockwise.volume import delete_volume
 from pipeline.config import Settings
 from pipeline.lock import LOCK, OWNER
+from pipeline.object_steps import DATASETS, ObjectSteps
 from pipeline.session import begin_session, end_sessions
 from pipeline.steps import Steps
+from tasks.component_merge import ComponentMergeStep
 from tasks.prediction import CLASSIFIERS
+from tasks.simple_segmentation import SimpleSegmentationStep
+
+FORMER_DATASETS = {**DATASETS, SimpleSegmentationStep.name: SimpleSegmentationStep.name}
+"""Names of datasets, without that of a threshold, by the steps that write them."""
 
 
 def find_ours(settings: Settings, steps: Steps) -> list[str]:
@@ -23,38 +32,94 @@ def find_ours(settings: Settings, steps: Steps) -> list[str]:
 
     Whatever else lies in the same folders is not listed.
     """
-    found = []
+    found = _of_steps(steps) + _of_former_steps(settings, steps)
     work_dir = Path(settings.work_dir)
+    found += map(str, sorted((work_dir / CLASSIFIERS).glob(f"{'[0-9a-f]' * 32}-*.npz")))
+    # Without the step's folder nothing says that tables of these names are ours.
+    merged = {Path(item).parent.name for item in found}
+    tables = [
+        work_dir / f"objects{label.removeprefix(ComponentMergeStep.name)}.{suffix}"
+        for label in sorted(merged)
+        if label.startswith(ComponentMergeStep.name)
+        for suffix in ("csv", "parquet")
+    ]
+    reports = [path for path in sorted(work_dir.glob("*Workflow.json")) if "digests" in (read_json(path) or {})]
+    if reports:
+        reports.append(work_dir / "overview.png")
+    others = [work_dir / SURVEY, work_dir / "logs" / "run.log", *(step.logs for step in steps.everything())]
+    return found + [str(path) for path in (*reports, *tables, *others) if path.exists()]
+
+
+def _of_steps(steps: Steps) -> list[str]:
+    """What the configuration's steps have written, and what is known of it."""
+    found = []
     for step in steps.everything():
         output = step.output()
         if isinstance(output, VolumeOutput) and output.found() is not None:
             found.append(output.address)
-        folders = sorted((work_dir / step.label).glob(f"*/{IDENTITY}"))
+        folders = sorted((Path(step.work_dir) / step.label).glob(f"*/{IDENTITY}"))
         found += [str(path.parent) for path in folders if "step" in (read_json(path) or {})]
         target = read_json(step.target_path)
         if target and "fingerprint" in target:
             found.append(str(step.target_path))
-    found += map(str, sorted((work_dir / CLASSIFIERS).glob(f"{'[0-9a-f]' * 32}-*.npz")))
-    # Without the step's folder nothing says that tables of these names are ours.
-    merged = {Path(item).parent.name for item in found}
-    merges = [objects.component_merge for objects in steps.objects if objects.component_merge.label in merged]
-    tables = [str(path) for merge in merges for path in merge.output().tables if path.exists()]
-    reports = [path for path in sorted(work_dir.glob("*Workflow.json")) if "digests" in (read_json(path) or {})]
-    if reports:
-        found += [str(path) for path in reports]
-        found += [str(path) for path in (work_dir / "overview.png",) if path.exists()]
-    others = [work_dir / SURVEY, work_dir / "logs" / "run.log", *(step.logs for step in steps.everything())]
-    return found + tables + [str(path) for path in others if path.exists()]
+    return found
+
+
+def _of_former_steps(settings: Settings, steps: Steps) -> list[str]:
+    """The same of steps that the configuration has no more, because a threshold was renamed or removed, say.
+
+    Their folders tell of which identity they are, and which dataset is theirs.
+
+    Raises:
+        UserError: jobs of such a step may be alive.
+    """
+    work_dir = Path(settings.work_dir)
+    known = {step.label for step in steps.everything()}
+    found: list[str] = []
+    for path in sorted(work_dir.glob(f"*/*/{IDENTITY}")):
+        identity, label = read_json(path) or {}, path.parent.parent.name
+        if label in known or not _is_of(identity, label, path.parent.name):
+            continue
+        if any((path.parent.parent / "jobs").glob("*")):
+            raise UserError(
+                f"{path.parent.parent}: SLURM jobs of this step, which the configuration has no more, may be alive; "
+                "put it back into the configuration, so that clean can cancel them"
+            )
+        variant = label.removeprefix(identity["step"])
+        address = f"{settings.output}:{FORMER_DATASETS.get(identity['step'], '')}{variant}"
+        output = read_json(path.parent / OUTPUT) or {}
+        dataset = found_dataset(address) if identity["step"] in FORMER_DATASETS else None
+        if dataset and (dataset["fingerprint"], dataset["id"]) == (path.parent.name, output.get("id", dataset["id"])):
+            found.append(address)
+        found.append(str(path.parent))
+        target = work_dir / f"{label}.json"
+        if str(target) not in found and "fingerprint" in (read_json(target) or {}):
+            found.append(str(target))
+        logs = work_dir / "logs" / label
+        if str(logs) not in found and logs.exists():
+            found.append(str(logs))
+    return found
+
+
+def _is_of(identity: dict[str, Any], label: str, folder: str) -> bool:
+    """Whether a folder of this name, in one that is called as a step, is of this identity, which is one of ours."""
+    name = identity.get("step")
+    own = name in (*ObjectSteps.names(), SimpleSegmentationStep.name)
+    variant = identity.get("variant", "")
+    return own and label == (f"{name}_{variant}" if variant else name) and fingerprint(identity) == folder
 
 
 def remove(settings: Settings, steps: Steps, found: list[str]) -> None:
-    """Remove what ``find_ours`` has found, targets and markers before data, then folders that are empty."""
+    """Remove what ``find_ours`` has found, then folders that are empty.
+
+    Targets go first, so that no step counts as finished, and markers last: they tell which datasets are ours, should
+    the removal be broken off. A dataset goes in one moment, and markers without it vouch for nothing.
+    """
     begin_session(settings.work_dir)
     for step in steps.all():
         # Jobs of a driver that was killed, whatever backend is set now; where there are none, nothing happens.
         SlurmBackend(settings.backend.slurm).clear(step)
-    # A path sorts before a dataset: markers must be gone before the data that they vouch for.
-    for item in sorted(found, key=lambda item: ".n5:" in item):
+    for item in sorted(found, key=lambda item: (Path(item).is_dir(), not Path(item).exists())):
         path = Path(item)
         if path.is_dir():
             shutil.rmtree(path)

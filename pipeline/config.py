@@ -1,10 +1,9 @@
-"""The configuration file: its keys, their types and defaults, and messages for what is wrong in it."""
+"""The configuration file: its keys, their types and defaults."""
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -21,6 +20,7 @@ from pydantic import (
 from blockwise.backends.slurm import SlurmOptions
 from blockwise.errors import UserError
 from blockwise.faults import Faults
+from pipeline.explanation import explanations
 
 
 class Section(BaseModel):
@@ -99,6 +99,11 @@ class ConnectedComponents(Section):
         return self
 
 
+OF_CORES = {"core_class": None, "core_min_size": 0, "core_max_size": None, "keep_cores": False}
+"""Keys of a threshold that belong to hysteresis, and their defaults. At these they are no part of what is compared
+with older results."""
+
+
 class Threshold(Section):
     """Smoothing and threshold."""
 
@@ -109,7 +114,11 @@ class Threshold(Section):
     method: Literal["simple", "hysteresis"] = "simple"
     threshold: Level = 0.5
     core: Level | None = None
+    core_class: int | str | None = None
+    core_min_size: Annotated[int, Field(ge=0)] = 0
+    core_max_size: PositiveInt | None = None
     final: Level | None = None
+    keep_cores: bool = False
     connected_components: ConnectedComponents | None = None
 
     @model_validator(mode="after")
@@ -117,12 +126,19 @@ class Threshold(Section):
         if self.method == "simple":
             if self.core is not None or self.final is not None:
                 raise ValueError("core and final belong to method: hysteresis, which is not set")
+            if odd := [name for name in OF_CORES if getattr(self, name) != OF_CORES[name]]:
+                raise ValueError(f"{', '.join(odd)}: only for method: hysteresis, which is not set")
         elif self.core is None or self.final is None or "threshold" in self.model_fields_set:
             raise ValueError(
                 "method hysteresis needs core and final, such as core: 0.8, final: 0.5, and no threshold"
             )
-        elif self.core < self.final:
+        elif self.core < self.final and self.core_class is None:
             raise ValueError(f"core {self.core} is below final {self.final}; the core lies within the final objects")
+        elif self.core_max_size is not None and self.core_max_size < self.core_min_size:
+            raise ValueError(
+                f"core_max_size {self.core_max_size} is below core_min_size {self.core_min_size}; no core has such "
+                "a size"
+            )
         return self
 
     @property
@@ -250,64 +266,5 @@ def make_settings(values: dict[str, Any], where: str) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        lines = [f"{where}:", *(f"  {_explain(item)}" for item in _distinct(error, values))]
-        raise UserError("\n".join(lines)) from None
-
-
-def _distinct(error: ValidationError, values: dict[str, Any]) -> list[Any]:
-    """One entry per key: pydantic reports each branch of a union."""
-    found: dict[tuple[str, ...], Any] = {}
-    for item in error.errors():
-        location = item["loc"]
-        if location[:2] == ("threshold", 0) and not isinstance(values["threshold"], list):
-            location = (location[0], *location[2:])  # one threshold needs no list in the file
-        found.setdefault(_key(location), {**item, "loc": location})
-    return list(found.values())
-
-
-def _key(location: tuple[int | str, ...]) -> tuple[str, ...]:
-    """The keys of a location that stand in the file; pydantic adds names of types."""
-    model: Any = Settings
-    keys: list[str] = []
-    for part in location:
-        fields = _fields(model)
-        if isinstance(part, str) and keys and part not in fields and model is None:
-            continue
-        keys.append(str(part))
-        if isinstance(part, str):
-            model = fields.get(part)
-    return tuple(keys)
-
-
-def _fields(model: Any) -> dict[str, Any]:
-    """Keys of a section, each with its own section or None."""
-    if model is None:
-        return {}
-    return {field.alias or name: _section(field.annotation) for name, field in model.model_fields.items()}
-
-
-def _section(annotation: Any) -> type[Section] | None:
-    """The section that a key holds, one or several of it."""
-    kinds = (annotation, *get_args(annotation))
-    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), None)
-
-
-def _explain(item: Any) -> str:
-    keys = _key(item["loc"])
-    name = ".".join(keys)
-    if item["type"] == "extra_forbidden":
-        known = _known_keys(keys[:-1])
-        near = difflib.get_close_matches(keys[-1], known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys here: {', '.join(known)}"
-        return f"{name}: unknown key; {hint}"
-    if item["type"] == "missing":
-        return f"{name}: this key is needed"
-    message = item["msg"].removeprefix("Value error, ")
-    return f"{name}: found {item['input']!r:.80}; {message[0].lower()}{message[1:]}"
-
-
-def _known_keys(path: tuple[str, ...]) -> list[str]:
-    model: Any = Settings
-    for key in path:
-        model = model if key.isdigit() else _fields(model).get(key)
-    return list(_fields(model))
+        lines = explanations(error, values, Settings)
+        raise UserError("\n".join([f"{where}:", *(f"  {line}" for line in lines)])) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -44,6 +44,10 @@ class Content(Protocol):
 class SimpleSegmentation:
     """The most probable class of each voxel, counted from 1 as ilastik does; of equals the first.
 
+    Args:
+        probabilities: of all classes.
+        inside: which voxels of a box, without channels, have a class; the others are 0. None for all.
+
     Attributes:
         shape: that of the probabilities without their channels.
         dtype: uint8.
@@ -52,11 +56,12 @@ class SimpleSegmentation:
         spacing: likewise.
     """
 
-    def __init__(self, probabilities: Content) -> None:
+    def __init__(self, probabilities: Content, inside: Callable[[Box], NDArray[np.bool_]] | None = None) -> None:
         axes = probabilities.axes or ""
         if "c" not in axes:
             raise UserError(f"a simple segmentation needs probabilities with channels, found axes {axes!r}")
         self._probabilities = probabilities
+        self._inside = inside
         self._channel = axes.index("c")
         self.shape = self._spatial(probabilities.shape)
         self.dtype = np.dtype("uint8")
@@ -71,7 +76,7 @@ class SimpleSegmentation:
         """Classes in a box; all channels of it are read."""
         channels = slice(0, self._probabilities.shape[self._channel])
         data = self._probabilities.read((*box[: self._channel], channels, *box[self._channel :]))
-        return most_probable(np.moveaxis(data, self._channel, 0))
+        return most_probable(np.moveaxis(data, self._channel, 0), self._inside and self._inside(box))
 
 
 class Arranged:

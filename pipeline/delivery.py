@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blockwise.errors import UserError
+from blockwise.grid import Box, box_shape
+from blockwise.mask import open_mask
 from blockwise.plan import is_complete
 from blockwise.volume import Address, Volume, open_volume
 from blockwise.volume.ingest import ingest
 from pipeline.content import Content, SimpleSegmentation
 from pipeline.export import export
+from pipeline.pyramid import Scales
 from pipeline.steps import Steps
+from tasks.prediction import PredictionStep
 from tasks.progress import progress_bar
 
 EXPORTED = {
@@ -22,6 +27,7 @@ EXPORTED = {
     "segmentation": "prediction",
     "mask": "threshold",
     "labels": "connected_components",
+    "cores": "cores",
 }
 """What can be exported, and the step that makes it."""
 
@@ -38,6 +44,7 @@ def export_result(
     dtype: str | None = None,
     scale: tuple[float, float] | None = None,
     compress: bool = False,
+    scales: int | None = 1,
 ) -> list[str]:
     """Export a finished result of a run.
 
@@ -46,10 +53,12 @@ def export_result(
         what: a key of ``EXPORTED``.
         target: name with placeholders; see ``pipeline.export.export``. ``{nickname}`` is the raw volume's name,
             ``{dataset}`` is ``what``, with the threshold's name.
-        threshold: name of the threshold whose mask or labels are meant, where the run has several.
+        threshold: name of the threshold whose mask, labels or cores are meant, where the run has several.
         dtype: name of a numpy dtype.
         scale: values that become the smallest and largest of an integer ``dtype``; for probabilities 0 to 1.
         compress: deflate the pages of TIFF files.
+        scales: number of scales of an OME-Zarr image, None for as many as viewers need; coarser voxels are means of
+            probabilities, else the first of those that they stand for.
 
     Returns:
         The paths or addresses written.
@@ -61,7 +70,8 @@ def export_result(
     if what == "probabilities" and scale is None and (dtype or "").startswith(("int", "uint")):
         scale = (0, 1) if content.dtype.kind == "f" else None
     names = {"nickname": nickname(steps.prediction.raw.address), "dataset": name}
-    return export(content, target, dtype=dtype, scale=scale, names=names, compress=compress)
+    wanted = Scales(scales, is_mean=what == "probabilities")
+    return export(content, target, dtype=dtype, scale=scale, names=names, compress=compress, scales=wanted)
 
 
 def _content(steps: Steps, what: str, threshold: str | None) -> tuple[Content, str]:
@@ -69,22 +79,45 @@ def _content(steps: Steps, what: str, threshold: str | None) -> tuple[Content, s
     prediction = steps.prediction
     variant = _variant(steps, what, threshold)
     chain = [step for step in steps.up_to(EXPORTED[what]) if step.variant in ("", variant)]
+    if chain[-1].name != EXPORTED[what]:
+        raise UserError(
+            f"export of {what}: threshold.keep_cores is not set{f' for {variant}' * bool(variant)}, so they are not "
+            "written; set keep_cores: true, with method: hysteresis, and run the workflow"
+        )
     for step in chain:
         if not is_complete(step):
             raise UserError(f"export of {what}: {step.label} is not finished, or no longer current; run the workflow")
-    volume = open_volume(chain[-1].output().address)
+    last = chain[-1]
+    if what == "segmentation":
+        if steps.simple_segmentation is None:
+            raise UserError(
+                f"export of segmentation: prediction.classes holds {len(prediction.classes)} of "
+                f"{len(prediction.class_names)} classes, so the most probable one is not known; set it to all"
+            )
+        last = steps.simple_segmentation if is_complete(steps.simple_segmentation) else last
+    volume = open_volume(last.output().address)
     name = f"{what}_{variant}" if variant else what
     if volume.spacing is None:
         raw = open_volume(prediction.raw.address)
         volume.spacing = raw.spacing and raw.spacing.along(prediction.raw.axes, volume.axes or "")
-    if what != "segmentation":
-        return volume, name
-    if len(prediction.classes) < len(prediction.class_names):
-        raise UserError(
-            f"export of segmentation: prediction.classes holds {len(prediction.classes)} of "
-            f"{len(prediction.class_names)} classes, so the most probable one is not known; set it to all"
-        )
-    return SimpleSegmentation(volume), name
+    if what == "segmentation" and last is prediction:
+        return SimpleSegmentation(volume, _inside(prediction)), name
+    return volume, name
+
+
+def _inside(prediction: PredictionStep) -> Callable[[Box], NDArray[np.bool_]]:
+    """Which voxels of a box of the grid were computed: those of the region of interest, and of the mask."""
+    grid, mask = prediction.grid, open_mask(prediction.mask, prediction.grid)
+
+    def inside(box: Box) -> NDArray[np.bool_]:
+        found = np.ones(box_shape(box), bool) if mask is None else mask.read(box).copy()
+        for axis, (s, domain) in enumerate(zip(box, grid.domain, strict=True)):
+            places = np.arange(s.start, s.stop)
+            outside = np.flatnonzero((places < domain.start) | (places >= domain.stop))
+            found[(slice(None),) * axis + (outside,)] = False
+        return found
+
+    return inside
 
 
 def _variant(steps: Steps, what: str, threshold: str | None) -> str:

@@ -29,6 +29,7 @@ from blockwise.volume.formats import begin_volume, finish_volume, open_volume
 from blockwise.volume.ingest import CHUNK, attributes_of, chunks_for, slabs
 from pipeline.content import Arranged, Content
 from pipeline.conversion import converted, target_dtype
+from pipeline.pyramid import ONE_SCALE, Scales, coarser_levels, scale_address, write_levels
 
 BIG_TIFF_BYTES = 4_000_000_000
 """From this size on TIFF files are BigTIFF, because plain TIFF counts bytes in 32 bits."""
@@ -51,6 +52,7 @@ def export(
     scale: tuple[float, float] | None = None,
     names: Mapping[str, str] | None = None,
     compress: bool = False,
+    scales: Scales = ONE_SCALE,
     memory_bytes: int = MEMORY_BYTES,
 ) -> list[str]:
     """Write a volume in the format that the target's ending names.
@@ -68,6 +70,7 @@ def export(
         scale: values that become the smallest and largest of an integer ``dtype``; (0, 1) for probabilities.
         names: values of ``nickname`` and ``dataset``.
         compress: deflate the pages of TIFF files; HDF5 and containers are always compressed.
+        scales: of an OME-Zarr image; more than one is written in no other format.
         memory_bytes: bound for the voxels held at a time. TIFF takes whole slices, with all channels, as many as a
             chunk is deep; where that is more, it takes fewer and reads chunks several times.
 
@@ -80,6 +83,8 @@ def export(
     axes = _axes(content)
     wanted = target_dtype(dtype, content.dtype)
     fields = _fields(target, axes)
+    if scales.number != 1 and Address.parse(target).suffix != ".ome.zarr":
+        raise UserError(f"export to {target!r}: several scales are only written as .ome.zarr; let the name end so")
 
     def convert(data: NDArray[Any]) -> NDArray[Any]:
         return converted(data, wanted, scale, target)
@@ -93,7 +98,7 @@ def export(
             written += _tiff_sequence(part, target, values, wanted, convert, compress, memory_bytes)
             continue
         name = target.format_map(values)
-        _write(part, name, wanted, convert, compress, memory_bytes)
+        _write(part, name, wanted, convert, compress, scales, memory_bytes)
         written.append(name)
     return written
 
@@ -139,7 +144,13 @@ def _fields(target: str, axes: str) -> set[str]:
 
 
 def _write(
-    content: Arranged, target: str, dtype: np.dtype[Any], convert: Convert, compress: bool, memory_bytes: int
+    content: Arranged,
+    target: str,
+    dtype: np.dtype[Any],
+    convert: Convert,
+    compress: bool,
+    scales: Scales,
+    memory_bytes: int,
 ) -> None:
     address = Address.parse(target)
     if address.suffix in TIFF_SUFFIXES:
@@ -147,7 +158,7 @@ def _write(
     elif address.suffix in HDF5_SUFFIXES:
         _hdf5(content, address, dtype, convert, memory_bytes)
     elif address.suffix in N5_SUFFIXES + ZARR_SUFFIXES:
-        _container(content, address, dtype, convert, memory_bytes)
+        _container(content, address, dtype, convert, scales, memory_bytes)
     else:
         known = ", ".join((".tif", ".h5", ".n5", ".zarr", ".ome.zarr"))
         raise UserError(f"export to {target!r}: unknown format {address.suffix!r}; known endings are {known}")
@@ -267,7 +278,7 @@ def _hdf5(content: Arranged, address: Address, dtype: np.dtype[Any], convert: Co
 
 
 def _container(
-    content: Arranged, address: Address, dtype: np.dtype[Any], convert: Convert, memory_bytes: int
+    content: Arranged, address: Address, dtype: np.dtype[Any], convert: Convert, scales: Scales, memory_bytes: int
 ) -> None:
     if address.suffix == ".ome.zarr":  # the specification wants this order
         content = Arranged(content, "".join(axis for axis in "tczyx" if axis in content.axes))
@@ -275,8 +286,12 @@ def _container(
     attributes = attributes_of(content.axes, content.spacing)
     if address.suffix in N5_SUFFIXES:
         attributes["axistags"] = json.loads(axistags(content.axes, content.spacing))
-    begin_volume(address, content.shape, chunks, dtype.name, attributes, maker="export")
+    levels = coarser_levels(content.shape, content.axes, content.spacing, scales)
+    begin_volume(address, content.shape, chunks, dtype.name, attributes, maker="export", levels=levels)
     volume = open_volume(address, "a")
     for box in slabs(content.shape, chunks, memory_bytes // content.dtype.itemsize):
         volume.write(box, convert(content.read(box)))
+    write_levels(address, levels, memory_bytes)
+    for number in reversed(range(1, len(levels) + 1)):
+        finish_volume(scale_address(address, number))
     finish_volume(address)

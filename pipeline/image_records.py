@@ -19,10 +19,11 @@ from blockwise.outputs import ATTRIBUTES, VolumeOutput
 from blockwise.stamps import UNWATCHED, Snapshot
 from blockwise.step import BlockStep
 from blockwise.volume import Address, open_volume
-from pipeline.config import Settings
+from pipeline.config import OF_CORES, Settings
 from pipeline.geometry import describe_raw
 from pipeline.manifest import IMAGES
 from pipeline.steps import Steps, build_steps
+from tasks.cores import CoresStep
 from tasks.pixel_classification.project import load_project
 from tasks.pixel_classification.training import open_project
 
@@ -143,8 +144,15 @@ class ImageSource:
 
 def _settings_digest(settings: Settings, projects: Mapping[str, str]) -> str:
     values = settings.model_dump(mode="json", exclude=set(NOT_IN_RESULTS))
+    values["threshold"] = [
+        {key: value for key, value in threshold.items() if key not in OF_CORES or value != OF_CORES[key]}
+        for threshold in values["threshold"]
+    ]
     project = projects[settings.prediction.project]
-    return digest(canonical_json({"settings": values, "project": project, "versions": _versions()}))
+    versions = _versions()
+    if not any(threshold.keep_cores for threshold in settings.threshold):
+        versions = {name: version for name, version in versions.items() if name != CoresStep.name}
+    return digest(canonical_json({"settings": values, "project": project, "versions": versions}))
 
 
 @functools.cache

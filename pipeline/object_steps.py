@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -17,8 +17,12 @@ from tasks.component_labels import CONNECTIVITIES
 from tasks.component_measures import INTENSITY_DTYPES
 from tasks.component_merge import ComponentMergeStep
 from tasks.connected_components import ConnectedComponentsStep
+from tasks.cores import CoresStep
 from tasks.prediction import PredictionStep
 from tasks.threshold import ThresholdStep
+
+DATASETS = {"threshold": "thresholded", "connected_components": "connected_components", "cores": "cores"}
+"""Names of datasets, to which that of the threshold is added, by the steps that write them."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,17 @@ class ObjectSteps:
     component_faces: ComponentFacesStep
     component_merge: ComponentMergeStep
     connected_components: ConnectedComponentsStep
+    cores: CoresStep | None
 
     def all(self) -> tuple[BlockStep, ...]:
         """All of them, each after those that it reads."""
-        return self.threshold, self.component_faces, self.component_merge, self.connected_components
+        found = (getattr(self, name) for name in self.names())
+        return tuple(step for step in found if step is not None)
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The steps' names, in their order; fields are called as the steps are."""
+        return tuple(field.name for field in fields(cls))
 
 
 def object_steps(settings: Settings, threshold: Threshold, prediction: PredictionStep) -> ObjectSteps:
@@ -52,14 +63,16 @@ def object_steps(settings: Settings, threshold: Threshold, prediction: Predictio
     }
     storage = {"chunks": prediction.chunks, "shards": prediction.shards}
     blocks = {**common, "grid": grid, "mask": prediction.mask}
+    class_ = _class_index(settings, threshold.class_, prediction, f"{where}.class")
     thresholded = ThresholdStep(
         **blocks,
         prediction=prediction,
-        class_index=_class_index(settings, threshold, prediction, where),
+        class_index=class_,
         sigma=(0.0,) * ("t" in grid.axes) + sigma_in_voxels(threshold, prediction.raw, grid.axes.replace("t", "")),
         threshold=threshold.lowest,
         core=threshold.core,
-        address=f"{settings.output}:thresholded{suffix}",
+        core_class=_core_class(settings, threshold, prediction, where, class_),
+        address=f"{settings.output}:{DATASETS['threshold']}{suffix}",
         **storage,
     )
     _check_components(components, threshold, prediction, where)
@@ -69,6 +82,7 @@ def object_steps(settings: Settings, threshold: Threshold, prediction: Predictio
         foreground=components.foreground,
         connectivity=_connectivity(components, grid),
         intensities=components.intensities,
+        core_sizes=threshold.core_min_size > 1 or threshold.core_max_size is not None,
     )
     merge = ComponentMergeStep(
         **common,
@@ -77,20 +91,33 @@ def object_steps(settings: Settings, threshold: Threshold, prediction: Predictio
         min_size=components.min_size,
         max_size=components.max_size,
         numbering=components.numbering,
+        core_min_size=threshold.core_min_size,
+        core_max_size=threshold.core_max_size,
     )
-    address = f"{settings.output}:connected_components{suffix}"
+    address = f"{settings.output}:{DATASETS['connected_components']}{suffix}"
     final = ConnectedComponentsStep(**blocks, **storage, merge=merge, address=address)
-    return ObjectSteps(thresholded, faces, merge, final)
+    address = f"{settings.output}:{DATASETS['cores']}{suffix}"
+    cores = CoresStep(**blocks, **storage, objects=final, address=address) if threshold.keep_cores else None
+    return ObjectSteps(thresholded, faces, merge, final, cores)
 
 
-def _class_index(settings: Settings, threshold: Threshold, prediction: PredictionStep, where: str) -> int:
-    index = class_index(threshold.class_, prediction.class_names, settings, f"{where}.class")
+def _class_index(settings: Settings, chosen: int | str, prediction: PredictionStep, key: str) -> int:
+    index = class_index(chosen, prediction.class_names, settings, key)
     if index not in prediction.classes:
         raise UserError(
-            f"{where}.class: {threshold.class_!r} is not among prediction.classes "
-            f"{settings.prediction.classes}; add it there"
+            f"{key}: {chosen!r} is not among prediction.classes {settings.prediction.classes}; add it there"
         )
     return index
+
+
+def _core_class(
+    settings: Settings, threshold: Threshold, prediction: PredictionStep, where: str, class_: int
+) -> int | None:
+    """The class of the cores; None where it is that of the objects, under whatever name."""
+    if threshold.core_class is None:
+        return None
+    index = _class_index(settings, threshold.core_class, prediction, f"{where}.core_class")
+    return None if index == class_ else index
 
 
 def _check_components(
@@ -101,8 +128,8 @@ def _check_components(
             f"{where}.method: hysteresis keeps objects that hold a core, but connected_components.foreground: 0 "
             "makes objects of what lies between; use foreground: 1, or method: simple"
         )
-    dtype = np.dtype(prediction.raw.dtype).newbyteorder("=")
-    if components.intensities and dtype.name not in INTENSITY_DTYPES:
+    dtype = np.dtype(prediction.raw.dtype).name
+    if components.intensities and dtype not in INTENSITY_DTYPES:
         raise UserError(
             f"connected_components.intensities: raw {prediction.raw.address} holds {dtype}; sums that are exact for "
             f"every block shape are offered for {', '.join(INTENSITY_DTYPES)}. Set intensities: false, or convert it"

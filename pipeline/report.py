@@ -154,6 +154,8 @@ def _panels(by_name: dict[str, Any]) -> list[Panel]:
     if threshold:
         name = f"{threshold.variant}: " if threshold.variant else ""
         levels = f"> {threshold.threshold:g}" + ("" if threshold.core is None else f", core > {threshold.core:g}")
+        if threshold.core_class is not None:
+            levels += f" of {prediction.class_names[threshold.core_class]!r}"
         options = {"cmap": "gray", "vmin": 0, "vmax": 1 if threshold.core is None else CORE}
         title = f"{name}mask (sigma {threshold.sigma[-1]:g}, {levels})"
         panels.append((title, _middle(threshold), options))

@@ -53,7 +53,7 @@ class Steps:
         return self.all() + (() if self.simple_segmentation is None else (self.simple_segmentation,))
 
     def up_to(self, name: str) -> tuple[BlockStep, ...]:
-        """The steps that a workflow needs which ends with the steps of this name.
+        """The steps that a workflow needs which ends with the steps of this name, so far as there are any.
 
         Raises:
             UserError: the configuration has no such step.
@@ -65,7 +65,7 @@ class Steps:
                     "be the most probable; a simple segmentation needs prediction.classes: all"
                 )
             return (self.prediction, self.simple_segmentation)
-        order = [step.name for step in (self.prediction, *self.objects[0].all())]
+        order = (self.prediction.name, *ObjectSteps.names())
         return tuple(step for step in self.all() if order.index(step.name) <= order.index(name))
 
 

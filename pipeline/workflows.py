@@ -22,6 +22,7 @@ from tasks.base import BlockTask, Execution
 from tasks.component_faces import ComponentFacesTask
 from tasks.component_merge import ComponentMergeTask
 from tasks.connected_components import ConnectedComponentsTask
+from tasks.cores import CoresTask
 from tasks.prediction import PredictionTask
 from tasks.simple_segmentation import SimpleSegmentationTask
 from tasks.threshold import ThresholdTask
@@ -122,13 +123,13 @@ class ThresholdWorkflow(Workflow):
 
 
 class ConnectedComponentsWorkflow(Workflow):
-    """Raw volume and project -> labelled objects, for each threshold."""
+    """Raw volume and project -> labelled objects, and their cores where they are wanted, for each threshold."""
 
-    last_step = "connected_components"
+    last_step = "cores"
 
     def last_tasks(self) -> list[BlockTask]:
-        """Connected components."""
-        return self.tasks["connected_components"]
+        """Connected components, and cores."""
+        return [*self.tasks["connected_components"], *self.tasks.get("cores", ())]
 
 
 def step_tasks(steps: Steps, execution: Execution) -> dict[str, list[BlockTask]]:
@@ -143,7 +144,8 @@ def step_tasks(steps: Steps, execution: Execution) -> dict[str, list[BlockTask]]
         faces = ComponentFacesTask.of(objects.component_faces, execution, threshold)
         merge = ComponentMergeTask.of(objects.component_merge, execution, faces)
         final = ConnectedComponentsTask.of(objects.connected_components, execution, threshold, merge)
-        for task in (threshold, faces, merge, final):
+        cores = () if objects.cores is None else (CoresTask.of(objects.cores, execution, threshold, final),)
+        for task in (threshold, faces, merge, final, *cores):
             tasks.setdefault(task.step.name, []).append(task)
     return tasks
 

@@ -9,6 +9,7 @@ from typing import Any
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array, csgraph
 
 from tasks.pixel_classification.compiled import compiled
 
@@ -68,6 +69,21 @@ def _first_voxels(labels: Any, found: Any) -> int:
             found[count] = i
             count += 1
     return count
+
+
+def group_numbers(count: int, pairs: NDArray[np.int64]) -> NDArray[Any]:
+    """Numbers 0, 1, ... for what belongs together, over any number of pairs.
+
+    Args:
+        count: of things, numbered from 0.
+        pairs: int64 (pairs, 2), things that belong together.
+
+    Returns:
+        int32 (count,): the group of each; the groups' order means nothing.
+    """
+    links = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+    groups: NDArray[Any] = csgraph.connected_components(links, directed=False)[1]
+    return groups
 
 
 def pack_faces(faces: Mapping[str, NDArray[Any]]) -> NDArray[Any]:

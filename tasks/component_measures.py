@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.component_labels import first_voxels
+from tasks.exact_sums import ACCUMULATORS, LIMB_BITS, ExactSums, exact_sums, values_of, whole_numbers
 from tasks.pixel_classification.compiled import compiled
 
 Measures = Mapping[str, NDArray[np.int64]]
@@ -25,6 +26,7 @@ COMBINE = {
     "intensity_squares": np.add,
     "intensity_min": np.minimum,
     "intensity_max": np.maximum,
+    "intensity_odd": np.add,
 }
 """How the measures of two parts of an object become those of both, in the order in which they are stored.
 
@@ -32,28 +34,31 @@ The first five are always there, see ``measure_components``; for ``core`` see ``
 ``measure_intensities``.
 """
 
-SQUARE_LOW_BITS = 32
-INTENSITY_DTYPES = ("uint8", "int8", "uint16", "int16")
-"""Types of raw volumes whose sums and sums of squares stay below 2**63 for any volume that can be stored."""
+INTENSITY_DTYPES = tuple(ACCUMULATORS)
+"""Types of raw volumes whose sums and sums of squares are exact for any volume that can be stored."""
 
 Layout = tuple[tuple[str, int], ...]
 """Names of measures and numbers of their columns, 0 for one value a component."""
 
 
-def layout(axes: int, *, core: bool = False, channels: int = 0) -> Layout:
+def layout(axes: int, *, core: bool = False, channels: int = 0, dtype: str = "uint8") -> Layout:
     """The measures of a step's components.
 
     Args:
         axes: number of spatial axes.
         core: whether cores are marked.
         channels: number of raw channels whose intensities are measured.
+        dtype: of the raw volume.
     """
     found: list[tuple[str, int]] = [("voxels", 0), ("first", 0), ("start", axes), ("stop", axes), ("sums", axes)]
     if core:
         found.append(("core", 0))
     if channels:
-        found += [("intensity_sums", channels), ("intensity_squares", 2 * channels)]
+        kind = ACCUMULATORS[dtype]
+        found += [("intensity_sums", channels * kind.limbs), ("intensity_squares", channels * kind.square_limbs)]
         found += [("intensity_min", channels), ("intensity_max", channels)]
+        if kind.is_float:
+            found.append(("intensity_odd", channels))
     return tuple(found)
 
 
@@ -118,21 +123,33 @@ def measure_intensities(labels: NDArray[Any], channels: Sequence[NDArray[Any]]) 
 
     Args:
         labels: as ``label_components`` gives them; n components.
-        channels: raw channels of the same shape, of one of ``INTENSITY_DTYPES``.
+        channels: raw channels of the same shape and type, which is one of ``INTENSITY_DTYPES``.
 
     Returns:
-        int64 arrays: ``intensity_sums``, ``intensity_min`` and ``intensity_max`` (n, channels), and
-        ``intensity_squares`` (n, 2 channels): the sum of squares in units of 2**32, then what remains, per channel.
+        int64 arrays, channel after channel: ``intensity_sums`` (n, channels * limbs) and ``intensity_squares``
+        (n, channels * square_limbs) in limbs, see ``ExactSums``; ``intensity_min`` and ``intensity_max`` (n,
+        channels), as keys of ``values_of``; for floats ``intensity_odd`` (n, channels), how many are no numbers.
     """
     count = int(labels.max(initial=0))
-    found = [_intensities(labels.ravel(), np.ascontiguousarray(values).ravel(), count) for values in channels]
-    squares = [np.divmod(table[:, 1], np.int64(1) << SQUARE_LOW_BITS) for table in found]
+    kind = ACCUMULATORS[channels[0].dtype.name]
+    measure = _narrow_sums if kind.limbs == 1 else exact_sums
+    found = [measure(labels, values, count) for values in channels]
+    odd = {"intensity_odd": np.stack([sums.odd for sums in found], axis=1)} if kind.is_float else {}
     return {
-        "intensity_sums": np.stack([table[:, 0] for table in found], axis=1),
-        "intensity_squares": np.stack([part for pair in squares for part in pair], axis=1),
-        "intensity_min": np.stack([table[:, 2] for table in found], axis=1),
-        "intensity_max": np.stack([table[:, 3] for table in found], axis=1),
+        "intensity_sums": np.concatenate([sums.sums for sums in found], axis=1),
+        "intensity_squares": np.concatenate([sums.squares for sums in found], axis=1),
+        "intensity_min": np.stack([sums.smallest for sums in found], axis=1),
+        "intensity_max": np.stack([sums.largest for sums in found], axis=1),
+        **odd,
     }
+
+
+def _narrow_sums(labels: NDArray[Any], values: NDArray[Any], count: int) -> ExactSums:
+    """The same as ``exact_sums``, of 8 and 16 bits, whose sums over a block need no limbs."""
+    values = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
+    table = _intensities(labels.ravel(), values.ravel(), count)
+    squares = np.stack(np.divmod(table[:, 1], 1 << LIMB_BITS), axis=1)
+    return ExactSums(table[:, :1], squares, table[:, 2], table[:, 3], np.zeros(count, np.int64))
 
 
 @compiled
@@ -154,21 +171,48 @@ def _intensities(labels: Any, values: Any, count: Any) -> Any:
 
 
 def mean_and_deviation(
-    voxels: NDArray[np.int64], sums: NDArray[np.int64], squares: NDArray[np.int64]
+    voxels: NDArray[np.int64], sums: NDArray[np.int64], squares: NDArray[np.int64], exponent: int = 0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of one channel, from exact whole numbers.
+    """Mean and standard deviation of one channel, from exact sums.
 
     Args:
         voxels: (objects,).
-        sums: (objects,).
-        squares: (objects, 2), as ``measure_intensities`` gives them.
+        sums: (objects, limbs).
+        squares: (objects, square_limbs).
+        exponent: of the sums' unit, at most 0; see ``Accumulator``.
 
     Returns:
         float64 (objects,) each. The mean is rounded once; the deviation, that of the voxels themselves (divided by
         their number, not by one less), twice.
     """
-    # As Python's integers, which know no overflow; their quotient is rounded correctly.
-    n, s = voxels.astype(object), sums.astype(object)
-    square = (squares[:, 0].astype(object) * 2**SQUARE_LOW_BITS) + squares[:, 1].astype(object)
-    variance = (square * n - s * s) / (n * n)
-    return (s / n).astype(np.float64), np.sqrt(variance.astype(np.float64))
+    # As Python's integers, whose quotient is rounded correctly.
+    n, s, square = voxels.astype(object), whole_numbers(sums), whole_numbers(squares)
+    parts = 1 << -exponent
+    variance = (square * n - s * s) / (n * n * (parts * parts))
+    return (s / (n * parts)).astype(np.float64), np.sqrt(variance.astype(np.float64))
+
+
+def intensity_statistics(objects: Measures, place: int, dtype: str) -> dict[str, NDArray[Any]]:
+    """Mean, standard deviation, minimum and maximum of one channel below each object.
+
+    Args:
+        objects: their measures.
+        place: of the channel among those that were measured.
+        dtype: of the raw volume.
+
+    Returns:
+        ``mean`` and ``std``, float64 (objects,); ``min`` and ``max``, int64 or, for floats, float32. All four are NaN
+        where any voxel of the object is NaN or infinite.
+    """
+    kind = ACCUMULATORS[dtype]
+    sums = objects["intensity_sums"][:, place * kind.limbs : (place + 1) * kind.limbs]
+    squares = objects["intensity_squares"][:, place * kind.square_limbs : (place + 1) * kind.square_limbs]
+    mean, deviation = mean_and_deviation(objects["voxels"], sums, squares, kind.exponent)
+    found: dict[str, NDArray[Any]] = {"mean": mean, "std": deviation}
+    for name in ("min", "max"):
+        found[name] = values_of(objects[f"intensity_{name}"][:, place], dtype)
+    if kind.is_float:
+        odd = objects["intensity_odd"][:, place] > 0
+        for values in found.values():
+            values[odd] = np.nan
+    return found

@@ -13,8 +13,6 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from blockwise.files import replacing
 from blockwise.grid import Block, Grid
@@ -22,9 +20,10 @@ from blockwise.outputs import FilesOutput
 from blockwise.sources import WholeSource
 from blockwise.step import BlockStep
 from tasks.base import BASE_MEMORY, BlockTask
+from tasks.component_cores import core_flags_of, fitting_cores
 from tasks.component_faces import ComponentFacesStep
-from tasks.component_labels import neighbour_axes, touching_pairs
-from tasks.component_measures import COMBINE, Measures, from_columns, mean_and_deviation
+from tasks.component_labels import group_numbers, neighbour_axes, touching_pairs
+from tasks.component_measures import COMBINE, Measures, from_columns, intensity_statistics
 
 Arrays = Mapping[str, NDArray[Any]]
 FACE_CACHE_BYTES = 256_000_000
@@ -110,8 +109,7 @@ def merge_components(
     if count == 0:
         none = {name: np.asarray(values, np.int64) for name, values in measures.items()}
         return np.empty(0, np.uint64), {**none, "label": np.empty(0, np.int64)}
-    links = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    _, root = connected_components(links, directed=False)
+    root = group_numbers(count, pairs)
     order = np.argsort(root, kind="stable")
     starts = np.flatnonzero(np.diff(root[order], prepend=-1))
     objects = {name: COMBINE[name].reduceat(values[order], starts) for name, values in measures.items()}
@@ -138,7 +136,7 @@ def _labels(first: NDArray[np.int64], restart_every: int | None) -> NDArray[np.i
 
 
 def object_table(
-    objects: Measures, axes: str, shape: tuple[int, ...], channels: tuple[int, ...] = ()
+    objects: Measures, axes: str, shape: tuple[int, ...], channels: tuple[int, ...] = (), dtype: str = ""
 ) -> pd.DataFrame:
     """Table of objects: label, (t,) voxels, bounding box (stop exclusive) and centroid, in voxels; intensities.
 
@@ -147,6 +145,7 @@ def object_table(
         axes: the grid's axes.
         shape: the grid's shape.
         channels: raw channels whose intensities were measured.
+        dtype: of the raw volume.
     """
     columns: dict[str, NDArray[Any]] = {"label": objects["label"].astype(np.uint64)}
     spatial = axes.replace("t", "")
@@ -159,12 +158,8 @@ def object_table(
     for i, axis in enumerate(spatial):
         columns[f"centroid_{axis}"] = objects["sums"][:, i] / np.maximum(objects["voxels"], 1)
     for i, channel in enumerate(channels):
-        sums, squares = objects["intensity_sums"][:, i], objects["intensity_squares"][:, 2 * i : 2 * i + 2]
-        mean, deviation = mean_and_deviation(objects["voxels"], sums, squares)
-        columns[f"intensity_mean_{channel}"] = mean
-        columns[f"intensity_std_{channel}"] = deviation
-        columns[f"intensity_min_{channel}"] = objects["intensity_min"][:, i]
-        columns[f"intensity_max_{channel}"] = objects["intensity_max"][:, i]
+        for name, values in intensity_statistics(objects, i, dtype).items():
+            columns[f"intensity_{name}_{channel}"] = values
     return pd.DataFrame(columns)
 
 
@@ -176,6 +171,8 @@ class ComponentMergeStep(BlockStep):
         min_size: smallest object that is kept, in voxels.
         max_size: largest object that is kept; None for no limit.
         numbering: over time, ``continue``: no number twice; ``restart``: from 1 in each time step.
+        core_min_size: smallest core that keeps an object, in voxels; counts where the faces have ``core_sizes``.
+        core_max_size: largest one; None for no limit.
     """
 
     name: ClassVar[str] = "component_merge"
@@ -185,10 +182,14 @@ class ComponentMergeStep(BlockStep):
     min_size: int
     max_size: int | None = None
     numbering: Literal["continue", "restart"] = "continue"
+    core_min_size: int = 0
+    core_max_size: int | None = None
 
     def settings(self) -> Mapping[str, Any]:
         """Settings that can change the result; others are left out, so that older results stay valid."""
         optional: dict[str, Any] = {} if self.max_size is None else {"max_size": self.max_size}
+        if self.faces.core_sizes:
+            optional |= {"core_min_size": self.core_min_size, "core_max_size": self.core_max_size}
         return {"min_size": self.min_size, **optional, **({"numbering": "restart"} if self._restart_every else {})}
 
     @property
@@ -206,7 +207,8 @@ class ComponentMergeStep(BlockStep):
 
     def output(self) -> FilesOutput:
         """Lookup tables, and the objects as CSV and Parquet."""
-        return FilesOutput(self.folder / "data", ("lookup", "offsets"), (self.table("csv"), self.table("parquet")))
+        arrays = ("lookup", "offsets", *(("core_lookup", "core_offsets") if self.faces.core_sizes else ()))
+        return FilesOutput(self.folder / "data", arrays, (self.table("csv"), self.table("parquet")))
 
     def table(self, suffix: str) -> Path:
         """Path of the object table."""
@@ -218,25 +220,44 @@ class ComponentMergeStep(BlockStep):
         return BASE_MEMORY + TABLES_MEMORY + guess * BYTES_PER_COMPONENT
 
     def compute(self, block: Block, prepared: Any) -> Arrays:
-        """Write the object tables; return the lookup table and where each block's part of it begins."""
+        """Write the object tables; return the lookup table and where each block's part of it begins.
+
+        With sizes of cores also which parts of cores are kept, and where each block's begin.
+        """
         grid = self.faces.grid
-        tables = {block.id: self.faces.read_components(block) for block in grid}
+        components, offsets = self._read("components")
+        measures = from_columns(components, self.faces.layout)
+        found: dict[str, NDArray[Any]] = {"offsets": offsets}
+        if self.faces.core_sizes:
+            cores, core_offsets = self._read("cores")
+            pairs = self._pairs("core_faces", core_offsets)
+            fits = fitting_cores(cores[:, 0], pairs, self.core_min_size, self.core_max_size)
+            measures["core"] = core_flags_of(cores, fits, core_offsets, offsets)
+            found |= {"core_lookup": fits, "core_offsets": core_offsets}
+        pairs = self._pairs("faces", offsets)
+        lookup, objects = merge_components(measures, pairs, self.min_size, self.max_size, self._restart_every)
+        channels = self.faces.threshold.prediction.channels if self.faces.intensities else ()
+        self._write_tables(object_table(objects, grid.axes, grid.shape, channels, self.faces.raw_dtype))
+        return {"lookup": lookup, **found}
+
+    def _read(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """All blocks' tables of one kind, one below the other, and where each begins."""
+        grid = self.faces.grid
+        tables = {block.id: self.faces.read_table(block, name) for block in grid}
         counts = {block_id: len(table) for block_id, table in tables.items()}
         offsets = dense_offsets(counts, math.prod(grid.blocks_per_axis))
-        measures = from_columns(np.concatenate(list(tables.values())), self.faces.layout)
-        del tables
+        return np.concatenate(list(tables.values())), offsets
+
+    def _pairs(self, name: str, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Dense numbers of what touches across blocks, by faces of one kind."""
+        grid = self.faces.grid
 
         @functools.lru_cache(maxsize=_cached_blocks(grid))
         def faces(block_id: int) -> Arrays:
-            return self.faces.read_faces(grid.block(block_id))
+            return self.faces.read_faces(grid.block(block_id), name)
 
-        reach = neighbour_axes(self.faces.connectivity)
-        found = list(pairs_between_blocks(grid, faces, offsets, reach))
-        pairs = np.concatenate([*found, np.empty((0, 2), np.int64)])
-        lookup, objects = merge_components(measures, pairs, self.min_size, self.max_size, self._restart_every)
-        channels = self.faces.threshold.prediction.channels if self.faces.intensities else ()
-        self._write_tables(object_table(objects, grid.axes, grid.shape, channels))
-        return {"lookup": lookup, "offsets": offsets}
+        found = pairs_between_blocks(grid, faces, offsets, neighbour_axes(self.faces.connectivity))
+        return np.concatenate([*found, np.empty((0, 2), np.int64)])
 
     def _write_tables(self, table: pd.DataFrame) -> None:
         with replacing(self.table("csv")) as temporary:

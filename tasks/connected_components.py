@@ -19,12 +19,12 @@ from tasks.component_faces import LABELLING_BYTES_PER_VOXEL
 from tasks.component_merge import ComponentMergeStep
 
 
-def apply_lookup(labels: NDArray[Any], lookup: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def apply_lookup(labels: NDArray[Any], lookup: NDArray[Any]) -> NDArray[np.uint64]:
     """Replace labels by objects.
 
     Args:
         labels: of one block, any shape; 0 is background.
-        lookup: the object of the labels 1, 2, ...
+        lookup: the object of the labels 1, 2, ..., or any other number from 0.
 
     Returns:
         uint64 of the same shape.
@@ -34,7 +34,7 @@ def apply_lookup(labels: NDArray[Any], lookup: NDArray[np.uint64]) -> NDArray[np
     """
     if int(labels.max(initial=0)) != len(lookup):
         raise ValueError(f"{int(labels.max(initial=0))} components, but a lookup table of {len(lookup)}")
-    objects: NDArray[np.uint64] = np.concatenate((np.zeros(1, np.uint64), lookup))[labels]
+    objects: NDArray[np.uint64] = np.concatenate((np.zeros(1, np.uint64), lookup.astype(np.uint64)))[labels]
     return objects
 
 

@@ -16,7 +16,7 @@ from blockwise.mask import open_mask
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import BlocksSource, Source
 from blockwise.step import BlockStep
-from blockwise.volume import open_volume
+from blockwise.volume import Volume, open_volume
 from tasks.base import BASE_MEMORY, BlockTask
 from tasks.prediction import PredictionStep
 
@@ -59,6 +59,7 @@ def smooth_and_threshold(
     interior: Box,
     inside: NDArray[np.bool_] | None = None,
     core: float | None = None,
+    core_probabilities: NDArray[Any] | None = None,
 ) -> NDArray[np.uint8]:
     """Smooth a block and cut it at a threshold.
 
@@ -68,17 +69,25 @@ def smooth_and_threshold(
         threshold: the result is 1 where the smoothed value is greater.
         interior: the part to return.
         inside: see ``smooth``; the result is 0 outside.
-        core: second threshold, not below the first; the result is ``CORE`` where the smoothed value is greater.
+        core: second threshold; the result is ``CORE`` where the smoothed value is greater as well.
+        core_probabilities: of another class, that of the cores, of the same shape; None for the same. ``core`` is
+            then compared with this class alone, and ``threshold`` with the sum of both, each smoothed by itself, as
+            ilastik does.
 
     Returns:
         uint8, equal to that of the whole volume: each value depends on the same neighbours in the same order.
     """
     smoothed = smooth(probabilities, sigma, inside)[interior]
-    found = (smoothed > threshold).astype(np.uint8)
-    if core is not None:
-        found[smoothed > core] = CORE
+    of_core = smoothed
+    if core_probabilities is not None:
+        of_core = smooth(core_probabilities, sigma, inside)[interior]
+        smoothed = smoothed + of_core
+    above = smoothed > threshold
     if inside is not None:
-        found[~inside[interior]] = 0
+        above &= inside[interior]
+    found = above.astype(np.uint8)
+    if core is not None:
+        found[above & (of_core > core)] = CORE
     return found
 
 
@@ -91,6 +100,7 @@ class ThresholdStep(BlockStep):
         sigma: standard deviation of the Gaussian, in voxels, per axis of the grid (0 along t).
         threshold: smoothed probability above which the mask is 1.
         core: smoothed probability above which it is ``CORE``; None without hysteresis.
+        core_class: class of the cores where it is another one; see ``smooth_and_threshold``.
         address: output dataset.
     """
 
@@ -102,13 +112,16 @@ class ThresholdStep(BlockStep):
     sigma: tuple[float, ...]
     threshold: float
     core: float | None = None
+    core_class: int | None = None
     address: str
     chunks: tuple[int, ...]
     shards: tuple[int, ...] | None = None
 
     def settings(self) -> Mapping[str, Any]:
         """Settings that can change the result."""
-        optional = {} if self.core is None else {"core": self.core}
+        optional: dict[str, Any] = {} if self.core is None else {"core": self.core}
+        if self.core_class is not None:
+            optional["core_class"] = self.core_class
         return {"class": self.class_index, "sigma": list(self.sigma), "threshold": self.threshold, **optional}
 
     @cached_property
@@ -129,16 +142,22 @@ class ThresholdStep(BlockStep):
         return tuple(int(TRUNCATE * sigma + 0.5) for sigma in self.sigma)
 
     def projected_memory(self) -> int:
-        """Probabilities, two arrays of the Gaussian, and the result; twice the arrays, and weights, with a mask."""
+        """Probabilities, two arrays of the Gaussian, and the result; twice the arrays, and weights, with a mask.
+
+        With another class for the cores its probabilities, the first class smoothed, and the sum.
+        """
         itemsize = np.dtype(self.prediction.dtype).itemsize
+        smoothed = 4 if itemsize == 4 else 8
         voxels = math.prod(self.grid.largest_read_shape(self.halo))
-        per_voxel = itemsize + 3 * (4 if itemsize == 4 else 8) + (0 if self.mask is None else 24)
+        per_voxel = itemsize + 3 * smoothed + (0 if self.mask is None else 24)
+        if self.core_class is not None:
+            per_voxel += itemsize + 2 * smoothed
         return BASE_MEMORY + voxels * per_voxel
 
     def bytes_per_block(self) -> tuple[int, int]:
-        """Probabilities of one class with halo; a mask."""
+        """Probabilities of one class, or two, with halo; a mask."""
         voxels = self.grid.voxels
-        itemsize = np.dtype(self.prediction.dtype).itemsize
+        itemsize = np.dtype(self.prediction.dtype).itemsize * (1 if self.core_class is None else 2)
         return int(voxels * (1 + self.grid.halo_waste(self.halo)) * itemsize), voxels
 
     def prepare(self) -> Any:
@@ -149,12 +168,15 @@ class ThresholdStep(BlockStep):
         """Compute the mask of one block."""
         volume, mask = prepared
         read_box = self.read_box(block)
-        channel = self.prediction.classes.index(self.class_index)
-        box = self.prediction.output().box(read_box, channel)
-        probabilities = volume.read(box).reshape(box_shape(read_box))
+        probabilities = self._probabilities(volume, read_box, self.class_index)
+        of_core = None if self.core_class is None else self._probabilities(volume, read_box, self.core_class)
         inside = mask and mask.read(read_box)
         interior = relative(block.write_box, read_box)
-        return smooth_and_threshold(probabilities, self.sigma, self.threshold, interior, inside, self.core)
+        return smooth_and_threshold(probabilities, self.sigma, self.threshold, interior, inside, self.core, of_core)
+
+    def _probabilities(self, volume: Volume, read_box: Box, class_index: int) -> NDArray[Any]:
+        channel = self.prediction.classes.index(class_index)
+        return volume.read(self.prediction.output().box(read_box, channel)).reshape(box_shape(read_box))
 
 
 class ThresholdTask(BlockTask):

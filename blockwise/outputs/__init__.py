@@ -2,6 +2,6 @@
 
 from blockwise.outputs.base import Output, new_attributes
 from blockwise.outputs.files import ATTRIBUTES, FilesOutput, FolderOutput
-from blockwise.outputs.volume import VolumeOutput
+from blockwise.outputs.volume import VolumeOutput, found_dataset
 
-__all__ = ["ATTRIBUTES", "FilesOutput", "FolderOutput", "Output", "VolumeOutput", "new_attributes"]
+__all__ = ["ATTRIBUTES", "FilesOutput", "FolderOutput", "Output", "VolumeOutput", "found_dataset", "new_attributes"]

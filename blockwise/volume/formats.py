@@ -20,6 +20,7 @@ from blockwise.volume.address import (
 from blockwise.volume.base import Volume
 from blockwise.volume.hdf5 import Hdf5Volume, hdf5_keys, is_hdf5_array
 from blockwise.volume.metadata import DTYPES, UNFINISHED, Kind, NewArray, encode
+from blockwise.volume.ome import Level
 from blockwise.volume.stack import StackVolume
 from blockwise.volume.store import Store, open_store
 from blockwise.volume.z5 import Z5Volume, z5py_reads
@@ -98,6 +99,7 @@ def create_volume(
     *,
     zarr_format: int | None = None,
     shards: tuple[int, ...] | None = None,
+    levels: tuple[Level, ...] = (),
 ) -> None:
     """Create an empty dataset that appears, with its attributes, in one moment; nothing may lie there yet.
 
@@ -111,6 +113,7 @@ def create_volume(
         attributes: anything that JSON holds.
         zarr_format: 2 or 3; by default that of the container, 3 with shards, else 2.
         shards: unit of storage for Zarr 3, whole chunks; the volume's ``chunks`` are then these.
+        levels: coarser scales of an image, as arrays beside it, empty as well.
 
     Raises:
         UserError: the format cannot be written, or something lies there already.
@@ -123,7 +126,7 @@ def create_volume(
     kind = _kind(store, address, zarr_format, shards)
     _check_array(address, shape, chunks, dtype, shards)
     is_ome = address.suffix == ".ome.zarr"
-    store.create(address.key, NewArray(kind, tuple(shape), tuple(chunks), dtype, attributes, shards, is_ome))
+    store.create(address.key, NewArray(kind, tuple(shape), tuple(chunks), dtype, attributes, shards, is_ome, levels))
 
 
 def begin_volume(
@@ -136,6 +139,7 @@ def begin_volume(
     maker: str,
     zarr_format: int | None = None,
     shards: tuple[int, ...] | None = None,
+    levels: tuple[Level, ...] = (),
 ) -> None:
     """Create a dataset that cannot be read until ``finish_volume``; an unfinished one is replaced.
 
@@ -148,6 +152,7 @@ def begin_volume(
         maker: what fills it, for the message that an unfinished dataset gives.
         zarr_format: 2 or 3.
         shards: in voxels.
+        levels: coarser scales, each to be finished by itself, the finest scale last.
 
     Raises:
         UserError: the format cannot be written, or something finished lies there already.
@@ -158,7 +163,7 @@ def begin_volume(
     if found is not None and UNFINISHED in found.attributes:
         delete_volume(address)
     attributes = {**attributes, UNFINISHED: maker}
-    create_volume(address, shape, chunks, dtype, attributes, zarr_format=zarr_format, shards=shards)
+    create_volume(address, shape, chunks, dtype, attributes, zarr_format=zarr_format, shards=shards, levels=levels)
 
 
 def finish_volume(address: Address | str) -> None:

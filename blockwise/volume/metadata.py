@@ -158,7 +158,8 @@ class NewArray:
         dtype: name of a numpy dtype.
         attributes: what is stored with it; ``axes``, ``resolution`` and ``units`` go into OME metadata too.
         shards: unit of storage, whole chunks, for Zarr 3; None for one chunk a file.
-        is_ome: whether it becomes the only scale of an OME-Zarr image.
+        is_ome: whether it becomes the finest scale of an OME-Zarr image.
+        levels: the coarser scales of that image.
     """
 
     kind: Kind
@@ -168,18 +169,23 @@ class NewArray:
     attributes: Mapping[str, Any]
     shards: tuple[int, ...] | None = None
     is_ome: bool = False
+    levels: tuple[ome.Level, ...] = ()
 
     def documents(self) -> dict[str, Document]:
         """Names relative to the array's key, and documents; the last is the one that makes the array exist."""
         documents = self._array_documents()
         if not self.is_ome:
             return documents
-        image = ome.image(self.attributes, len(self.shape), zarr3=self.kind == "zarr3")
+        image = ome.image(self.attributes, len(self.shape), zarr3=self.kind == "zarr3", levels=self.levels)
         group: dict[str, Document] = (
             {"zarr.json": {"zarr_format": 3, "node_type": "group", "attributes": image}}
             if self.kind == "zarr3"
             else {".zgroup": {"zarr_format": 2}, ".zattrs": image}
         )
+        for number, level in enumerate(self.levels, 1):
+            attributes = level.attributes(self.attributes)
+            part = replace(self, shape=level.shape, chunks=level.chunks, attributes=attributes)
+            group |= {f"{number}/{name}": document for name, document in part._array_documents().items()}
         return group | {f"0/{name}": document for name, document in documents.items()}
 
     def _array_documents(self) -> dict[str, Document]:

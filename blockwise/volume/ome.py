@@ -27,6 +27,30 @@ class Scale:
     spacing: Spacing | None
 
 
+@dataclass(frozen=True)
+class Level:
+    """A coarser scale of an image that is to be written.
+
+    Attributes:
+        shape: in its own voxels.
+        chunks: likewise.
+        factors: voxels of the finest scale along one of it, per axis.
+        is_mean: a voxel is the mean of those that it stands for, so it lies in their middle; else it is the first of
+            them, and lies there.
+    """
+
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    factors: tuple[int, ...]
+    is_mean: bool
+
+    def attributes(self, finest: Mapping[str, Any]) -> dict[str, Any]:
+        """Attributes of its array, from those of the finest one."""
+        steps = finest.get("resolution")
+        scaled = {} if steps is None else {"resolution": [s * f for s, f in zip(steps, self.factors, strict=True)]}
+        return {**finest, **scaled}
+
+
 def scales(attributes: Mapping[str, Any]) -> list[Scale]:
     """The scales of the first image in a group's attributes, finest first; empty where there is none."""
     images = attributes.get("ome", attributes).get("multiscales") or []
@@ -54,8 +78,10 @@ def _scale_factors(holder: Mapping[str, Any]) -> list[float]:
     return []
 
 
-def image(attributes: Mapping[str, Any], ndim: int, *, zarr3: bool) -> dict[str, Any]:
+def image(attributes: Mapping[str, Any], ndim: int, *, zarr3: bool, levels: tuple[Level, ...] = ()) -> dict[str, Any]:
     """Group attributes that make the array ``0`` below it an image; ``attributes`` are those of the array.
+
+    Coarser scales are the arrays ``1``, ``2`` and so on.
 
     Raises:
         ValueError: no axes are given for an array that is neither yx nor zyx by its number of dimensions.
@@ -68,8 +94,23 @@ def image(attributes: Mapping[str, Any], ndim: int, *, zarr3: bool) -> dict[str,
         {"name": axis, "type": _TYPES[axis]} | ({"unit": unit} if unit else {})
         for axis, unit in zip(axes, spacing.units, strict=True)
     ]
-    scale = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": list(spacing.steps)}]}
-    multiscale = {"axes": described, "datasets": [scale]}
+    finest = Level((), (), (1,) * ndim, is_mean=False)
+    datasets = [
+        {"path": str(number), "coordinateTransformations": _transformations(level, spacing.steps)}
+        for number, level in enumerate((finest, *levels))
+    ]
+    multiscale = {"axes": described, "datasets": datasets}
     if zarr3:
         return {"ome": {"version": "0.5", "multiscales": [multiscale]}}
     return {"multiscales": [{"version": "0.4", **multiscale}]}
+
+
+def _transformations(level: Level, steps: tuple[float, ...]) -> list[dict[str, Any]]:
+    """A scale, and after it, as the specification wants it, a translation where there is one."""
+    found: list[dict[str, Any]] = [
+        {"type": "scale", "scale": [step * f for step, f in zip(steps, level.factors, strict=True)]}
+    ]
+    if level.is_mean:
+        middle = [step * (f - 1) / 2 for step, f in zip(steps, level.factors, strict=True)]
+        found.append({"type": "translation", "translation": middle})
+    return found

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,9 +17,10 @@ import tensorstore as ts
 import tifffile
 
 from blockwise.errors import UserError
-from blockwise.volume import Volume, create_volume, ingest, open_volume
+from blockwise.volume import Address, Spacing, Volume, create_volume, ingest, open_volume
 from pipeline.content import SimpleSegmentation
 from pipeline.export import export
+from pipeline.pyramid import Scales, coarser_levels
 
 SPACING = {"resolution": [1.0, 4.0, 0.5, 0.25], "units": ["", "micrometer", "micrometer", "micrometer"]}
 
@@ -173,6 +175,7 @@ def test_memory_stays_below_two_blocks_of_slices(tmp_path: Path) -> None:
         import numpy as np
         from blockwise.volume import create_volume, ingest, open_volume
         from pipeline.export import export
+        from pipeline.pyramid import Scales
 
         folder, blocks = sys.argv[1], int(sys.argv[2])
         shape, depth = (blocks * 16, 512, 1024), 16
@@ -193,7 +196,13 @@ def test_memory_stays_below_two_blocks_of_slices(tmp_path: Path) -> None:
         open("/proc/self/clear_refs", "w").write("5")
         before = peak()
         ingest(f"{folder}/a.tif", f"{folder}/b.n5:raw", chunks=(16, 256, 256), memory_bytes=depth * 512 * 1024)
-        print(exported, peak() - before)
+        ingested = peak() - before
+        open("/proc/self/clear_refs", "w").write("5")
+        before = peak()
+        if blocks == 3:  # 25 MB
+            scales = Scales(3, is_mean=True)
+            export(open_volume(f"{folder}/b.n5:raw"), f"{folder}/c.ome.zarr", scales=scales, memory_bytes=1 << 24)
+        print(exported, ingested, peak() - before)
     """)
     block = 16 * 512 * 1024
     for blocks in (3, 9):
@@ -202,9 +211,10 @@ def test_memory_stays_below_two_blocks_of_slices(tmp_path: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-c", script, str(folder), str(blocks)], check=True, capture_output=True
         )
-        exported, ingested = map(int, done.stdout.split())
+        exported, ingested, scaled = map(int, done.stdout.split())
         assert exported < 2 * block
         assert ingested < 2.5 * block  # what z5py copies for one chunk included
+        assert scaled < 1.5 * (1 << 24)
 
 
 def test_ingest(tmp_path: Path) -> None:
@@ -245,3 +255,109 @@ def test_an_ingest_that_is_broken_off_is_not_taken_for_whole(tmp_path: Path) -> 
     with pytest.raises(UserError, match=r"unfinished.*ingest of .*a\.tif"):
         open_volume(target)
     np.testing.assert_array_equal(everything(ingest(f"{tmp_path}/a.tif", target)), data)
+
+
+def halved(data: np.ndarray, factors: tuple[int, ...], *, is_mean: bool) -> np.ndarray:
+    """The whole array at once: means over what there is, or every second voxel."""
+    if not is_mean:
+        return data[tuple(slice(None, None, f) for f in factors)]
+    padded = np.pad(data.astype(float), [(0, -n % f) for n, f in zip(data.shape, factors, strict=True)],
+                    constant_values=np.nan)  # fmt: skip
+    windows = padded.reshape([part for n, f in zip(padded.shape, factors, strict=True) for part in (n // f, f)])
+    return np.nanmean(windows, axis=tuple(range(1, windows.ndim, 2)))
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_scales_of_probabilities(probabilities: Volume, tmp_path: Path, version: str, dtype: str) -> None:
+    """Voxels of 4 x 0.5 x 0.25 micrometres: z is halved only when y and x have caught up."""
+    image = f"{tmp_path}/a.ome.zarr:p"
+    if version == "0.5":
+        create_volume(f"{tmp_path}/a.ome.zarr:other", (4, 4), (4, 4), "uint8", {}, zarr_format=3)
+    options = {"dtype": dtype, "scale": None if dtype == "float32" else (0, 1)}
+    export(probabilities, image, scales=Scales(4, is_mean=True), memory_bytes=20_000, **options)
+    name = "zarr.json" if version == "0.5" else ".zattrs"
+    group = json.loads((tmp_path / "a.ome.zarr/p" / name).read_text())
+    multiscales = group["attributes"]["ome"]["multiscales"] if version == "0.5" else group["multiscales"]
+    check_multiscale(multiscales[0], 4)
+    data = everything(open_volume(image))
+    assert data.shape == (3, 11, 20, 17)
+    for number, factors in enumerate([(1, 1, 2, 2), (1, 1, 2, 2), (1, 1, 2, 2)], 1):
+        level = open_volume(f"{image}/{number}")
+        found = everything(level)
+        expected = halved(data, factors, is_mean=True)
+        tolerance = 1e-6 if dtype == "float32" else 0.5
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+        assert level.spacing.steps == (1, 4, 0.5 * 2**number, 0.25 * 2**number)
+        read = ts.open({"driver": "zarr3" if version == "0.5" else "zarr",
+                        "kvstore": f"file://{tmp_path}/a.ome.zarr/p/{number}/"}).result()  # fmt: skip
+        np.testing.assert_array_equal(read.read().result(), found)
+        data = found
+    assert data.shape == (3, 11, 3, 3)
+
+
+def check_multiscale(image: dict[str, Any], number: int) -> None:
+    """What OME-NGFF 0.4 and 0.5 say of a multiscale image."""
+    axes = [axis["name"] for axis in image["axes"]]
+    types = [axis["type"] for axis in image["axes"]]
+    assert types == sorted(types, key=("time", "channel", "space").index)
+    assert 2 <= types.count("space") <= 3
+    assert [dataset["path"] for dataset in image["datasets"]] == list(map(str, range(number)))
+    before = [0.0] * len(axes)
+    for dataset in image["datasets"]:
+        first, *others = dataset["coordinateTransformations"]
+        assert first["type"] == "scale"
+        assert len(first["scale"]) == len(axes)
+        assert all(a >= b for a, b in zip(first["scale"], before, strict=True)), "from the finest to the coarsest"
+        before = first["scale"]
+        assert [other["type"] for other in others] in ([], ["translation"])
+        assert all(len(other["translation"]) == len(axes) for other in others)
+
+
+def test_scales_of_labels(labels: Volume, tmp_path: Path) -> None:
+    """Labels are never mixed, and t is never halved; a voxel size that is not known is that of cubes."""
+    export(labels, f"{tmp_path}/a.ome.zarr", scales=Scales(3), memory_bytes=1)
+    data = everything(labels)
+    for number in (1, 2):
+        data = halved(data, (1, 2, 2, 2), is_mean=False)
+        np.testing.assert_array_equal(everything(open_volume(f"{tmp_path}/a.ome.zarr:{number}")), data)
+    image = json.loads((tmp_path / "a.ome.zarr/.zattrs").read_text())["multiscales"][0]
+    check_multiscale(image, 3)
+    assert image["datasets"][2]["coordinateTransformations"] == [{"type": "scale", "scale": [1, 4, 4, 4]}]
+    with pytest.raises(UserError, match=r"only written as \.ome\.zarr"):
+        export(labels, f"{tmp_path}/a.zarr:x", scales=Scales(2))
+
+
+@pytest.mark.parametrize("place", ["folder", "s3"])
+def test_scales_that_were_broken_off_cannot_be_read_and_make_room(
+    labels: Volume, tmp_path: Path, s3_server: str, place: str
+) -> None:
+    name = f"{tmp_path.name}/a.ome.zarr:labels"
+    image = f"s3://bucket/{name}?endpoint={s3_server}" if place == "s3" else f"{tmp_path}/{name}"
+    levels = [Address.parse(image).within(f"labels/{number}") for number in range(3)]
+    with pytest.raises(UserError, match="65536"):
+        export(labels, image, dtype="uint16", scales=Scales(3))
+    for address in (image, *levels):
+        with pytest.raises(UserError, match="unfinished"):
+            open_volume(address)
+    export(labels, image, scales=Scales(2))
+    np.testing.assert_array_equal(everything(open_volume(image)), everything(labels))
+    np.testing.assert_array_equal(everything(open_volume(levels[1])), everything(labels)[:, ::2, ::2, ::2])
+    with pytest.raises(UserError, match="no dataset"):
+        open_volume(levels[2])
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "steps", "number", "expected"),
+    [
+        ((1000, 600), "yx", None, None, [(500, 300), (250, 150)]),
+        ((256, 256), "yx", None, None, []),
+        ((40, 600, 600), "zyx", (4, 1, 1), None, [(40, 300, 300), (40, 150, 150)]),
+        ((40, 600, 600), "zyx", (3, 2, 2), None, [(20, 300, 300), (10, 150, 150)]),
+        ((40, 600, 600), "zyx", (4, 1, 1), 4, [(40, 300, 300), (40, 150, 150), (20, 75, 75)]),
+        ((3, 1, 3, 2), "tzyx", None, 9, [(3, 1, 2, 1), (3, 1, 1, 1)]),
+    ],
+)
+def test_which_scales_there_are(shape, axes, steps, number, expected) -> None:
+    spacing = steps and Spacing(steps, ("nanometer",) * len(axes))
+    assert [level.shape for level in coarser_levels(shape, axes, spacing, Scales(number))] == expected

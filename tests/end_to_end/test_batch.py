@@ -18,12 +18,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from skimage.measure import label
 
 from blockwise.errors import UserError
 from blockwise.volume import create_volume, open_volume
 from pipeline.__main__ import main
 from pipeline.batch import BatchWorkflow
-from pipeline.config import load_settings
+from pipeline.config import OF_CORES, Threshold, load_settings
 from pipeline.manifest import image_settings, load_batch
 from pipeline.session import end_sessions
 from tasks.base import Execution
@@ -227,6 +228,27 @@ def test_axes_and_time_steps_of_small_images() -> None:
     assert [int(labels[t].max()) for t in range(2)] == pd.read_csv("work/images/film_raw/objects.csv").groupby(
         "t"
     ).size().tolist()
+
+
+def test_cores_of_small_images() -> None:
+    write_images(1)
+    threshold = {"class": 0, "core_class": 1, "sigma": 1.0, "method": "hysteresis", "core": 0.5, "final": 0.7}
+    write_config(threshold=threshold)
+    assert run_here()[0].computed == {"images": [0]}
+    write_config(threshold=threshold | OF_CORES | {"core_class": 1})
+    assert run_here()[0].computed == {}, "at their defaults these keys change nothing"
+    write_config(threshold=threshold | {"keep_cores": True, "core_min_size": 20})
+    assert run_here()[0].computed == {"images": [0]}
+    found = results("cell0")
+    cores = label(found["thresholded"] == 2, connectivity=2)
+    sizes = np.bincount(cores.ravel())
+    assert sizes.min() < 20 < sizes[1:].max()
+    volume = open_volume("out/cell0.n5:cores")
+    expected = np.where((sizes >= 20)[cores] & (cores > 0), found["connected_components"], 0)
+    np.testing.assert_array_equal(volume.read(tuple(slice(0, n) for n in volume.shape)), expected)
+    assert set(np.unique(expected)) == set(np.unique(found["connected_components"]))
+    defaults = Threshold().model_dump()
+    assert OF_CORES.items() <= defaults.items()
 
 
 def test_a_project_of_labels_is_trained_once_for_all_images() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -137,6 +138,39 @@ def test_clean_without_foreign_files_leaves_no_work_folder_and_the_next_run_is_w
     assert call(capsys, "clean", "--config", "config.yaml", "--yes")[0] == 0
     assert not Path("work").exists()
     assert project.run().computed["prediction"] == list(range(8))
+
+
+def test_clean_finds_what_a_renamed_threshold_has_left(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    project.change("threshold.name", "walls")
+    shutil.copytree("result.n5/thresholded", "result.n5/thresholded_of_another_work_folder")
+    attributes = Path("result.n5/connected_components/attributes.json")
+    attributes.write_text(json.dumps(json.loads(attributes.read_text()) | {"id": "of another run"}))
+    fingerprint = Path("work/threshold.json").read_text().split('"fingerprint": "')[1][:12]
+    mine = Path("work/threshold_mine") / fingerprint / "identity.json"
+    mine.parent.mkdir(parents=True)
+    mine.write_text('{"step": "threshold", "variant": "mine"}')  # called as ours, but no fingerprint of it
+    Path("work/logs/threshold").mkdir(parents=True)
+    code, text, _ = call(capsys, "clean", "--config", "config.yaml", "--yes")
+    assert code == 0
+    for name in ("result.n5:thresholded", "work/threshold.json", "work/objects.csv", "work/logs/threshold"):
+        assert f"{name} " in text
+    assert sorted(path.name for path in Path("result.n5").iterdir()) == [
+        "attributes.json", "connected_components", "thresholded_of_another_work_folder"
+    ]  # fmt: skip
+    assert list(Path("work").rglob("*")) == [mine.parent.parent, mine.parent, mine]
+    assert call(capsys, "clean", "--config", "config.yaml", "--yes")[1] == "nothing to remove"
+
+
+def test_clean_asks_for_a_removed_threshold_whose_jobs_may_be_alive(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.change("threshold.name", "walls")
+    Path("work/threshold/jobs/array-1").mkdir(parents=True)
+    before = files_and_folders(project)
+    code, _, error = call(capsys, "clean", "--config", "config.yaml", "--yes")
+    assert code == 2
+    assert "work/threshold: SLURM jobs of this step" in error
+    assert files_and_folders(project) == before
 
 
 def test_clean_leaves_a_dataset_of_somebody_else(project: Project, capsys: pytest.CaptureFixture[str]) -> None:

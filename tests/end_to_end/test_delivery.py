@@ -32,7 +32,7 @@ def test_every_result_in_every_format(project: Project, expected: Any, capsys: p
         ("mask", "out/slices/{z}.tif"),
         ("probabilities", "out/{dataset}.h5", "--dtype", "uint8"),
         ("segmentation", "out/a.n5:{dataset}"),
-        ("labels", "out/labels.ome.zarr"),
+        ("labels", "out/labels.ome.zarr", "--scales", "2"),
     ):
         assert main(["export", what, target, *CONFIG, *options]) == 0
     written = capsys.readouterr().out.split()
@@ -45,6 +45,7 @@ def test_every_result_in_every_format(project: Project, expected: Any, capsys: p
         np.testing.assert_array_equal(found, np.rint(expected["probabilities"].astype(float) * 255))
     np.testing.assert_array_equal(whole("out/a.n5:segmentation"), expected["probabilities"].argmax(0) + 1)
     np.testing.assert_array_equal(whole("out/labels.ome.zarr"), expected["connected_components"])
+    np.testing.assert_array_equal(whole("out/labels.ome.zarr:1"), expected["connected_components"][::2, ::2, ::2])
 
 
 def test_what_cannot_be_exported_is_refused(project: Project, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from skimage.measure import label, regionprops_table
 
 from blockwise.volume import open_volume
 from pipeline import SimpleSegmentationWorkflow
+from pipeline.delivery import export_result
 from tests.containers import hdf5, n5
 from tests.end_to_end.test_time import film, flat_project, whole
 
@@ -66,9 +67,12 @@ def test_each_time_step_equals_the_whole_image(tmp_path: Path, monkeypatch: pyte
             np.testing.assert_array_equal(rows[f"intensity_max_{channel}"], properties["intensity_max"])
     assert project.run().computed == {}
 
+    most = np.where(inside, np.asarray(found["probabilities"]).argmax(axis=1) + 1, 0)
+    export_result(project.steps(), "segmentation", "of_probabilities.n5:data")
+    np.testing.assert_array_equal(whole("of_probabilities.n5:data"), most)
     run = project.run(workflow=SimpleSegmentationWorkflow)
     assert run.ok, run.text
-    segmentation = whole("result.n5:simple_segmentation")
-    most = np.asarray(found["probabilities"]).argmax(axis=1) + 1
-    np.testing.assert_array_equal(segmentation, np.where(inside, most, 0))
+    np.testing.assert_array_equal(whole("result.n5:simple_segmentation"), most)
+    export_result(project.steps(), "segmentation", "of_segmentation.n5:data")
+    np.testing.assert_array_equal(whole("of_segmentation.n5:data"), most)
     assert open_volume("result.n5:simple_segmentation").axes == "tyx"

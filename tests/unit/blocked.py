@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.grid import Grid, grow, relative
+from tasks.component_cores import core_flags_of, describe_cores, fitting_cores
 from tasks.component_labels import face_labels, label_components, neighbour_axes, pack_faces, unpack_faces
 from tasks.component_measures import (
     columns,
@@ -31,6 +32,7 @@ def blocked_threshold(
     grid: Grid,
     inside: NDArray[np.bool_] | None = None,
     core: float | None = None,
+    core_probabilities: NDArray[Any] | None = None,
 ) -> NDArray[np.uint8]:
     mask = np.full(probabilities.shape, 255, np.uint8)
     halo = tuple(int(TRUNCATE * s + 0.5) for s in sigma)
@@ -38,7 +40,10 @@ def blocked_threshold(
         read_box = grow(block.write_box, halo, grid.domain)
         interior = relative(block.write_box, read_box)
         here = None if inside is None else inside[read_box]
-        mask[block.write_box] = smooth_and_threshold(probabilities[read_box], sigma, threshold, interior, here, core)
+        of_core = None if core_probabilities is None else core_probabilities[read_box]
+        mask[block.write_box] = smooth_and_threshold(
+            probabilities[read_box], sigma, threshold, interior, here, core, of_core
+        )
     return mask
 
 
@@ -51,6 +56,7 @@ def blocked_components(
     inside: NDArray[np.bool_] | None = None,
     max_size: int | None = None,
     has_core: bool = False,
+    core_sizes: tuple[int, int | None] | None = None,
     channels: Sequence[NDArray[Any]] = (),
 ) -> tuple[NDArray[np.uint64], dict[str, NDArray[np.int64]]]:
     inside = np.ones(mask.shape, bool) if inside is None else inside
@@ -66,17 +72,32 @@ def blocked_components(
         if channels:
             raw = [values[block.write_box] for values in channels]
             tables[block.id].update(measure_intensities(labels[block.id], raw))
-    names = layout(mask.ndim, core=has_core, channels=len(channels))
+    names = layout(
+        mask.ndim, core=has_core, channels=len(channels), dtype=channels[0].dtype.name if channels else "uint8"
+    )
     offsets = dense_offsets({i: len(table["voxels"]) for i, table in tables.items()}, math.prod(grid.blocks_per_axis))
-    faces = {}
-    for i, block_labels in labels.items():  # by the way that they take through files
-        faces[i] = unpack_faces(pack_faces(face_labels(block_labels)), block_labels.shape)
+    for i in labels:  # by the way that they take through files
         tables[i] = from_columns(columns(tables[i]), names)
-    pairs = list(pairs_between_blocks(grid, faces.__getitem__, offsets, neighbour_axes(connectivity)))
     measures = {name: np.concatenate([tables[i][name] for i in sorted(tables)]) for name, _ in names}
-    joined = np.concatenate([*pairs, np.empty((0, 2), np.int64)])
+    if core_sizes is not None:
+        of_core = {block.id: label_components(mask[block.write_box] == CORE, 1, connectivity) for block in grid}
+        cores = {i: describe_cores(of_core[i], labels[i]) for i in labels}
+        places = dense_offsets({i: len(table) for i, table in cores.items()}, math.prod(grid.blocks_per_axis))
+        table = np.concatenate([cores[i] for i in sorted(cores)])
+        fits = fitting_cores(table[:, 0], _dense_pairs(grid, of_core, places, connectivity), *core_sizes)
+        measures["core"] = core_flags_of(table, fits, places, offsets)
+    joined = _dense_pairs(grid, labels, offsets, connectivity)
     lookup, objects = merge_components(measures, joined, min_size, max_size)
     result = np.zeros(mask.shape, np.uint64)
     for block in grid:
         result[block.write_box] = apply_lookup(labels[block.id], lookup[offsets[block.id] : offsets[block.id + 1]])
     return result, objects
+
+
+def _dense_pairs(
+    grid: Grid, labels: dict[int, NDArray[Any]], offsets: NDArray[np.int64], connectivity: int
+) -> NDArray[np.int64]:
+    # By the way that faces take through files.
+    faces = {i: unpack_faces(pack_faces(face_labels(found)), found.shape) for i, found in labels.items()}
+    pairs = pairs_between_blocks(grid, faces.__getitem__, offsets, neighbour_axes(connectivity))
+    return np.concatenate([*pairs, np.empty((0, 2), np.int64)])
