@@ -147,7 +147,9 @@ def touching_pairs(
     here = block[f"upper{axis}"][tuple(all_of_it if o == 0 else last if o > 0 else first for o in others)]
     there = neighbour[f"lower{axis}"][tuple(all_of_it if o == 0 else first if o > 0 else last for o in others)]
     spare = reach - sum(o != 0 for o in offset)
-    pairs = _touching(_as_plane(here), _as_plane(there), spare)
+    pairs: NDArray[np.int64] = _touching(_as_plane(here), _as_plane(there), spare)
+    if len(pairs) < 2:  # so it is at most edges and corners, which are most of all borders
+        return pairs
     width = int(there.max(initial=0)) + 1
     return np.stack(np.divmod(np.unique(pairs[:, 0] * width + pairs[:, 1]), width), axis=-1)
 

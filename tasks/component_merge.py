@@ -84,35 +84,40 @@ def pairs_between_blocks(
             yield pairs + np.array([offsets[block.id] - 1, offsets[other] - 1])
 
 
-def merge_components(
-    measures: Measures,
-    pairs: NDArray[np.int64],
-    min_size: int,
-    max_size: int | None = None,
-    restart_every: int | None = None,
-) -> tuple[NDArray[np.uint64], dict[str, NDArray[np.int64]]]:
-    """Join components into objects.
+def combine_measures(measures: Measures, groups: NDArray[Any]) -> dict[str, NDArray[np.int64]]:
+    """Measures of groups of components.
 
     Args:
-        measures: of all components by dense number; where they have ``core``, objects without a core are dropped.
-        pairs: int64 (pairs, 2), dense numbers that belong together.
+        measures: of all components by dense number.
+        groups: the group of each, as ``group_numbers`` gives them.
+
+    Returns:
+        The same measures of the groups 0, 1, ...
+    """
+    if len(groups) == 0:
+        return {name: np.asarray(values, np.int64) for name, values in measures.items()}
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    return {name: COMBINE[name].reduceat(values[order], starts) for name, values in measures.items()}
+
+
+def number_objects(
+    objects: Measures, min_size: int, max_size: int | None = None, restart_every: int | None = None
+) -> tuple[NDArray[np.uint64], dict[str, NDArray[np.int64]]]:
+    """Drop objects that are not wanted, and number the others.
+
+    Args:
+        objects: measures as ``combine_measures`` gives them; where they have ``core``, objects without a core are
+            dropped.
         min_size: objects with fewer voxels are dropped.
         max_size: objects with more voxels are dropped; None for none.
         restart_every: voxels of a time step, where each step's objects count from 1; None to number all through.
 
     Returns:
-        The object (from 1; 0 if dropped) of each component, uint64; and the measures of the objects, and their
+        The number (from 1; 0 if dropped) of each object, uint64; and the measures of those that are kept, and their
         numbers as ``label``, in order. Objects are numbered in raster order of their first voxels, as
         ``skimage.measure.label`` does.
     """
-    count = len(measures["voxels"])
-    if count == 0:
-        none = {name: np.asarray(values, np.int64) for name, values in measures.items()}
-        return np.empty(0, np.uint64), {**none, "label": np.empty(0, np.int64)}
-    root = group_numbers(count, pairs)
-    order = np.argsort(root, kind="stable")
-    starts = np.flatnonzero(np.diff(root[order], prepend=-1))
-    objects = {name: COMBINE[name].reduceat(values[order], starts) for name, values in measures.items()}
     wanted = objects["voxels"] >= min_size
     if max_size is not None:
         wanted &= objects["voxels"] <= max_size
@@ -120,10 +125,10 @@ def merge_components(
         wanted &= objects["core"] > 0
     kept = np.flatnonzero(wanted)
     kept = kept[np.argsort(objects["first"][kept])]
-    numbers = np.zeros(len(starts), np.uint64)
+    numbers = np.zeros(len(wanted), np.uint64)
     labels = _labels(objects["first"][kept], restart_every)
     numbers[kept] = labels
-    return numbers[root], {**{name: values[kept] for name, values in objects.items()}, "label": labels}
+    return numbers, {**{name: values[kept] for name, values in objects.items()}, "label": labels}
 
 
 def _labels(first: NDArray[np.int64], restart_every: int | None) -> NDArray[np.int64]:
@@ -141,7 +146,7 @@ def object_table(
     """Table of objects: label, (t,) voxels, bounding box (stop exclusive) and centroid, in voxels; intensities.
 
     Args:
-        objects: measures and labels as ``merge_components`` gives them.
+        objects: measures and labels as ``number_objects`` gives them.
         axes: the grid's axes.
         shape: the grid's shape.
         channels: raw channels whose intensities were measured.
@@ -224,7 +229,6 @@ class ComponentMergeStep(BlockStep):
 
         With sizes of cores also which parts of cores are kept, and where each block's begin.
         """
-        grid = self.faces.grid
         components, offsets = self._read("components")
         measures = from_columns(components, self.faces.layout)
         found: dict[str, NDArray[Any]] = {"offsets": offsets}
@@ -234,11 +238,12 @@ class ComponentMergeStep(BlockStep):
             fits = fitting_cores(cores[:, 0], pairs, self.core_min_size, self.core_max_size)
             measures["core"] = core_flags_of(cores, fits, core_offsets, offsets)
             found |= {"core_lookup": fits, "core_offsets": core_offsets}
-        pairs = self._pairs("faces", offsets)
-        lookup, objects = merge_components(measures, pairs, self.min_size, self.max_size, self._restart_every)
-        channels = self.faces.threshold.prediction.channels if self.faces.intensities else ()
-        self._write_tables(object_table(objects, grid.axes, grid.shape, channels, self.faces.raw_dtype))
-        return {"lookup": lookup, **found}
+        groups = group_numbers(len(components), self._pairs("faces", offsets))
+        objects = combine_measures(measures, groups)
+        del components, measures  # with very many components it is these tables that need the memory
+        numbers, objects = number_objects(objects, self.min_size, self.max_size, self._restart_every)
+        self._write_tables(objects)
+        return {"lookup": numbers[groups], **found}
 
     def _read(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """All blocks' tables of one kind, one below the other, and where each begins."""
@@ -259,7 +264,10 @@ class ComponentMergeStep(BlockStep):
         found = pairs_between_blocks(grid, faces, offsets, neighbour_axes(self.faces.connectivity))
         return np.concatenate([*found, np.empty((0, 2), np.int64)])
 
-    def _write_tables(self, table: pd.DataFrame) -> None:
+    def _write_tables(self, objects: Measures) -> None:
+        faces, grid = self.faces, self.faces.grid
+        channels = faces.threshold.prediction.channels if faces.intensities else ()
+        table = object_table(objects, grid.axes, grid.shape, channels, faces.raw_dtype)
         with replacing(self.table("csv")) as temporary:
             table.to_csv(temporary, index=False)
         with replacing(self.table("parquet")) as temporary:

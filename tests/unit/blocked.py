@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from blockwise.grid import Grid, grow, relative
 from tasks.component_cores import core_flags_of, describe_cores, fitting_cores
-from tasks.component_labels import face_labels, label_components, neighbour_axes, pack_faces, unpack_faces
+from tasks.component_labels import (
+    face_labels,
+    group_numbers,
+    label_components,
+    neighbour_axes,
+    pack_faces,
+    unpack_faces,
+)
 from tasks.component_measures import (
     columns,
     core_flags,
@@ -20,7 +27,7 @@ from tasks.component_measures import (
     measure_components,
     measure_intensities,
 )
-from tasks.component_merge import dense_offsets, merge_components, pairs_between_blocks
+from tasks.component_merge import combine_measures, dense_offsets, number_objects, pairs_between_blocks
 from tasks.connected_components import apply_lookup
 from tasks.threshold import CORE, TRUNCATE, smooth_and_threshold
 
@@ -86,8 +93,9 @@ def blocked_components(
         table = np.concatenate([cores[i] for i in sorted(cores)])
         fits = fitting_cores(table[:, 0], _dense_pairs(grid, of_core, places, connectivity), *core_sizes)
         measures["core"] = core_flags_of(table, fits, places, offsets)
-    joined = _dense_pairs(grid, labels, offsets, connectivity)
-    lookup, objects = merge_components(measures, joined, min_size, max_size)
+    groups = group_numbers(len(measures["voxels"]), _dense_pairs(grid, labels, offsets, connectivity))
+    numbers, objects = number_objects(combine_measures(measures, groups), min_size, max_size)
+    lookup = numbers[groups]
     result = np.zeros(mask.shape, np.uint64)
     for block in grid:
         result[block.write_box] = apply_lookup(labels[block.id], lookup[offsets[block.id] : offsets[block.id + 1]])

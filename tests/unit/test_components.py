@@ -142,9 +142,9 @@ def test_time_steps_do_not_touch():
 
 
 def _labelled_per_time_step(mask, grid):
-    from tasks.component_labels import face_labels
+    from tasks.component_labels import face_labels, group_numbers
     from tasks.component_measures import measure_components
-    from tasks.component_merge import dense_offsets, merge_components, pairs_between_blocks
+    from tasks.component_merge import combine_measures, dense_offsets, number_objects, pairs_between_blocks
 
     labels, tables, faces = {}, {}, {}
     for block in grid:
@@ -156,7 +156,9 @@ def _labelled_per_time_step(mask, grid):
     offsets = dense_offsets({i: len(t["voxels"]) for i, t in tables.items()}, len(grid))
     pairs = np.concatenate(list(pairs_between_blocks(grid, faces.__getitem__, offsets, 2)))
     measures = {name: np.concatenate([tables[i][name] for i in sorted(tables)]) for name in tables[0]}
-    lookup, _ = merge_components(measures, pairs, 0)
+    groups = group_numbers(len(measures["voxels"]), pairs)
+    numbers, _ = number_objects(combine_measures(measures, groups), 0)
+    lookup = numbers[groups]
     found = np.zeros(mask.shape, np.uint64)
     for block in grid:
         found[block.write_box] = apply_lookup(labels[block.id], lookup[offsets[block.id] : offsets[block.id + 1]])

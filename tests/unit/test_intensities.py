@@ -74,6 +74,7 @@ def raw_values(random, shape, dtype):
     return np.where(np.isfinite(values) & (random.random(shape) < 0.5), values, ordinary)
 
 
+@settings(deadline=None)
 @given(
     voxels=st.integers(1, 2**45),
     of_type=st.sampled_from(INTENSITY_DTYPES).flatmap(
@@ -109,6 +110,7 @@ def of_size(limbs, voxels):
     return np.array([[total, *found[::-1]]], np.int64)  # raises where the highest limb cannot hold it
 
 
+@settings(deadline=None)  # compiles where nothing is compiled yet
 @given(values=st.lists(st.floats(width=32), min_size=1, max_size=40), cuts=st.lists(st.integers(0, 40), max_size=3))
 def test_floats_add_up_exactly_and_what_is_no_number_is_told(values, cuts):
     raw = np.array(values, np.float32)
