@@ -37,12 +37,14 @@ class Batch:
         shared: the configuration's keys and values.
         names: of the images; names of folders too.
         rows: for each image the keys and values that differ from the shared ones, ``raw`` among them.
-        settings: of the first image, for what all share.
+        images: settings of each image.
+        settings: what all share; the rest of it is the first image's.
     """
 
     shared: Values
     names: tuple[str, ...]
     rows: tuple[Values, ...]
+    images: tuple[Settings, ...]
     settings: Settings
 
 
@@ -87,10 +89,10 @@ def load_batch(config: str, manifest: str | None) -> Batch:
     if not rows:
         raise UserError(f"manifest {manifest}: holds no rows")
     names = _names(rows)
-    settings = [image_settings(shared, name, row) for name, row in zip(names, rows, strict=True)]
-    _check_outputs(names, settings)
-    first = settings[0].model_copy(update={"work_dir": str(shared["work_dir"])})
-    return Batch(shared, names, tuple(rows), first)
+    images = tuple(image_settings(shared, name, row) for name, row in zip(names, rows, strict=True))
+    _check_outputs(names, images)
+    first = images[0].model_copy(update={"work_dir": str(shared["work_dir"])})
+    return Batch(shared, names, tuple(rows), images, first)
 
 
 def _matching(files: str | tuple[str, ...]) -> Iterator[str]:
@@ -191,7 +193,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name).strip("_.") or "image"
 
 
-def _check_outputs(names: tuple[str, ...], settings: list[Settings]) -> None:
+def _check_outputs(names: tuple[str, ...], settings: tuple[Settings, ...]) -> None:
     seen: dict[str, str] = {}
     for name, own in zip(names, settings, strict=True):
         other = seen.setdefault(own.output, name)

@@ -107,6 +107,15 @@ def progress_bar(name: str) -> Iterator[Callable[[float], None]]:
 
 
 @contextlib.contextmanager
+def counting_bar(name: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Give a function that takes how many of something were just done, where there is a terminal."""
+    columns = Progress.get_default_columns()
+    with Progress(*columns, console=TERMINAL, transient=True, disable=not TERMINAL.is_terminal) as progress:
+        bar = progress.add_task(name, total=total)
+        yield lambda number: progress.advance(bar, number)
+
+
+@contextlib.contextmanager
 def _luigid(task: BlockTask) -> Iterator[Callable[[Outcome], None]]:
     """Tell luigid from a thread of its own: when luigid is gone, a call blocks for minutes and then raises."""
     latest: list[Outcome] = []

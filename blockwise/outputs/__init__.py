@@ -2,6 +2,6 @@
 
 from blockwise.outputs.base import Output, new_attributes
 from blockwise.outputs.files import ATTRIBUTES, FilesOutput, FolderOutput
-from blockwise.outputs.volume import VolumeOutput
+from blockwise.outputs.volume import VolumeOutput, fingerprinted
 
-__all__ = ["ATTRIBUTES", "FilesOutput", "FolderOutput", "Output", "VolumeOutput", "new_attributes"]
+__all__ = ["ATTRIBUTES", "FilesOutput", "FolderOutput", "Output", "VolumeOutput", "fingerprinted", "new_attributes"]

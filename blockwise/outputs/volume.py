@@ -67,13 +67,7 @@ class VolumeOutput:
 
     def found(self) -> Mapping[str, Any] | None:
         """Attributes of the dataset; None where there is none, or one without fingerprint."""
-        if not volume_exists(self.address):
-            return None
-        try:
-            attributes = open_volume(self.address).attributes
-        except (UserError, RuntimeError, KeyError):
-            return None
-        return attributes if {"fingerprint", "id"} <= attributes.keys() else None
+        return fingerprinted(self.address)
 
     def create(self, attributes: Mapping[str, Any]) -> None:
         """Create the dataset, in place of an older one of ours."""
@@ -133,6 +127,17 @@ class VolumeOutput:
         """Values of the grid's axes, and one more for the channels at their place, if there are any."""
         named = dict(zip(self.grid.axes, values, strict=True), c=channels)
         return tuple(named[axis] for axis in self.axes)
+
+
+def fingerprinted(address: str) -> Mapping[str, Any] | None:
+    """Attributes of a dataset that a run of ours has written; None where there is none, or somebody else's."""
+    if not volume_exists(address):
+        return None
+    try:
+        attributes = open_volume(address).attributes
+    except (UserError, RuntimeError, KeyError):
+        return None
+    return attributes if {"fingerprint", "id"} <= attributes.keys() else None
 
 
 def _whole_chunks(box: Box, chunks: tuple[int, ...], shape: tuple[int, ...]) -> Box:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,75 +19,16 @@ import yaml
 from blockwise.errors import UserError
 from blockwise.volume import create_volume, open_volume
 from pipeline.__main__ import main
-from pipeline.batch import BatchWorkflow
-from pipeline.config import load_settings
+from pipeline.batch_images import BatchImages
+from pipeline.config import Raw, load_settings
+from pipeline.geometry import describe_raw
 from pipeline.manifest import image_settings, load_batch
-from pipeline.session import end_sessions
-from tasks.base import Execution
-from tests.runs import DATASETS, InlineBackend, Project, Run, environment
+from tasks.pixel_classification.project import Project as IlastikProject
+from tests.batches import CASE, CONFIG, results, run_here, run_luigi, times, write_config, write_images
+from tests.runs import DATASETS, Project
 from tests.unit.pixel_cases import case_folder, read
 
-CASE = "2d_rgb_u8_3class"
-CONFIG: dict[str, Any] = {
-    "work_dir": "work",
-    "output": "out/{name}.n5",
-    "prediction": {"project": "project.ilp"},
-    "threshold": {"class": 1, "sigma": 1.0, "threshold": 0.4},
-    "backend": {"workers": 2},
-    "batch": {"files": "images/*.png"},
-}
-
-
-def write_images(count: int) -> None:
-    image = read(case_folder(CASE) / "input.h5", "data")
-    Path("images").mkdir()
-    for i in range(count):
-        y, x = 3 * i, 5 * i
-        imageio.v3.imwrite(f"images/cell{i}.png", image[y : y + 50 + i, x : x + 60])
-
-
-def write_config(**changes: Any) -> None:
-    Path("config.yaml").write_text(yaml.safe_dump({**CONFIG, **changes}))
-
-
-@pytest.fixture(autouse=True)
-def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    shutil.copyfile(case_folder(CASE) / "project.ilp", "project.ilp")
-    write_config()
-    yield
-    end_sessions()
-
-
-def run_here(manifest: str = "") -> tuple[Run, BatchWorkflow]:
-    """Run a batch in this process; what was computed is named by numbers in the batch."""
-    run = Run()
-    luigi.task_register.Register.clear_instance_cache()
-    workflow = BatchWorkflow(config="config.yaml", manifest=manifest)
-    workflow.__dict__["execution"] = Execution(lambda: InlineBackend(run), 2, show=False)
-    run.ok = luigi.build([workflow], local_scheduler=True, log_level="WARNING")
-    end_sessions()
-    return run, workflow
-
-
-def run_luigi(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "luigi", "--module", "pipeline", "BatchWorkflow", "--config", "config.yaml"]
-    return subprocess.run(
-        [*command, "--local-scheduler", *arguments], env=environment(), capture_output=True, text=True, timeout=100
-    )
-
-
-def results(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for dataset in DATASETS:
-        volume = open_volume(f"out/{name}.n5:{dataset}")
-        found[dataset] = volume.read(tuple(slice(0, n) for n in volume.shape))
-    found["objects"] = Path(f"work/images/{name}/objects.csv").read_bytes()
-    return found
-
-
-def times(folder: str = "out") -> dict[str, int]:
-    return {str(path): path.stat().st_mtime_ns for path in Path(folder).rglob("*") if path.is_file()}
+pytestmark = pytest.mark.usefixtures("batch_folder")
 
 
 def test_one_broken_file_of_twenty(capfd: pytest.CaptureFixture[str]) -> None:
@@ -203,7 +141,7 @@ def test_rows_of_a_manifest_override_settings(kind: str) -> None:
         Path(manifest).write_text(yaml.safe_dump(rows))
     run, workflow = run_here(manifest)
     assert run.ok
-    assert workflow.batch.names == ("first", "second", "cell2")
+    assert workflow.images.names == ("first", "second", "cell2")
     first, special = results("first"), open_volume("special.zarr:thresholded")
     mask = special.read(tuple(slice(0, n) for n in special.shape))
     assert 0 < mask.sum() < first["thresholded"].sum()
@@ -247,6 +185,28 @@ def test_a_project_of_labels_is_trained_once_for_all_images() -> None:
     assert len(list(Path("work/classifiers").iterdir())) == 1
     assert results("part1")["connected_components"].shape == (40, 44, 44)
     assert {path for path in set(Path("/dev/shm").iterdir()) - before if path.name.startswith("blockwise")} == set()
+
+
+def test_files_that_have_not_changed_are_not_opened_to_see_how_large_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_images(3)
+    write_config(batch={"files": "images/*.png", "small_voxels": 51 * 60}, blocks={"shape": [64, 64]})
+    assert run_here()[0].ok
+    opened: list[str] = []
+
+    def describe(raw: Raw, project: IlastikProject) -> Any:
+        opened.append(raw.path)
+        return describe_raw(raw, project)
+
+    monkeypatch.setattr("pipeline.image_sizes.describe_raw", describe)
+    assert BatchImages(load_batch("config.yaml", None)).large == [2]
+    assert opened == []
+    Path("images/cell0.png").write_bytes(Path("images/cell2.png").read_bytes())
+    assert BatchImages(load_batch("config.yaml", None)).large == [0, 2]
+    assert opened == ["images/cell0.png"]
+    write_config(batch={"files": "images/*.png"}, raw={"axes": "cyx"})
+    assert BatchImages(load_batch("config.yaml", None)).sizes.voxels(load_batch("config.yaml", None).images[1]) == 180
 
 
 def test_a_dataset_in_the_address_overrules_the_shared_one() -> None:
