@@ -58,6 +58,7 @@ class ImagesStep(BlockStep):
 
     name: ClassVar[str] = "images"
     version: ClassVar[int] = 1
+    unit: ClassVar[str] = "image"
 
     shared: Values
     names: tuple[str, ...]

@@ -54,6 +54,9 @@ def image_settings(shared: Values, name: str, row: Values) -> Settings:
     Raises:
         UserError: naming the image and the key.
     """
+    if "threshold" in row:
+        threshold = _with_named_thresholds(shared.get("threshold"), row["threshold"], f"image {name}")
+        row = {**row, "threshold": threshold}
     values = _merged({**shared, "raw": _sections(shared.get("raw"), "path")}, row)
     if Address.parse(str(row["raw"].get("path"))).key and "key" not in row["raw"]:
         values["raw"].pop("key", None)  # the address names its dataset itself
@@ -155,6 +158,27 @@ def _row(cells: Any, where: str) -> Values:
         if key in nested:
             raise UserError(f"{where}: {key} is shared by all images; set it in the configuration")
     return nested
+
+
+def _with_named_thresholds(shared: Any, changes: Any, where: str) -> Any:
+    """What an image's row says about thresholds, with the others of a list where it names one: threshold.cells.sigma.
+
+    Raises:
+        UserError: it does not say which one of several is meant.
+    """
+    if not isinstance(shared, list) or not isinstance(changes, dict):
+        return changes
+    if len(shared) == 1:
+        return [_merged(shared[0], changes)]
+    names = [threshold["name"] for threshold in shared]
+    for key, value in changes.items():
+        if key not in names or not isinstance(value, dict):
+            last = "threshold" if key in names or isinstance(value, dict) else key
+            raise UserError(
+                f"{where}: threshold.{key}: the configuration has {len(names)} thresholds ({', '.join(names)}); put "
+                f"the name of the one that is meant between, such as threshold.{names[0]}.{last}"
+            )
+    return [_merged(threshold, changes.get(threshold["name"], {})) for threshold in shared]
 
 
 def _sections(value: Any, key: str) -> Values:

@@ -54,12 +54,12 @@ def batch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     end_sessions()
 
 
-def run_here(manifest: str = "") -> tuple[Run, BatchWorkflow]:
+def run_here(manifest: str = "", *, show: bool = False) -> tuple[Run, BatchWorkflow]:
     """Run a batch in this process; what was computed is named by numbers in the batch."""
     run = Run()
     luigi.task_register.Register.clear_instance_cache()
     workflow = BatchWorkflow(config="config.yaml", manifest=manifest)
-    workflow.__dict__["execution"] = Execution(lambda: InlineBackend(run), 2, show=False)
+    workflow.__dict__["execution"] = Execution(lambda: InlineBackend(run), 2, show)
     run.ok = luigi.build([workflow], local_scheduler=True, log_level="WARNING")
     end_sessions()
     return run, workflow

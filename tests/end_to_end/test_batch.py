@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import shutil
 from pathlib import Path
 from statistics import median
@@ -10,20 +12,21 @@ from typing import Any
 
 import h5py
 import imageio.v3
-import luigi
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from rich.console import Console
 
+from blockwise.backends import Outcome
 from blockwise.errors import UserError
 from blockwise.volume import create_volume, open_volume
-from pipeline.__main__ import main
 from pipeline.batch_images import BatchImages
 from pipeline.config import Raw, load_settings
 from pipeline.geometry import describe_raw
 from pipeline.manifest import image_settings, load_batch
 from tasks.pixel_classification.project import Project as IlastikProject
+from tasks.progress import status_text
 from tests.batches import CASE, CONFIG, results, run_here, run_luigi, times, write_config, write_images
 from tests.runs import DATASETS, Project
 from tests.unit.pixel_cases import case_folder, read
@@ -217,22 +220,6 @@ def test_a_dataset_in_the_address_overrules_the_shared_one() -> None:
     assert found == ["a.h5:own", "b.h5:shared", "c.h5:third"]
 
 
-def test_plan_counts_images(capsys: pytest.CaptureFixture[str]) -> None:
-    write_images(3)
-    write_config(batch={"files": "images/*.png", "small_voxels": 51 * 60}, blocks={"shape": [16, 32]})
-    before = times(".")
-    luigi.task_register.Register.clear_instance_cache()
-    assert main(["plan", "--config", "config.yaml"]) == 0
-    shown = capsys.readouterr().out
-    assert "3 images: 2 small ones (up to 3,060 voxels), computed whole, 2 left" in shown
-    assert "1 larger one, computed block by block, 1 left: cell2" in shown
-    assert times(".") == before
-    assert run_here()[0].ok
-    assert main(["plan", "--config", "config.yaml"]) == 0
-    assert "computed whole, 0 left" in (shown := capsys.readouterr().out)
-    assert "block by block, 0 left" in shown
-
-
 def test_other_workflows_say_that_a_configuration_is_of_a_batch() -> None:
     with pytest.raises(UserError, match=r"of many files \(batch\), which BatchWorkflow runs"):
         load_settings("config.yaml")
@@ -279,3 +266,19 @@ def test_a_large_image_that_fails_does_not_hold_up_the_others() -> None:
     table = pd.read_csv("work/batch.csv").set_index("name")
     assert table["state"].to_dict() == {"cell0": "done", "cell1": "done", "cell2": "done", "grey": "failed"}
     assert "1 channels" in table.loc["grey", "message"]
+
+
+def test_speed_is_told_in_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_images(2)
+    write_config(batch={"files": "images/*.png", "small_voxels": 51 * 60 - 1}, blocks={"shape": [64, 64]})
+    terminal = io.StringIO()
+    monkeypatch.setattr("tasks.progress.TERMINAL", Console(file=terminal, force_terminal=True, width=150))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    run, workflow = run_here(show=True)
+    assert run.ok
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).splitlines()
+    assert any(re.match(r"images .* 1/1 [\d.]+ images/s, 0 s left", line) for line in lines), lines
+    assert any(re.match(r"threshold .* 1/1 [\d.]+ [kM]?voxel/s, 0 s left", line) for line in lines), lines
+    assert workflow.images.small is not None
+    text = status_text(Outcome(total=3, computed=2, voxels=2), workflow.images.small.unit)
+    assert re.match(r"2 of 3 images done, 0 failed\n[\d.]+ images/s, ", text)

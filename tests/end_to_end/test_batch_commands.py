@@ -51,6 +51,21 @@ def flip_a_byte(path: Path) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
+def test_plan_counts_images(capsys: pytest.CaptureFixture[str]) -> None:
+    write_images(3)
+    write_config(batch={"files": "images/*.png", "small_voxels": 51 * 60}, blocks={"shape": [16, 32]})
+    before = times(".")
+    code, shown, _ = call(capsys, "plan")
+    assert code == 0
+    assert "3 images: 2 small ones (up to 3,060 voxels), computed whole, 2 left" in shown
+    assert "1 larger one, computed block by block, 1 left: cell2" in shown
+    assert times(".") == before
+    assert run_here()[0].ok
+    shown = call(capsys, "plan")[1]
+    assert "computed whole, 0 left" in shown
+    assert "block by block, 0 left" in shown
+
+
 def test_status_of_small_and_large_images(capsys: pytest.CaptureFixture[str]) -> None:
     write_images(3)
     Path("images/cell1.png").write_bytes(Path("images/cell1.png").read_bytes()[:200])
