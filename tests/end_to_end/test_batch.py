@@ -26,6 +26,7 @@ from pipeline.config import Raw, load_settings
 from pipeline.geometry import describe_raw
 from pipeline.manifest import image_settings, load_batch
 from tasks.pixel_classification.project import Project as IlastikProject
+from tasks.pixel_classification.training_images import read_pieces
 from tasks.progress import status_text
 from tests.batches import CASE, CONFIG, results, run_here, run_luigi, times, write_config, write_images
 from tests.runs import DATASETS, Project
@@ -170,7 +171,15 @@ def test_axes_and_time_steps_of_small_images() -> None:
     ).size().tolist()
 
 
-def test_a_project_of_labels_is_trained_once_for_all_images() -> None:
+def test_a_project_of_labels_is_trained_once_for_all_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(case_folder("3d_u8_labels_only"), "labels")  # not seen by this process before
+    read_by: list[str] = []
+
+    def reading(project: IlastikProject) -> Any:
+        read_by.append(project.path)
+        return read_pieces(project)
+
+    monkeypatch.setattr("tasks.pixel_classification.training.read_pieces", reading)
     folder = case_folder("3d_u8_labels_only")
     data = read(folder / "input.h5", "data")
     for i, part in enumerate((data[:, :40, :40], data[:, 20:, 20:])):
@@ -178,7 +187,7 @@ def test_a_project_of_labels_is_trained_once_for_all_images() -> None:
             file["inner/raw"] = part
     write_config(
         raw={"key": "inner/raw", "axes": "zyx"},
-        prediction={"project": str(folder / "project.ilp")},
+        prediction={"project": "labels/project.ilp"},
         threshold={"class": 1},
         batch={"files": "part*.h5"},
     )
@@ -186,6 +195,7 @@ def test_a_project_of_labels_is_trained_once_for_all_images() -> None:
     run, _ = run_here()
     assert run.ok, run.text
     assert len(list(Path("work/classifiers").iterdir())) == 1
+    assert len(read_by) == 2, "the training images are looked at, and trained on, once each"
     assert results("part1")["connected_components"].shape == (40, 44, 44)
     assert {path for path in set(Path("/dev/shm").iterdir()) - before if path.name.startswith("blockwise")} == set()
 
