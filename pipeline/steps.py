@@ -54,6 +54,11 @@ class Steps:
         """The steps of all workflows, each after those that it reads."""
         return self.all() + (() if self.simple_segmentation is None else (self.simple_segmentation,))
 
+    def begun(self) -> tuple[BlockStep, ...]:
+        """All steps to objects, and those beside them that a run was once asked for: they have a folder."""
+        others = (step for step in self.everything()[len(self.all()) :] if step.folder.parent.exists())
+        return (*self.all(), *others)
+
     def up_to(self, name: str) -> tuple[BlockStep, ...]:
         """The steps that a workflow needs which ends with the steps of this name.
 

@@ -23,7 +23,7 @@ def plan(settings: Settings, steps: Steps, console: Console) -> None:
     for column in table.columns:
         column.no_wrap = True
         column.justify = "left" if column.header == "step" else "right"
-    rows = forecast_all(steps.all())
+    rows = forecast_all(steps.begun())
     for row in rows:
         table.add_row(*_plan_cells(row))
     grid = steps.prediction.grid
@@ -63,7 +63,7 @@ def _bytes(number: float) -> str:
 def status(steps: Steps, console: Console) -> bool:
     """Print how far a run has come; False where something has failed."""
     table = Table("step", "done", "failed", "missing", "finished", box=SIMPLE)
-    rows = [step_status(step) for step in steps.all()]
+    rows = [step_status(step) for step in steps.begun()]
     for row in rows:
         table.add_row(
             row.step, f"{row.done:,}", f"{row.failed:,}", f"{row.missing:,}", "yes" if row.finished else "no"
@@ -79,9 +79,7 @@ def check(settings: Settings, steps: Steps) -> int:
     """Read finished blocks back and print what is damaged; the number of damaged blocks."""
     begin_session(settings.work_dir)
     damaged = 0
-    for step in steps.everything():
-        if step is steps.simple_segmentation and not step.markers.count():
-            continue  # of a workflow that was never run
+    for step in steps.begun():
         with counting_bar(step.label, step.markers.count()) as progress:
             result = verify(step, settings.backend.workers, progress)
         print(f"{step.label}: {result.checked} blocks read, {len(result.damaged)} damaged")
