@@ -40,6 +40,8 @@ class BlockStep(BaseModel, ABC):
     name: ClassVar[str]
     version: ClassVar[int]
     """Raised whenever the same settings give another result."""
+    unit: ClassVar[str] = "voxel"
+    """What the grid counts, in the singular; the speed of a run is told in it."""
 
     work_dir: str
     grid: Grid

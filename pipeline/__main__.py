@@ -9,23 +9,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich import filesize
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
-from blockwise.backends.slurm.overview import describe_jobs
 from blockwise.errors import UserError
+from pipeline import batch_commands, volume_commands
 from pipeline.agreement import compare
+from pipeline.batch_images import BatchImages
 from pipeline.cleaning import find_ours, remove
-from pipeline.config import is_of_batch, load_settings, read_values
-from pipeline.delivery import EXPORTED, export_result, ingest_advice, ingest_with_progress
-from pipeline.planning import StepForecast, StepStatus, forecast_all, status
-from pipeline.session import begin_session
-from pipeline.steps import build_steps, default_config
-from pipeline.verification import verify
-from tasks.progress import TERMINAL
+from pipeline.config import Settings, is_of_batch, load_settings, read_values
+from pipeline.delivery import EXPORTED, export_result, ingest_with_progress
+from pipeline.manifest import load_batch
+from pipeline.steps import Steps, build_steps, default_config
 
 WIDTH_OF_FILES = 160
 
@@ -67,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.add_argument("--config", default=None, metavar="FILE", help="default: as luigi.cfg says")
+        command.add_argument("--manifest", default=None, metavar="FILE", help="table of images, .csv or .yaml")
         command.set_defaults(run=run)
         if name == "clean":
             command.add_argument("--yes", action="store_true", help="do not ask")
@@ -128,13 +123,21 @@ def _add_ingest(commands: Any) -> None:
     command.set_defaults(run=_ingest)
 
 
-def _steps(options: argparse.Namespace):  # type: ignore[no-untyped-def]
+def _batch(options: argparse.Namespace) -> BatchImages | None:
+    """The images that are meant; None where the configuration is of one volume."""
+    config = options.config or default_config()
+    if options.manifest or is_of_batch(read_values(config)):
+        return BatchImages(load_batch(config, options.manifest))
+    return None
+
+
+def _volume(options: argparse.Namespace) -> tuple[Settings, Steps]:
     settings = load_settings(options.config or default_config())
     return settings, build_steps(settings)
 
 
 def _export(options: argparse.Namespace) -> int:
-    _, steps = _steps(options)
+    _, steps = _volume(options)
     scale = tuple(options.scale) if options.scale else None
     for name in export_result(
         steps,
@@ -157,100 +160,34 @@ def _ingest(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    config = options.config or default_config()
-    if is_of_batch(read_values(config)):
-        from pipeline.batch import BatchWorkflow
-
-        print(*BatchWorkflow(config=config).forecast(), sep="\n")
-        return 0
-    settings, steps = _steps(options)
-    table = Table("step", "blocks", "left", "reads", "writes", "halo", "memory", box=SIMPLE)
-    for column in table.columns:
-        column.no_wrap = True
-        column.justify = "left" if column.header == "step" else "right"
-    rows = forecast_all(steps.all())
-    if rows[0].left:
-        steps.prediction.check_raw()
-    for row in rows:
-        table.add_row(*_plan_cells(row))
-    console = _console()
-    grid = steps.prediction.grid
-    raw = steps.prediction.raw
-    console.print(
-        f"raw {raw.address}: axes {raw.axes} (from {steps.axes_from}), shape {raw.shape}, {raw.dtype}; "
-        f"blocks {grid.block_shape}"
-    )
-    console.print(f"project {settings.prediction.project}: classes {', '.join(steps.prediction.class_names)}")
-    console.print(table)
-    console.print("halo: voxels read beyond those written; memory: projected, for one worker")
-    for row in rows:
-        for reason in row.reasons:
-            console.print(f"{row.step}: {reason}", highlight=False)
-    advice = ingest_advice(steps)
-    if advice:
-        console.print(advice, highlight=False, soft_wrap=True)
+    images = _batch(options)
+    if images is not None:
+        batch_commands.plan(images)
+    else:
+        volume_commands.plan(*_volume(options), _console())
     return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    images = _batch(options)
+    if images is not None:
+        is_well = batch_commands.status(images, _console())
+    else:
+        is_well = volume_commands.status(_volume(options)[1], _console())
+    return 0 if is_well else EXIT_FAILED_BLOCKS
+
+
+def _verify(options: argparse.Namespace) -> int:
+    images = _batch(options)
+    damaged = batch_commands.check(images) if images is not None else volume_commands.check(*_volume(options))
+    if damaged:
+        print(f"the next run computes the damaged {'blocks' if images is None else 'images and blocks'} again")
+    return EXIT_DAMAGED if damaged else 0
 
 
 def _console() -> Console:
     """A console that cuts no number off where the output goes into a file or a pipe, which rich takes for narrow."""
     return Console(width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
-
-
-def _plan_cells(row: StepForecast) -> list[str]:
-    left = f"{row.left:,}" if row.exact else f"<= {row.left:,}"
-    return [
-        row.step,
-        f"{row.blocks:,}",
-        left,
-        _bytes(row.bytes_read),
-        _bytes(row.bytes_written),
-        f"{100 * row.halo_waste:.0f} %",
-        _bytes(row.memory),
-    ]
-
-
-def _bytes(number: float) -> str:
-    return filesize.decimal(int(number))
-
-
-def _status(options: argparse.Namespace) -> int:
-    _, steps = _steps(options)
-    table = Table("step", "done", "failed", "missing", "finished", box=SIMPLE)
-    rows: list[StepStatus] = [status(step) for step in steps.all()]
-    for row in rows:
-        table.add_row(
-            row.step, f"{row.done:,}", f"{row.failed:,}", f"{row.missing:,}", "yes" if row.finished else "no"
-        )
-    console = _console()
-    console.print(table)
-    for row in rows:
-        for message in row.messages:
-            console.print(f"{row.step}: {message}", highlight=False)
-    for line in describe_jobs(steps.everything()):
-        console.print(line, highlight=False, soft_wrap=True)
-    return EXIT_FAILED_BLOCKS if any(row.failed for row in rows) else 0
-
-
-def _verify(options: argparse.Namespace) -> int:
-    settings, steps = _steps(options)
-    begin_session(settings.work_dir)
-    damaged = 0
-    for step in steps.everything():
-        if step is steps.simple_segmentation and not step.markers.count():
-            continue  # of a workflow that was never run
-        with Progress(
-            *Progress.get_default_columns(), console=TERMINAL, transient=True, disable=not TERMINAL.is_terminal
-        ) as progress:
-            bar = progress.add_task(step.label, total=step.markers.count())
-            result = verify(step, settings.backend.workers, functools.partial(progress.advance, bar))
-        print(f"{step.label}: {result.checked} blocks read, {len(result.damaged)} damaged")
-        for item in result.damaged:
-            print(f"  block {item.block} at {item.start}: {item.found}")
-        damaged += len(result.damaged)
-    if damaged:
-        print("the next run computes the damaged blocks again")
-    return EXIT_DAMAGED if damaged else 0
 
 
 def _validate(options: argparse.Namespace) -> int:
@@ -267,8 +204,13 @@ def _validate(options: argparse.Namespace) -> int:
 
 
 def _clean(options: argparse.Namespace) -> int:
-    settings, steps = _steps(options)
-    found = find_ours(settings, steps)
+    images = _batch(options)
+    if images is not None:
+        found, removal = batch_commands.found_and_removal(images)
+    else:
+        settings, steps = _volume(options)
+        found = find_ours(settings, steps)
+        removal = functools.partial(remove, settings, steps.all(), found)
     if not found:
         print("nothing to remove")
         return 0
@@ -277,11 +219,11 @@ def _clean(options: argparse.Namespace) -> int:
     if not options.yes:
         if not sys.stdin.isatty():
             raise UserError("clean asks before it removes; without a terminal, give --yes")
-        if input(f"remove these {len(found)}? [y/N] ").strip().lower() not in ("y", "yes"):
+        if input(f"remove these {len(found):,}? [y/N] ").strip().lower() not in ("y", "yes"):
             print("nothing was removed")
             return 0
-    remove(settings, steps, found)
-    print(f"removed {len(found)}")
+    removal()
+    print(f"removed {len(found):,}")
     return 0
 
 

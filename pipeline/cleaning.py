@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from blockwise.identity import fingerprint
 from blockwise.mask import SURVEY
 from blockwise.outputs import VolumeOutput, found_dataset
 from blockwise.plan import IDENTITY, OUTPUT
-from blockwise.volume import delete_volume
+from blockwise.step import BlockStep
+from blockwise.volume import Address, delete_volume, remove_bare_container
 from pipeline.config import Settings
+from pipeline.image_results import RECORD
 from pipeline.lock import LOCK, OWNER
 from pipeline.object_steps import DATASETS, ObjectSteps
 from pipeline.session import begin_session, end_sessions
@@ -34,7 +37,7 @@ def find_ours(settings: Settings, steps: Steps) -> list[str]:
     """
     found = _of_steps(steps) + _of_former_steps(settings, steps)
     work_dir = Path(settings.work_dir)
-    found += map(str, sorted((work_dir / CLASSIFIERS).glob(f"{'[0-9a-f]' * 32}-*.npz")))
+    found += find_classifiers(work_dir)
     # Without the step's folder nothing says that tables of these names are ours.
     merged = {Path(item).parent.name for item in found}
     tables = [
@@ -57,11 +60,7 @@ def _of_steps(steps: Steps) -> list[str]:
         output = step.output()
         if isinstance(output, VolumeOutput) and output.found() is not None:
             found.append(output.address)
-        folders = sorted((Path(step.work_dir) / step.label).glob(f"*/{IDENTITY}"))
-        found += [str(path.parent) for path in folders if "step" in (read_json(path) or {})]
-        target = read_json(step.target_path)
-        if target and "fingerprint" in target:
-            found.append(str(step.target_path))
+        found += find_step(Path(step.work_dir), step.label)
     return found
 
 
@@ -109,17 +108,36 @@ def _is_of(identity: dict[str, Any], label: str, folder: str) -> bool:
     return own and label == (f"{name}_{variant}" if variant else name) and fingerprint(identity) == folder
 
 
-def remove(settings: Settings, steps: Steps, found: list[str]) -> None:
-    """Remove what ``find_ours`` has found, then folders that are empty.
+def find_step(work_dir: Path, label: str) -> list[str]:
+    """Target and folders, of all fingerprints, of a step."""
+    target = work_dir / f"{label}.json"
+    found = [str(target)] if "fingerprint" in (read_json(target) or {}) else []
+    folders = sorted((work_dir / label).glob(f"*/{IDENTITY}"))
+    return [*found, *(str(path.parent) for path in folders if "step" in (read_json(path) or {}))]
 
-    Targets go first, so that no step counts as finished, and markers last: they tell which datasets are ours, should
-    the removal be broken off. A dataset goes in one moment, and markers without it vouch for nothing.
+
+def find_classifiers(work_dir: Path) -> list[str]:
+    """Classifiers that were trained here."""
+    return [str(path) for path in sorted((work_dir / CLASSIFIERS).glob(f"{'[0-9a-f]' * 32}-*.npz"))]
+
+
+def remove(settings: Settings, steps: Iterable[BlockStep], found: list[str], folders: Sequence[Path] = ()) -> None:
+    """Remove what was found, then folders and containers that are empty.
+
+    Targets go first, so that no step counts as finished, and markers after datasets: they tell which datasets are
+    ours, should the removal be broken off. A dataset goes in one moment, and markers without it vouch for nothing.
+
+    Args:
+        settings: name the work folder.
+        steps: whose jobs may still run.
+        found: paths and addresses of datasets.
+        folders: further folders that are removed where nothing is left in them, inner ones first.
     """
     begin_session(settings.work_dir)
-    for step in steps.all():
+    for step in steps:
         # Jobs of a driver that was killed, whatever backend is set now; where there are none, nothing happens.
         SlurmBackend(settings.backend.slurm).clear(step)
-    for item in sorted(found, key=lambda item: (Path(item).is_dir(), not Path(item).exists())):
+    for item in sorted(found, key=_turn):
         path = Path(item)
         if path.is_dir():
             shutil.rmtree(path)
@@ -127,13 +145,23 @@ def remove(settings: Settings, steps: Steps, found: list[str]) -> None:
             path.unlink()
         else:
             delete_volume(item)
+            remove_bare_container(Address.parse(item))
     end_sessions()
     work_dir = Path(settings.work_dir)
     for name in (OWNER, LOCK, "logs/run.log"):  # the removal itself has made them
         (work_dir / name).unlink(missing_ok=True)
-    for folder in work_dir.glob("*"):
+    for folder in (*folders, work_dir):
+        for inner in folder.glob("*"):
+            _remove_if_empty(inner)
         _remove_if_empty(folder)
-    _remove_if_empty(work_dir)
+
+
+def _turn(item: str) -> int:
+    """Files, datasets, folders, and what names the datasets of an image; see ``remove``."""
+    path = Path(item)
+    if path.name == RECORD:
+        return 3
+    return 2 if path.is_dir() else 0 if path.exists() else 1
 
 
 def _remove_if_empty(folder: Path) -> None:

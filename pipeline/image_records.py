@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -20,11 +19,9 @@ from blockwise.stamps import UNWATCHED, Snapshot
 from blockwise.step import BlockStep
 from blockwise.volume import Address, open_volume
 from pipeline.config import OF_CORES, Settings
-from pipeline.geometry import describe_raw
 from pipeline.manifest import IMAGES
 from pipeline.steps import Steps, build_steps
 from tasks.cores import CoresStep
-from tasks.pixel_classification.project import load_project
 from tasks.pixel_classification.training import open_project
 
 if TYPE_CHECKING:
@@ -46,18 +43,6 @@ def image_steps(settings: Settings) -> Steps:
         if "a worker needs about" not in str(error):
             raise
         raise UserError(f"{error}; or a smaller batch.small_voxels, so that this image is cut into blocks") from None
-
-
-def voxels_of(settings: Settings) -> int:
-    """Size of an image, channels not counted; 0 where it cannot be opened, which its worker will tell.
-
-    Only its metadata, or header, is read.
-    """
-    try:
-        info, _ = describe_raw(settings.raw, load_project(settings.prediction.project))
-    except (UserError, OSError):
-        return 0
-    return math.prod(n for axis, n in zip(info.axes, info.shape, strict=True) if axis != "c")
 
 
 class NamedMarkers(Markers):
@@ -133,7 +118,7 @@ class ImageSource:
     def _files(self, settings: Settings) -> str:
         address = Address.parse(settings.raw.address)
         if not address.is_remote and Path(address.path).is_file():
-            return _file_state(Path(address.path))
+            return file_state(Path(address.path))
         if self.step.change_detection == "metadata":
             return UNWATCHED
         try:
@@ -221,7 +206,7 @@ class ImagesOutput:
         """Size and time of all files of an image's datasets and tables."""
         settings = self.step.image_settings(block.id)
         address = Address.parse(settings.output)
-        tables = [_file_state(path) for path in sorted(Path(settings.work_dir).glob("objects*.*"))]
+        tables = [file_state(path) for path in sorted(Path(settings.work_dir).glob("objects*.*"))]
         if not address.is_remote:
             return digest(",".join([*_tree_states(address.path), *tables]))
         if self.step.change_detection == "metadata":
@@ -258,6 +243,7 @@ def _tree_states(folder: str) -> Iterator[str]:
             yield f"{entry.name} {status.st_size} {status.st_mtime_ns}"
 
 
-def _file_state(path: Path) -> str:
+def file_state(path: Path) -> str:
+    """Size and time of a file."""
     status = path.stat()
     return f"{status.st_size} bytes, {status.st_mtime_ns} ns"

@@ -18,6 +18,7 @@ from blockwise.sources import Source
 from blockwise.step import BlockStep
 from pipeline.config import Settings
 from pipeline.image_records import ImageSource, ImagesOutput, NamedMarkers, image_steps
+from pipeline.image_results import record
 from pipeline.manifest import Batch, Values, image_settings
 from tasks.base import BASE_MEMORY, BlockTask
 
@@ -29,7 +30,7 @@ IN_MEMORY = "/dev/shm"  # noqa: S108 (a folder of one's own is made in it)
 def images_step(batch: Batch, indices: list[int]) -> ImagesStep:
     """The step over those images of a batch that are small."""
     settings = batch.settings
-    return ImagesStep(
+    step = ImagesStep(
         work_dir=settings.work_dir,
         grid=Grid("t", (len(indices),), (1,)),
         change_detection=settings.change_detection,
@@ -38,6 +39,8 @@ def images_step(batch: Batch, indices: list[int]) -> ImagesStep:
         rows=tuple(batch.rows[i] for i in indices),
         small_voxels=settings.batch.small_voxels,
     )
+    step.made_settings.update((number, batch.images[i]) for number, i in enumerate(indices))
+    return step
 
 
 class ImagesStep(BlockStep):
@@ -55,6 +58,7 @@ class ImagesStep(BlockStep):
 
     name: ClassVar[str] = "images"
     version: ClassVar[int] = 1
+    unit: ClassVar[str] = "image"
 
     shared: Values
     names: tuple[str, ...]
@@ -72,13 +76,13 @@ class ImagesStep(BlockStep):
 
     def image_settings(self, number: int) -> Settings:
         """Settings of one image."""
-        if number not in self._settings:
-            self._settings[number] = image_settings(self.shared, self.names[number], self.rows[number])
-        return self._settings[number]
+        if number not in self.made_settings:
+            self.made_settings[number] = image_settings(self.shared, self.names[number], self.rows[number])
+        return self.made_settings[number]
 
     @cached_property
-    def _settings(self) -> dict[int, Settings]:
-        """Those that were made already: they are asked for several times."""
+    def made_settings(self) -> dict[int, Settings]:
+        """Settings of images that were made already: they are asked for several times."""
         return {}
 
     @cached_property
@@ -104,8 +108,11 @@ class ImagesStep(BlockStep):
         self.markers.remove(block.id)
         settings = self.image_settings(block.id)
         folder = Path(settings.work_dir)
-        with tempfile.TemporaryDirectory(prefix="image-", dir=_scratch(self.work_dir)) as scratch:
+        parent = scratch_folder(self.work_dir)
+        parent.mkdir(mode=0o700, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="image-", dir=parent) as scratch:
             steps = image_steps(settings.model_copy(update={"work_dir": scratch}))
+            record(settings, steps)
             checksums = []
             for step in steps.all():
                 own = step
@@ -124,7 +131,7 @@ class ImagesTask(BlockTask):
         try:
             super().run()
         finally:
-            shutil.rmtree(_scratch(self.step.work_dir), ignore_errors=True)
+            shutil.rmtree(scratch_folder(self.step.work_dir), ignore_errors=True)
 
 
 def _run_whole(step: BlockStep) -> list[str]:
@@ -138,15 +145,13 @@ def _run_whole(step: BlockStep) -> list[str]:
     return checksums if isinstance(output, VolumeOutput) else []
 
 
-def _scratch(work_dir: str) -> str:
+def scratch_folder(work_dir: str) -> Path:
     """Folder for what the steps of an image hand to each other: in memory, where the system has such a place.
 
     It is the same for all workers of a batch, so that its driver can remove what killed workers have left.
     """
     parent = IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else tempfile.gettempdir()
-    folder = Path(parent) / f"blockwise-{os.getuid()}-{digest(str(Path(work_dir).resolve()))[:12]}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return str(folder)
+    return Path(parent) / f"blockwise-{os.getuid()}-{digest(str(Path(work_dir).resolve()))[:12]}"
 
 
 def _keep_files(scratch: Path, folder: Path) -> None:

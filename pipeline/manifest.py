@@ -37,12 +37,14 @@ class Batch:
         shared: the configuration's keys and values.
         names: of the images; names of folders too.
         rows: for each image the keys and values that differ from the shared ones, ``raw`` among them.
-        settings: of the first image, for what all share.
+        images: settings of each image.
+        settings: what all share; the rest of it is the first image's.
     """
 
     shared: Values
     names: tuple[str, ...]
     rows: tuple[Values, ...]
+    images: tuple[Settings, ...]
     settings: Settings
 
 
@@ -52,6 +54,9 @@ def image_settings(shared: Values, name: str, row: Values) -> Settings:
     Raises:
         UserError: naming the image and the key.
     """
+    if "threshold" in row:
+        threshold = _with_named_thresholds(shared.get("threshold"), row["threshold"], f"image {name}")
+        row = {**row, "threshold": threshold}
     values = _merged({**shared, "raw": _sections(shared.get("raw"), "path")}, row)
     if Address.parse(str(row["raw"].get("path"))).key and "key" not in row["raw"]:
         values["raw"].pop("key", None)  # the address names its dataset itself
@@ -87,10 +92,10 @@ def load_batch(config: str, manifest: str | None) -> Batch:
     if not rows:
         raise UserError(f"manifest {manifest}: holds no rows")
     names = _names(rows)
-    settings = [image_settings(shared, name, row) for name, row in zip(names, rows, strict=True)]
-    _check_outputs(names, settings)
-    first = settings[0].model_copy(update={"work_dir": str(shared["work_dir"])})
-    return Batch(shared, names, tuple(rows), first)
+    images = tuple(image_settings(shared, name, row) for name, row in zip(names, rows, strict=True))
+    _check_outputs(names, images)
+    first = images[0].model_copy(update={"work_dir": str(shared["work_dir"])})
+    return Batch(shared, names, tuple(rows), images, first)
 
 
 def _matching(files: str | tuple[str, ...]) -> Iterator[str]:
@@ -155,6 +160,27 @@ def _row(cells: Any, where: str) -> Values:
     return nested
 
 
+def _with_named_thresholds(shared: Any, changes: Any, where: str) -> Any:
+    """What an image's row says about thresholds, with the others of a list where it names one: threshold.cells.sigma.
+
+    Raises:
+        UserError: it does not say which one of several is meant.
+    """
+    if not isinstance(shared, list) or not isinstance(changes, dict):
+        return changes
+    if len(shared) == 1:
+        return [_merged(shared[0], changes)]
+    names = [threshold["name"] for threshold in shared]
+    for key, value in changes.items():
+        if key not in names or not isinstance(value, dict):
+            last = "threshold" if key in names or isinstance(value, dict) else key
+            raise UserError(
+                f"{where}: threshold.{key}: the configuration has {len(names)} thresholds ({', '.join(names)}); put "
+                f"the name of the one that is meant between, such as threshold.{names[0]}.{last}"
+            )
+    return [_merged(threshold, changes.get(threshold["name"], {})) for threshold in shared]
+
+
 def _sections(value: Any, key: str) -> Values:
     return value if isinstance(value, dict) else {} if value is None else {key: value}
 
@@ -191,7 +217,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name).strip("_.") or "image"
 
 
-def _check_outputs(names: tuple[str, ...], settings: list[Settings]) -> None:
+def _check_outputs(names: tuple[str, ...], settings: tuple[Settings, ...]) -> None:
     seen: dict[str, str] = {}
     for name, own in zip(names, settings, strict=True):
         other = seen.setdefault(own.output, name)

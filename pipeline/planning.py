@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blockwise.plan import is_complete, plan_step
+from blockwise.sources import BlocksSource
 from blockwise.step import BlockStep
 
 
@@ -50,9 +51,13 @@ class StepStatus:
 
 def forecast_all(steps: Sequence[BlockStep]) -> list[StepForecast]:
     """Look at steps, each after those that it reads; nothing is changed."""
-    rows: list[StepForecast] = []
+    left: dict[str, int] = {}
+    rows = []
     for step in steps:
-        rows.append(_forecast(step, all(row.left == 0 for row in rows)))
+        read = [source.step.label for source in step.sources() if isinstance(source, BlocksSource)]
+        row = _forecast(step, all(left[label] == 0 for label in read))
+        left[row.step] = row.left
+        rows.append(row)
     return rows
 
 

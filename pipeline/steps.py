@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +53,11 @@ class Steps:
     def everything(self) -> tuple[BlockStep, ...]:
         """The steps of all workflows, each after those that it reads."""
         return self.all() + (() if self.simple_segmentation is None else (self.simple_segmentation,))
+
+    def begun(self) -> tuple[BlockStep, ...]:
+        """All steps to objects, and those beside them that a run was once asked for: they have a folder."""
+        others = (step for step in self.everything()[len(self.all()) :] if step.folder.parent.exists())
+        return (*self.all(), *others)
 
     def up_to(self, name: str) -> tuple[BlockStep, ...]:
         """The steps that a workflow needs which ends with the steps of this name, so far as there are any.
@@ -110,20 +117,21 @@ def _simple_segmentation_step(settings: Settings, prediction: PredictionStep) ->
 
 def _check_not_in_place(steps: Steps) -> None:
     """Refuse to write over what is read; the raw volume and the mask may be results of other runs."""
-    read = {_dataset_path(steps.prediction.raw.address): "the raw volume"}
+    resolve = functools.cache(os.path.realpath)  # the outputs share a container, and a batch has thousands
+
+    def place(text: str) -> Path:
+        address = Address.parse(text)
+        return Path(resolve(address.path), address.key)
+
+    read = {place(steps.prediction.raw.address): "the raw volume"}
     if steps.prediction.mask is not None:
-        read[_dataset_path(steps.prediction.mask.address)] = "the mask"
+        read[place(steps.prediction.mask.address)] = "the mask"
     for step in steps.everything():
         output = step.output()
-        if isinstance(output, VolumeOutput) and (what := read.get(_dataset_path(output.address))):
+        if isinstance(output, VolumeOutput) and (what := read.get(place(output.address))):
             raise UserError(
                 f"output {output.address}: this is {what} itself, which would be lost; set another `output`"
             )
-
-
-def _dataset_path(text: str) -> Path:
-    address = Address.parse(text)
-    return Path(address.path).resolve() / address.key
 
 
 def _prediction_step(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
@@ -34,18 +34,21 @@ class Verification:
     damaged: tuple[DamagedBlock, ...]
 
 
-def verify(step: BlockStep, workers: int, progress: Callable[[int], None]) -> Verification:
-    """Check all blocks that have a marker; drop the markers of damaged ones, and with any the step's target.
+def verify(
+    step: BlockStep, workers: int, progress: Callable[[int], None], blocks: Sequence[int] | None = None
+) -> Verification:
+    """Check blocks that have a marker; drop the markers of damaged ones, and with any the step's target.
 
     Args:
         step: the step.
         workers: number of processes.
         progress: called with the number of blocks that were just checked.
+        blocks: ids of finished blocks; None for all.
 
     Returns:
         The damaged blocks; the next run computes them again, and only them.
     """
-    blocks = sorted(step.markers.scan())
+    blocks = sorted(step.markers.scan()) if blocks is None else blocks
     damaged: list[DamagedBlock] = []
     check = functools.partial(_check_blocks, step.to_json())
     parts = list(_parts(blocks))
@@ -64,13 +67,17 @@ def verify(step: BlockStep, workers: int, progress: Callable[[int], None]) -> Ve
     return Verification(step.label, len(blocks), tuple(damaged))
 
 
-def _parts(blocks: list[int]) -> Iterator[list[int]]:
+def _parts(blocks: Sequence[int]) -> Iterator[Sequence[int]]:
     for i in range(0, len(blocks), BLOCKS_AT_ONCE):
         yield blocks[i : i + BLOCKS_AT_ONCE]
 
 
-def _check_blocks(step_text: str, blocks: list[int]) -> list[DamagedBlock]:
-    step = load_step(step_text)
+_load_step = functools.lru_cache(maxsize=1)(load_step)
+"""A step over thousands of images is a long text."""
+
+
+def _check_blocks(step_text: str, blocks: Sequence[int]) -> list[DamagedBlock]:
+    step = _load_step(step_text)
     found = (_check_block(step, block_id) for block_id in blocks)
     return [item for item in found if item is not None]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,6 +35,17 @@ def quantize(probabilities: NDArray[np.float32], dtype: str) -> NDArray[Any]:
         return probabilities
     rounded: NDArray[np.uint8] = np.rint(probabilities * np.float32(255)).astype(np.uint8)
     return rounded
+
+
+@lru_cache(maxsize=4)
+def _compile(engine: Engine, reach: tuple[int, ...], n_channels: int, dtype: str) -> None:
+    """Predict one voxel: where nothing is compiled yet it takes half a minute, which no block should pay.
+
+    Once per process and engine: of a batch each small image comes here.
+    """
+    image = np.zeros([*(2 * h + 1 for h in reach), n_channels], dtype)
+    interior = slice(reach[0], reach[0] + 1), slice(reach[1], reach[1] + 1), slice(reach[2], reach[2] + 1)
+    engine.predict(image, interior)
 
 
 class PredictionStep(BlockStep):
@@ -147,15 +158,9 @@ class PredictionStep(BlockStep):
     def prepare(self) -> Any:
         """Load the classifier and open the raw volume, once per worker."""
         engine = make_engine(self.engine, self.classifier(), structure_tensor=self.structure_tensor)
-        self._compile(engine)
+        reach = tuple(h if axis in self.grid.axes else 0 for axis, h in zip("zyx", self.feature_halo, strict=True))
+        _compile(engine, reach, len(self.channels), self.raw.dtype)
         return engine, open_volume(self.raw.address), open_mask(self.mask, self.grid)
-
-    def _compile(self, engine: Engine) -> None:
-        """Predict one voxel: where nothing is compiled yet it takes half a minute, which no block should pay."""
-        reach = [h if axis in self.grid.axes else 0 for axis, h in zip("zyx", self.feature_halo, strict=True)]
-        image = np.zeros([*(2 * h + 1 for h in reach), len(self.channels)], self.raw.dtype)
-        interior = slice(reach[0], reach[0] + 1), slice(reach[1], reach[1] + 1), slice(reach[2], reach[2] + 1)
-        engine.predict(image, interior)
 
     def classifier(self) -> Project:
         """The project with its classifier; where it holds labels only, it is trained once and kept.

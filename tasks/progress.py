@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 from blockwise.backends import Outcome
 
 if TYPE_CHECKING:
+    from blockwise.step import BlockStep
     from tasks.base import BlockTask
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def showing_progress(task: BlockTask, show: bool) -> Iterator[Callable[[Outcome]
     with contextlib.ExitStack() as stack:
         shows: list[Callable[[Outcome], None]] = [stack.enter_context(_luigid(task))]
         if show and sys.stderr.isatty():
-            shows.append(stack.enter_context(_terminal(task.step.label)))
+            shows.append(stack.enter_context(_terminal(task.step)))
 
         def report(outcome: Outcome) -> None:
             for one in shows:
@@ -42,12 +43,13 @@ def showing_progress(task: BlockTask, show: bool) -> Iterator[Callable[[Outcome]
         yield report
 
 
-def status_text(outcome: Outcome) -> str:
-    """Several short lines for luigid's status box."""
-    lines = [f"{outcome.done} of {outcome.total} blocks done, {len(outcome.failed)} failed"]
+def status_text(outcome: Outcome, unit: str = "voxel") -> str:
+    """Several short lines for luigid's status box; for ``unit`` see ``BlockStep``."""
+    things = "blocks" if unit == "voxel" else f"{unit}s"
+    lines = [f"{outcome.done} of {outcome.total} {things} done, {len(outcome.failed)} failed"]
     left = outcome.seconds_left
     if left is not None:
-        lines.append(f"{rate(outcome.voxels_per_second)}, {duration(left)} left")
+        lines.append(f"{rate(outcome.voxels_per_second, unit)}, {duration(left)} left")
     if outcome.note:
         lines.append(outcome.note)
     for block, result in list(outcome.failed.items())[-1:]:
@@ -55,12 +57,14 @@ def status_text(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
-def rate(voxels_per_second: float) -> str:
-    """Voxels per second in the unit that fits."""
-    for limit, unit in ((1e9, "Gvoxel/s"), (1e6, "Mvoxel/s"), (1e3, "kvoxel/s")):
-        if voxels_per_second >= limit:
-            return f"{voxels_per_second / limit:.1f} {unit}"
-    return f"{voxels_per_second:.0f} voxel/s"
+def rate(per_second: float, unit: str = "voxel") -> str:
+    """Voxels per second with the prefix that fits; of other things, such as images, their number."""
+    if unit != "voxel":
+        return f"{per_second:.1f} {unit}s/s"
+    for limit, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if per_second >= limit:
+            return f"{per_second / limit:.1f} {prefix}voxel/s"
+    return f"{per_second:.0f} voxel/s"
 
 
 def duration(seconds: float) -> str:
@@ -77,7 +81,7 @@ def duration(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def _terminal(name: str) -> Iterator[Callable[[Outcome], None]]:
+def _terminal(step: BlockStep) -> Iterator[Callable[[Outcome], None]]:
     columns = (
         TextColumn("{task.description:<22}"),
         BarColumn(),
@@ -86,11 +90,12 @@ def _terminal(name: str) -> Iterator[Callable[[Outcome], None]]:
         TextColumn("{task.fields[detail]}"),
     )
     with Progress(*columns, console=TERMINAL) as progress:
-        bar = progress.add_task(name, total=None, detail="")
+        bar = progress.add_task(step.label, total=None, detail="")
 
         def report(outcome: Outcome) -> None:
             left = outcome.seconds_left
-            detail = outcome.note if left is None else f"{rate(outcome.voxels_per_second)}, {duration(left)} left"
+            speed = rate(outcome.voxels_per_second, step.unit)
+            detail = outcome.note if left is None else f"{speed}, {duration(left)} left"
             if outcome.failed:
                 detail += f", {len(outcome.failed)} failed"
             progress.update(bar, total=outcome.total, completed=outcome.done, detail=detail)
@@ -104,6 +109,15 @@ def progress_bar(name: str) -> Iterator[Callable[[float], None]]:
     with Progress(console=TERMINAL, transient=True, disable=not TERMINAL.is_terminal) as progress:
         bar = progress.add_task(name, total=1.0)
         yield lambda fraction: progress.update(bar, completed=fraction)
+
+
+@contextlib.contextmanager
+def counting_bar(name: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Give a function that takes how many of something were just done, where there is a terminal."""
+    columns = Progress.get_default_columns()
+    with Progress(*columns, console=TERMINAL, transient=True, disable=not TERMINAL.is_terminal) as progress:
+        bar = progress.add_task(name, total=total)
+        yield lambda number: progress.advance(bar, number)
 
 
 @contextlib.contextmanager
@@ -149,7 +163,7 @@ def _link_logs(task: BlockTask) -> None:
 
 def _tell_luigid(task: BlockTask, outcome: Outcome) -> None:
     try:
-        task.set_status_message(status_text(outcome))
+        task.set_status_message(status_text(outcome, task.step.unit))
         task.set_progress_percentage(round(100 * outcome.done / max(outcome.total, 1)))
     except Exception as error:  # luigid only shows; the step goes on without it
         logger.debug("luigid was not told: %s", error)

@@ -3,7 +3,14 @@
 from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing
 from blockwise.volume.base import ABSENT, DamagedDataError, Volume
-from blockwise.volume.formats import check_writable, create_volume, delete_volume, open_volume, volume_exists
+from blockwise.volume.formats import (
+    check_writable,
+    create_volume,
+    delete_volume,
+    open_volume,
+    remove_bare_container,
+    volume_exists,
+)
 from blockwise.volume.ingest import ingest
 
 __all__ = [
@@ -17,5 +24,6 @@ __all__ = [
     "delete_volume",
     "ingest",
     "open_volume",
+    "remove_bare_container",
     "volume_exists",
 ]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from blockwise.errors import UserError
 from blockwise.volume.address import (
@@ -19,7 +20,7 @@ from blockwise.volume.address import (
 )
 from blockwise.volume.base import Volume
 from blockwise.volume.hdf5 import Hdf5Volume, hdf5_keys, is_hdf5_array
-from blockwise.volume.metadata import DTYPES, UNFINISHED, Kind, NewArray, encode
+from blockwise.volume.metadata import DTYPES, UNFINISHED, Kind, NewArray, encode, group_documents
 from blockwise.volume.ome import Level
 from blockwise.volume.stack import StackVolume
 from blockwise.volume.store import Store, open_store
@@ -182,6 +183,21 @@ def delete_volume(address: Address | str) -> None:
     address = _parsed(address)
     check_writable(address)
     open_store(address).delete(address.key)
+
+
+def remove_bare_container(address: Address) -> None:
+    """Remove a container in which nothing is left but the file that says its format; in stores nothing is done."""
+    if address.is_remote:
+        return
+    folder = Path(address.path)
+    found = {path.name: path for path in folder.iterdir()}
+    for kind in get_args(Kind):
+        documents = group_documents(kind, is_root=True)
+        if found.keys() == documents.keys() and all(
+            found[name].read_bytes() == encode(document) for name, document in documents.items()
+        ):
+            shutil.rmtree(folder)
+            return
 
 
 def check_writable(address: Address) -> None:

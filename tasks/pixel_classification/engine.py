@@ -32,6 +32,9 @@ WORKING_VOLUMES = {
 class Engine(Protocol):
     """Predicts with one project."""
 
+    def __hash__(self) -> int:
+        """An engine is equal to itself only, so that what was done with it can be remembered."""
+
     @property
     def halo(self) -> tuple[int, int, int]:
         """Voxels (z, y, x) around a block that its probabilities depend on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, replace
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,13 @@ from blockwise.identity import array_checksum, digest
 from tasks.pixel_classification.features import StructureTensor, compute_features, n_channels
 from tasks.pixel_classification.forest import Forest, Tree, join_trees
 from tasks.pixel_classification.project import Project, load_project
-from tasks.pixel_classification.training_images import read_pieces
+from tasks.pixel_classification.training_images import image_states, read_pieces
 
 N_TREES = 100
 
 
 def open_project(path: str) -> Project:
-    """Read a project, and where it holds labels only, look at its training images.
+    """Read a project, and where it holds labels only, look at its training images; once while they do not change.
 
     Raises:
         UserError: as ``load_project``; or a training image cannot be read, or the labels are too few.
@@ -36,6 +37,13 @@ def open_project(path: str) -> Project:
             f"project {path}: {len(project.labels)} labelled voxels for {len(project.classes)} classes; label more "
             "in ilastik and save it"
         )
+    states = image_states(project)
+    return _with_images.__wrapped__(project, "") if states is None else _with_images(project, states)
+
+
+@lru_cache(maxsize=4)
+def _with_images(project: Project, states: str) -> Project:
+    """The project with what its training images decide; kept, because small images ask for it each."""
     checksums, kinds = [], set()
     for piece in read_pieces(project):
         checksums.append(array_checksum(piece.image))
@@ -43,8 +51,8 @@ def open_project(path: str) -> Project:
         kinds.add((channels, n_channels(project.features, channels, n_z)))
     if len(kinds) != 1:
         raise UserError(
-            f"project {path}: its labelled images differ in (channels, feature channels): {sorted(kinds)}; remove "
-            "the labels from those of the wrong kind"
+            f"project {project.path}: its labelled images differ in (channels, feature channels): {sorted(kinds)}; "
+            "remove the labels from those of the wrong kind"
         )
     channels, n_features = kinds.pop()
     # Another release of the trainer may grow other trees from the same labels.
@@ -94,6 +102,13 @@ def trained_once(project: Project, seed: int, structure_tensor: StructureTensor,
         forest = _grow(project, seed, structure_tensor)
         with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **asdict(forest))
+    status = path.stat()
+    return _with_classifier(project, str(path), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _with_classifier(project: Project, path: str, size: int, modified_ns: int) -> Project:
+    """The project with a stored classifier; kept, so that engines are made once."""
     with np.load(path) as stored:
         fields = dict(stored)
     sizes, classes = tuple(fields.pop("sizes").tolist()), tuple(fields.pop("classes").tolist())

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from blockwise.errors import UserError
 from blockwise.grid import Box, grow, relative
+from blockwise.identity import array_checksum, digest
 from blockwise.volume import Address, Volume, open_volume
 from tasks.pixel_classification.axes import to_zyxc
 from tasks.pixel_classification.features import check_size, halo
@@ -42,12 +43,44 @@ class Piece:
     labels: NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where a piece lies: its volume and what of it to read, and as ``Piece``."""
+
+    volume: Volume
+    axes: str
+    box: Box
+    interior: tuple[slice, slice, slice]
+    places: NDArray[np.int64]
+    labels: NDArray[np.int64]
+
+
 def read_pieces(project: Project) -> Iterator[Piece]:
     """The training images around their labels, in a fixed order.
 
     Raises:
         UserError: an image is not there, cannot be read, does not fit its labels, or is too small for the features.
     """
+    for place in _find_pieces(project):
+        image = to_zyxc(place.volume.read(place.box), place.axes)
+        yield Piece(image, place.interior, place.places, place.labels)
+
+
+def image_states(project: Project) -> str | None:
+    """Digest over size and time of the files that ``read_pieces`` reads; None where a store does not tell them.
+
+    Raises:
+        UserError: as ``read_pieces``, as far as it is seen without reading.
+    """
+    found = []
+    for place in _find_pieces(project):
+        if not place.volume.has_file_states:
+            return None
+        found.append(array_checksum(place.volume.file_states(place.box)))
+    return digest(",".join(found))
+
+
+def _find_pieces(project: Project) -> Iterator[_Place]:
     reach = halo(project.features)
     for lane in np.unique(project.labels[:, 0]):
         volume, axes = _open_lane(project, int(lane)), project.lanes[lane].axes
@@ -65,9 +98,9 @@ def read_pieces(project: Project) -> Iterator[Piece]:
                 "t": slice(time, time + 1),
                 "c": slice(0, sizes.get("c")),
             }
-            image = to_zyxc(volume.read(tuple(ranges[axis] for axis in axes)), axes)
             z, y, x = relative(box, outer)
-            yield Piece(image, (z, y, x), places - [s.start for s in box], labels)
+            read = tuple(ranges[axis] for axis in axes)
+            yield _Place(volume, axes, read, (z, y, x), places - [s.start for s in box], labels)
 
 
 def _tiles(

@@ -2,96 +2,38 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import h5py
 import imageio.v3
-import luigi
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from rich.console import Console
 from skimage.measure import label
 
+from blockwise.backends import Outcome
 from blockwise.errors import UserError
 from blockwise.volume import create_volume, open_volume
-from pipeline.__main__ import main
-from pipeline.batch import BatchWorkflow
-from pipeline.config import OF_CORES, Threshold, load_settings
+from pipeline.batch_images import BatchImages
+from pipeline.config import OF_CORES, Raw, Threshold, load_settings
+from pipeline.geometry import describe_raw
 from pipeline.manifest import image_settings, load_batch
-from pipeline.session import end_sessions
-from tasks.base import Execution
-from tests.runs import DATASETS, InlineBackend, Project, Run, environment
+from tasks.pixel_classification.project import Project as IlastikProject
+from tasks.pixel_classification.training_images import read_pieces
+from tasks.progress import status_text
+from tests.batches import CASE, CONFIG, results, run_here, run_luigi, times, write_config, write_images
+from tests.runs import DATASETS, Project
 from tests.unit.pixel_cases import case_folder, read
 
-CASE = "2d_rgb_u8_3class"
-CONFIG: dict[str, Any] = {
-    "work_dir": "work",
-    "output": "out/{name}.n5",
-    "prediction": {"project": "project.ilp"},
-    "threshold": {"class": 1, "sigma": 1.0, "threshold": 0.4},
-    "backend": {"workers": 2},
-    "batch": {"files": "images/*.png"},
-}
-
-
-def write_images(count: int) -> None:
-    image = read(case_folder(CASE) / "input.h5", "data")
-    Path("images").mkdir()
-    for i in range(count):
-        y, x = 3 * i, 5 * i
-        imageio.v3.imwrite(f"images/cell{i}.png", image[y : y + 50 + i, x : x + 60])
-
-
-def write_config(**changes: Any) -> None:
-    Path("config.yaml").write_text(yaml.safe_dump({**CONFIG, **changes}))
-
-
-@pytest.fixture(autouse=True)
-def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    shutil.copyfile(case_folder(CASE) / "project.ilp", "project.ilp")
-    write_config()
-    yield
-    end_sessions()
-
-
-def run_here(manifest: str = "") -> tuple[Run, BatchWorkflow]:
-    """Run a batch in this process; what was computed is named by numbers in the batch."""
-    run = Run()
-    luigi.task_register.Register.clear_instance_cache()
-    workflow = BatchWorkflow(config="config.yaml", manifest=manifest)
-    workflow.__dict__["execution"] = Execution(lambda: InlineBackend(run), 2, show=False)
-    run.ok = luigi.build([workflow], local_scheduler=True, log_level="WARNING")
-    end_sessions()
-    return run, workflow
-
-
-def run_luigi(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "luigi", "--module", "pipeline", "BatchWorkflow", "--config", "config.yaml"]
-    return subprocess.run(
-        [*command, "--local-scheduler", *arguments], env=environment(), capture_output=True, text=True, timeout=100
-    )
-
-
-def results(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for dataset in DATASETS:
-        volume = open_volume(f"out/{name}.n5:{dataset}")
-        found[dataset] = volume.read(tuple(slice(0, n) for n in volume.shape))
-    found["objects"] = Path(f"work/images/{name}/objects.csv").read_bytes()
-    return found
-
-
-def times(folder: str = "out") -> dict[str, int]:
-    return {str(path): path.stat().st_mtime_ns for path in Path(folder).rglob("*") if path.is_file()}
+pytestmark = pytest.mark.usefixtures("batch_folder")
 
 
 def test_one_broken_file_of_twenty(capfd: pytest.CaptureFixture[str]) -> None:
@@ -204,7 +146,7 @@ def test_rows_of_a_manifest_override_settings(kind: str) -> None:
         Path(manifest).write_text(yaml.safe_dump(rows))
     run, workflow = run_here(manifest)
     assert run.ok
-    assert workflow.batch.names == ("first", "second", "cell2")
+    assert workflow.images.names == ("first", "second", "cell2")
     first, special = results("first"), open_volume("special.zarr:thresholded")
     mask = special.read(tuple(slice(0, n) for n in special.shape))
     assert 0 < mask.sum() < first["thresholded"].sum()
@@ -251,7 +193,15 @@ def test_cores_of_small_images() -> None:
     assert OF_CORES.items() <= defaults.items()
 
 
-def test_a_project_of_labels_is_trained_once_for_all_images() -> None:
+def test_a_project_of_labels_is_trained_once_for_all_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(case_folder("3d_u8_labels_only"), "labels")  # not seen by this process before
+    read_by: list[str] = []
+
+    def reading(project: IlastikProject) -> Any:
+        read_by.append(project.path)
+        return read_pieces(project)
+
+    monkeypatch.setattr("tasks.pixel_classification.training.read_pieces", reading)
     folder = case_folder("3d_u8_labels_only")
     data = read(folder / "input.h5", "data")
     for i, part in enumerate((data[:, :40, :40], data[:, 20:, 20:])):
@@ -259,7 +209,7 @@ def test_a_project_of_labels_is_trained_once_for_all_images() -> None:
             file["inner/raw"] = part
     write_config(
         raw={"key": "inner/raw", "axes": "zyx"},
-        prediction={"project": str(folder / "project.ilp")},
+        prediction={"project": "labels/project.ilp"},
         threshold={"class": 1},
         batch={"files": "part*.h5"},
     )
@@ -267,8 +217,31 @@ def test_a_project_of_labels_is_trained_once_for_all_images() -> None:
     run, _ = run_here()
     assert run.ok, run.text
     assert len(list(Path("work/classifiers").iterdir())) == 1
+    assert len(read_by) == 2, "the training images are looked at, and trained on, once each"
     assert results("part1")["connected_components"].shape == (40, 44, 44)
     assert {path for path in set(Path("/dev/shm").iterdir()) - before if path.name.startswith("blockwise")} == set()
+
+
+def test_files_that_have_not_changed_are_not_opened_to_see_how_large_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write_images(3)
+    write_config(batch={"files": "images/*.png", "small_voxels": 51 * 60}, blocks={"shape": [64, 64]})
+    assert run_here()[0].ok
+    opened: list[str] = []
+
+    def describe(raw: Raw, project: IlastikProject) -> Any:
+        opened.append(raw.path)
+        return describe_raw(raw, project)
+
+    monkeypatch.setattr("pipeline.image_sizes.describe_raw", describe)
+    assert BatchImages(load_batch("config.yaml", None)).large == [2]
+    assert opened == []
+    Path("images/cell0.png").write_bytes(Path("images/cell2.png").read_bytes())
+    assert BatchImages(load_batch("config.yaml", None)).large == [0, 2]
+    assert opened == ["images/cell0.png"]
+    write_config(batch={"files": "images/*.png"}, raw={"axes": "cyx"})
+    assert BatchImages(load_batch("config.yaml", None)).sizes.voxels(load_batch("config.yaml", None).images[1]) == 180
 
 
 def test_a_dataset_in_the_address_overrules_the_shared_one() -> None:
@@ -277,22 +250,6 @@ def test_a_dataset_in_the_address_overrules_the_shared_one() -> None:
     batch = load_batch("config.yaml", "list.yaml")
     found = [image_settings(batch.shared, *pair).raw.address for pair in zip(batch.names, batch.rows, strict=True)]
     assert found == ["a.h5:own", "b.h5:shared", "c.h5:third"]
-
-
-def test_plan_counts_images(capsys: pytest.CaptureFixture[str]) -> None:
-    write_images(3)
-    write_config(batch={"files": "images/*.png", "small_voxels": 51 * 60}, blocks={"shape": [16, 32]})
-    before = times(".")
-    luigi.task_register.Register.clear_instance_cache()
-    assert main(["plan", "--config", "config.yaml"]) == 0
-    shown = capsys.readouterr().out
-    assert "3 images: 2 small ones (up to 3,060 voxels), computed whole, 2 left" in shown
-    assert "1 larger one, computed block by block, 1 left: cell2" in shown
-    assert times(".") == before
-    assert run_here()[0].ok
-    assert main(["plan", "--config", "config.yaml"]) == 0
-    assert "computed whole, 0 left" in (shown := capsys.readouterr().out)
-    assert "block by block, 0 left" in shown
 
 
 def test_other_workflows_say_that_a_configuration_is_of_a_batch() -> None:
@@ -341,3 +298,19 @@ def test_a_large_image_that_fails_does_not_hold_up_the_others() -> None:
     table = pd.read_csv("work/batch.csv").set_index("name")
     assert table["state"].to_dict() == {"cell0": "done", "cell1": "done", "cell2": "done", "grey": "failed"}
     assert "1 channels" in table.loc["grey", "message"]
+
+
+def test_speed_is_told_in_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    write_images(2)
+    write_config(batch={"files": "images/*.png", "small_voxels": 51 * 60 - 1}, blocks={"shape": [64, 64]})
+    terminal = io.StringIO()
+    monkeypatch.setattr("tasks.progress.TERMINAL", Console(file=terminal, force_terminal=True, width=150))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    run, workflow = run_here(show=True)
+    assert run.ok
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).splitlines()
+    assert any(re.match(r"images .* 1/1 [\d.]+ images/s, 0 s left", line) for line in lines), lines
+    assert any(re.match(r"threshold .* 1/1 [\d.]+ [kM]?voxel/s, 0 s left", line) for line in lines), lines
+    assert workflow.images.small is not None
+    text = status_text(Outcome(total=3, computed=2, voxels=2), workflow.images.small.unit)
+    assert re.match(r"2 of 3 images done, 0 failed\n[\d.]+ images/s, ", text)

@@ -20,6 +20,7 @@ from pipeline.cleaning import find_ours
 from pipeline.config import load_settings
 from pipeline.delivery import export_result
 from pipeline.report import RunReport
+from pipeline.session import end_sessions
 from tests.runs import ROOT, SHAPE, STEPS, Project
 
 SEVERAL = [
@@ -167,6 +168,30 @@ def test_an_export_reads_the_segmentation_where_it_is_finished(project: Project,
     open_volume("result.n5:simple_segmentation", "a").write(everything, classes + 7)  # which nobody watches here
     export_result(project.steps(), "segmentation", "again.n5:data")
     np.testing.assert_array_equal(open_volume("again.n5:data").read(everything), classes + 7)
+
+
+def test_commands_list_a_simple_segmentation_that_was_asked_for(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(command: str) -> str:
+        assert main([command, "--config", "config.yaml"]) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    for command in ("plan", "status", "verify"):
+        assert "simple_segmentation" not in said(command)
+    end_sessions()
+    assert project.run(workflow=SimpleSegmentationWorkflow).ok
+    assert "simple_segmentation 8 0 " in said("plan")
+    assert "simple_segmentation 8 0 0 yes" in said("status")
+    assert "simple_segmentation: 8 blocks read, 0 damaged" in said("verify")
+    end_sessions()
+    # It reads the prediction only: what is left of the objects makes its number no guess.
+    project.change("threshold.threshold", 0.3)
+    assert "simple_segmentation 8 0 " in (plan := said("plan"))
+    assert "connected_components 8 <= 8" in plan
+    project.change("prediction.dtype", "uint8")
+    assert "simple_segmentation 8 <= 8 " in said("plan")
+    assert "simple_segmentation 0 0 8 no" in said("status")
 
 
 def test_simple_segmentation_needs_all_classes(unused: Project) -> None:

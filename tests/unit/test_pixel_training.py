@@ -108,6 +108,22 @@ def test_is_trained_once_and_kept(project: Project, tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_a_changed_training_image_is_noticed_at_once(tmp_path: Path) -> None:
+    path = copied("3d_u8_labels_only", tmp_path)
+    before = open_project(str(path))
+    assert open_project(str(path)) is before
+    first = trained_once(before, 0, "fastfilters", tmp_path / "kept")
+    with h5py.File(tmp_path / "input.h5", "r+") as file:
+        file["data"][36] = 255 - file["data"][36]
+    after = open_project(str(path))
+    assert after.content_hash != before.content_hash
+    second = trained_once(after, 0, "fastfilters", tmp_path / "kept")
+    assert first.forest is not None
+    assert second.forest is not None
+    assert first.forest.checksum != second.forest.checksum
+    assert trained_once(after, 0, "fastfilters", tmp_path / "kept") is second, "so that its engine is made once"
+
+
 def test_training_changes_no_content_hash(project: Project) -> None:
     assert trained(project, 0).content_hash == project.content_hash
 

@@ -1,0 +1,72 @@
+"""Finds what runs of a batch have left, for all its images, those that are no longer named included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+from blockwise.errors import UserError
+from blockwise.mask import SURVEY
+from blockwise.plan import IDENTITY
+from blockwise.step import BlockStep
+from pipeline.batch_images import BatchImages
+from pipeline.batch_summary import SUMMARY, is_summary
+from pipeline.cleaning import find_classifiers, find_step
+from pipeline.image_records import image_steps
+from pipeline.image_results import RECORD, ImageResults, recorded, results_of
+from pipeline.image_sizes import SIZES
+from pipeline.images import ImagesStep, scratch_folder
+from pipeline.manifest import IMAGES
+
+
+def find_ours_in_batch(images: BatchImages) -> list[str]:
+    """Datasets, folders and files that carry our fingerprints, as text: datasets as ``path:key``, then paths.
+
+    Whatever else lies in the same folders is not listed.
+    """
+    work_dir = Path(images.shared.work_dir)
+    found = [item for folder in image_folders(images) for item in _of_image(images, folder)]
+    own = [*find_step(work_dir, ImagesStep.name), *find_classifiers(work_dir)]
+    own += [str(path) for path in (work_dir / SUMMARY,) if is_summary(path)]
+    others = [work_dir / SIZES, work_dir / "logs" / ImagesStep.name, work_dir / "logs" / "run.log"]
+    return found + own + [str(path) for path in (*others, scratch_folder(str(work_dir))) if path.exists()]
+
+
+def image_folders(images: BatchImages) -> list[Path]:
+    """Folders of the images that are named, then of those that once were."""
+    parent = Path(images.shared.work_dir) / IMAGES
+    named = [parent / name for name in images.names]
+    return list(dict.fromkeys((*named, *(path.parent for path in sorted(parent.glob(f"*/{RECORD}"))))))
+
+
+def steps_of(images: BatchImages) -> Iterator[BlockStep]:
+    """All steps that a run of the batch computes, as far as they can be made."""
+    if images.small is not None:
+        yield images.small
+    for i in images.large:
+        try:
+            yield from images.steps(i).all()
+        except (UserError, OSError):
+            continue
+
+
+def _of_image(images: BatchImages, folder: Path) -> list[str]:
+    results = recorded(folder) or _expected(images, folder.name)
+    found = results.present()
+    labels = sorted({path.parent.parent.name for path in folder.glob(f"*/*/{IDENTITY}")})
+    work = list(chain.from_iterable(find_step(folder, label) for label in labels))
+    # Without dataset or work file nothing says that tables of these names are ours.
+    tables = [folder / name for name in results.tables] if found or work or recorded(folder) else []
+    others = [folder / SURVEY, folder / RECORD, *(folder / "logs" / label for label in labels), *tables]
+    return [*found, *work, *find_classifiers(folder), *(str(path) for path in others if path.exists())]
+
+
+def _expected(images: BatchImages, name: str) -> ImageResults:
+    """What the present settings have an image write, for results without a record."""
+    try:
+        i = images.names.index(name)
+        steps = images.steps(i) if i in images.large else image_steps(images.settings[i])
+        return results_of(steps)
+    except (ValueError, UserError, OSError):
+        return ImageResults({}, ())
