@@ -13,7 +13,6 @@ from rich.console import Console
 
 from blockwise.errors import UserError
 from pipeline import batch_commands, volume_commands
-from pipeline.agreement import compare
 from pipeline.batch_images import BatchImages
 from pipeline.cleaning import find_ours, remove
 from pipeline.config import Settings, is_of_batch, load_settings, read_values
@@ -191,6 +190,8 @@ def _console() -> Console:
 
 
 def _validate(options: argparse.Namespace) -> int:
+    from pipeline.agreement import compare  # slow to load
+
     agreement = compare(options.a, options.b)
     width = max(map(len, asdict(agreement)))
     for name, value in asdict(agreement).items():

@@ -6,7 +6,6 @@ import contextlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import pandas as pd
 from rich.box import SIMPLE
 from rich.table import Table
 
@@ -45,6 +44,8 @@ class ImageReport:
 
 def write_summary(path: Path, rows: list[ImageReport]) -> None:
     """Write a table of all images as CSV."""
+    import pandas as pd  # slow to load: a run with nothing to do is over before
+
     with replacing(path) as temporary:
         table = pd.DataFrame([asdict(row) for row in rows]).astype({"objects": "Int64"})
         table.to_csv(temporary, index=False)

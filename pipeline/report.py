@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from blockwise.errors import UserError
@@ -61,13 +60,15 @@ class RunReport:
 
     def text(self) -> str:
         """The summary, for a terminal."""
+        import pandas as pd  # slow to load: a run with nothing to do is over before
+
         lines = [f"{self.workflow} is finished."]
         grid = self.steps[0].grid
         voxels = grid.voxels
         size = " x ".join(str(s.stop - s.start) for s in grid.domain)
         lines.append(f"  volume   {size} ({grid.axes}), {voxels:,} voxels in {len(grid)} blocks")
         for merge in self._merges():
-            objects = pd.read_parquet(merge.table("parquet"))
+            objects = pd.read_parquet(merge.table("parquet"), columns=["voxels"])
             total, largest = int(objects["voxels"].sum()), int(objects["voxels"].max() if len(objects) else 0)
             which = f" {merge.variant}:" if merge.variant else ""
             lines.append(f"  objects {which} {len(objects):,}, {total:,} voxels in all, the largest {largest:,}")

@@ -9,7 +9,6 @@ from typing import Any
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csgraph
 
 from tasks.pixel_classification.compiled import compiled
 
@@ -81,6 +80,8 @@ def group_numbers(count: int, pairs: NDArray[np.int64]) -> NDArray[Any]:
     Returns:
         int32 (count,): the group of each; the groups' order means nothing.
     """
+    from scipy.sparse import coo_array, csgraph  # slow to load, and needed once a run
+
     links = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     groups: NDArray[Any] = csgraph.connected_components(links, directed=False)[1]
     return groups

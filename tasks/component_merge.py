@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from blockwise.files import replacing
@@ -23,7 +22,7 @@ from tasks.base import BASE_MEMORY, BlockTask
 from tasks.component_cores import core_flags_of, fitting_cores
 from tasks.component_faces import ComponentFacesStep
 from tasks.component_labels import group_numbers, neighbour_axes, touching_pairs
-from tasks.component_measures import COMBINE, Measures, from_columns, intensity_statistics
+from tasks.component_measures import COMBINE, Measures, from_columns
 
 Arrays = Mapping[str, NDArray[Any]]
 FACE_CACHE_BYTES = 256_000_000
@@ -140,34 +139,6 @@ def _labels(first: NDArray[np.int64], restart_every: int | None) -> NDArray[np.i
     return labels - np.searchsorted(steps, steps)
 
 
-def object_table(
-    objects: Measures, axes: str, shape: tuple[int, ...], channels: tuple[int, ...] = (), dtype: str = ""
-) -> pd.DataFrame:
-    """Table of objects: label, (t,) voxels, bounding box (stop exclusive) and centroid, in voxels; intensities.
-
-    Args:
-        objects: measures and labels as ``number_objects`` gives them.
-        axes: the grid's axes.
-        shape: the grid's shape.
-        channels: raw channels whose intensities were measured.
-        dtype: of the raw volume.
-    """
-    columns: dict[str, NDArray[Any]] = {"label": objects["label"].astype(np.uint64)}
-    spatial = axes.replace("t", "")
-    if "t" in axes:
-        columns["t"] = objects["first"] // math.prod(shape[1:])
-    columns["voxels"] = objects["voxels"]
-    for i, axis in enumerate(spatial):
-        columns[f"start_{axis}"] = objects["start"][:, i]
-        columns[f"stop_{axis}"] = objects["stop"][:, i]
-    for i, axis in enumerate(spatial):
-        columns[f"centroid_{axis}"] = objects["sums"][:, i] / np.maximum(objects["voxels"], 1)
-    for i, channel in enumerate(channels):
-        for name, values in intensity_statistics(objects, i, dtype).items():
-            columns[f"intensity_{name}_{channel}"] = values
-    return pd.DataFrame(columns)
-
-
 class ComponentMergeStep(BlockStep):
     """Join components over all blocks, in one job; its own grid has one block.
 
@@ -265,6 +236,8 @@ class ComponentMergeStep(BlockStep):
         return np.concatenate([*found, np.empty((0, 2), np.int64)])
 
     def _write_tables(self, objects: Measures) -> None:
+        from tasks.object_table import object_table  # pandas: a run with nothing to do is over before it is loaded
+
         faces, grid = self.faces, self.faces.grid
         channels = faces.threshold.prediction.channels if faces.intensities else ()
         table = object_table(objects, grid.axes, grid.shape, channels, faces.raw_dtype)

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.filters import gaussian
 
 from blockwise.grid import Block, Box, box_shape, relative
 from blockwise.mask import open_mask
@@ -43,6 +42,8 @@ def smooth(
     Returns:
         float32 (float64 for uint8) of the same shape.
     """
+    from skimage.filters import gaussian  # slow to load: a run with nothing to do is over before
+
     if inside is None:
         smoothed: NDArray[Any] = gaussian(probabilities, sigma=sigma, mode="nearest", truncate=TRUNCATE)
         return smoothed

@@ -13,8 +13,8 @@ from skimage.measure import label, regionprops_table
 
 from blockwise.grid import Grid
 from tasks.component_labels import label_components
-from tasks.component_merge import object_table
 from tasks.connected_components import apply_lookup
+from tasks.object_table import object_table
 from tests.unit.blocked import blocked_components
 
 RANK = {4: 1, 8: 2, 6: 1, 18: 2, 26: 3}

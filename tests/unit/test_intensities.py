@@ -19,8 +19,8 @@ from tasks.component_measures import (
     mean_and_deviation,
     measure_intensities,
 )
-from tasks.component_merge import object_table
 from tasks.exact_sums import ACCUMULATORS, exact_sums, values_of, whole_numbers
+from tasks.object_table import object_table
 from tests.unit.blocked import blocked_components
 
 
