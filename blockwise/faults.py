@@ -46,7 +46,7 @@ class Faults(BaseModel):
         seed: another one strikes elsewhere.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     fails: Probability = 0.0
     wrong_data: Probability = 0.0

@@ -26,7 +26,7 @@ from pipeline.explanation import explanations
 class Section(BaseModel):
     """A part of the configuration; keys that it does not know are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Raw(Section):
@@ -76,7 +76,7 @@ class Prediction(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
-Sigma = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Sigma = Annotated[float, Field(ge=0)]
 
 
 Level = Annotated[float, Field(ge=0, le=1)]

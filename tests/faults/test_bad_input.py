@@ -120,6 +120,8 @@ CONFIGURATION = {
         ["threshold.threshold: found 25", "less than or equal to 1"],
     ),
     "threshold NaN": (edit(threshold__threshold=float("nan")), ["threshold.threshold", "nan"]),
+    "endless time": (edit(backend__timeout_s=float("inf")), ["backend.timeout_s", "inf"]),
+    "endless job": (edit(backend__slurm={"job_minutes": float("inf")}), ["backend.slurm.job_minutes", "inf"]),
     "sigma infinite": (edit(threshold__sigma=float("inf")), ["threshold.sigma", "inf"]),
     "sigma negative": (edit(threshold__sigma=-1), ["threshold.sigma: found -1"]),
     "sigma per axis": (edit(threshold__sigma=[1, 2]), ["threshold.sigma", "zyx", "one number, or one for each"]),

@@ -26,7 +26,7 @@ LEAST_MEMORY_MB = 512
 class SlurmOptions(BaseModel):
     """How jobs are submitted. See ``configs/reference.yaml`` for the meaning of every key."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     partition: str | None = None
     account: str | None = None
