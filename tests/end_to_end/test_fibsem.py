@@ -100,6 +100,7 @@ def test_votes_agree_with_ilastik(runs):
     assert ((found[1] > found[0]) == (expected > 0.5)).mean() >= 0.9999
 
 
+@pytest.mark.soak  # tests/slurm does the same with a smaller volume
 def test_slurm_gives_the_same_bytes(runs, cluster: Cluster, tmp_path):
     settings = yaml.safe_load((runs[128] / "config.yaml").read_text())
     settings.update(work_dir=str(tmp_path), output=str(tmp_path / "result.n5"))

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs import DATASETS, Project, assert_same, chunk_files, dataset_folder, run_luigi
+from pipeline.__main__ import main
+from pipeline.session import end_sessions
+from tests.runs import DATASETS, Project, assert_same, chunk_files, dataset_folder
 
 
 def flip(path: Path) -> None:
@@ -26,21 +28,25 @@ DAMAGE: dict[str, Callable[[Path], None]] = {"flipped": flip, "truncated": trunc
 
 @pytest.mark.parametrize("how", DAMAGE)
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_damage_is_found_and_mended(project: Project, dataset: str, how: str) -> None:
+def test_damage_is_found_and_mended(
+    project: Project, capsys: pytest.CaptureFixture[str], dataset: str, how: str
+) -> None:
     before = project.results()
     chunk = chunk_files(dataset_folder(project, dataset))[3]
     status = chunk.stat()
     DAMAGE[how](chunk)
     if chunk.exists():
         os.utime(chunk, ns=(status.st_atime_ns, status.st_mtime_ns))
-    found = project.pipeline("verify", "--config", "config.yaml")
-    assert found.returncode == 1
-    assert [line for line in found.stdout.splitlines() if line.startswith("  block ")]
-    assert found.stdout.count(" 1 damaged") == 1, found.stdout
-    assert found.stdout.count(" 0 damaged") == 4, found.stdout
-    code, text = run_luigi(project)
-    assert code == 0
-    assert " 1 of 8 blocks to do" in text
+    assert main(["verify", "--config", "config.yaml"]) == 1
+    end_sessions()
+    text = capsys.readouterr().out
+    assert [line for line in text.splitlines() if line.startswith("  block ")]
+    assert text.count(" 1 damaged") == 1, text
+    assert text.count(" 0 damaged") == 4, text
+    run = project.run()
+    assert run.ok
+    step = {"probabilities": "prediction", "thresholded": "threshold"}.get(dataset, dataset)
+    assert {name: len(blocks) for name, blocks in run.computed.items()} == {step: 1}
     assert_same(project.results(), before)
 
 
