@@ -236,7 +236,8 @@ class ComponentMergeStep(BlockStep):
         return np.concatenate([*found, np.empty((0, 2), np.int64)])
 
     def _write_tables(self, objects: Measures) -> None:
-        from tasks.object_table import object_table  # pandas: a run with nothing to do is over before it is loaded
+        # Slow to load: a run with nothing to do is over before.
+        from tasks.object_table import object_table, write_parquet
 
         faces, grid = self.faces, self.faces.grid
         channels = faces.threshold.prediction.channels if faces.intensities else ()
@@ -244,7 +245,7 @@ class ComponentMergeStep(BlockStep):
         with replacing(self.table("csv")) as temporary:
             table.to_csv(temporary, index=False)
         with replacing(self.table("parquet")) as temporary:
-            table.to_parquet(temporary, index=False)
+            write_parquet(table, temporary)
 
 
 def _cached_blocks(grid: Grid) -> int:

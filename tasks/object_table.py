@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 from numpy.typing import NDArray
 
 from tasks.component_measures import Measures, intensity_statistics
@@ -38,3 +41,8 @@ def object_table(
         for name, values in intensity_statistics(objects, i, dtype).items():
             columns[f"intensity_{name}_{channel}"] = values
     return pd.DataFrame(columns)
+
+
+def write_parquet(table: pd.DataFrame, path: Path) -> None:
+    """Write a table; pandas' own way looks at the type of each value first, and of small images there are many."""
+    pa.parquet.write_table(pa.table({name: values.to_numpy() for name, values in table.items()}), path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 from collections.abc import Mapping
 from glob import glob
@@ -141,6 +143,16 @@ def _refuse_gaps(address: Address, names: list[str]) -> None:
 
 
 def _header(name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of an image; several ask for them, one after the other."""
+    try:
+        status = os.stat(name)
+    except OSError as error:
+        raise UserError(f"{name}: is no readable image: {error}") from error
+    return _read_header(name, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=16)
+def _read_header(name: str, size: int, time_ns: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
     try:
         if name.lower().endswith(TIFF_SUFFIXES):
             import tifffile
