@@ -107,7 +107,9 @@ def run_job(folder: Path, task: int, log: str) -> None:
             continue
         if not begun:
             begun = True
-            with watchdog.watching(block, order.attempt, limit_s and START_LIMIT_S, "preparing for it "):
+            with watchdog.watching(
+                block, order.attempt, limit_s and max(limit_s, START_LIMIT_S), "preparing for it "
+            ):
                 worker.try_to_prepare()
         with watchdog.watching(block, order.attempt, limit_s):
             result = worker.run(order.item, order.attempt)

@@ -137,8 +137,8 @@ class Worker:
             block=block,
             fingerprint=self.step.fingerprint,
             error=type(error).__name__,
-            message=str(error),
-            traceback=text,
+            message=_encodable(str(error)),
+            traceback=_encodable(text),
             log=self.log,
             attempt=attempt,
             host=socket.gethostname(),
@@ -199,7 +199,7 @@ class Worker:
         """An error as people should read it: a MemoryError, Python's or numpy's own, says nothing of settings."""
         if not isinstance(error, MemoryError):
             return error
-        better = OutOfMemoryError(f"{error or 'no memory left'}; {memory_advice(self.step)}")
+        better = OutOfMemoryError(f"{str(error) or 'no memory left'}; {memory_advice(self.step)}")
         better.__cause__ = error
         return better
 
@@ -211,6 +211,11 @@ class Worker:
             if source.address == error.address and source.forget(error.box):
                 return source.name
         return ""
+
+
+def _encodable(text: str) -> str:
+    """Text that a file can hold: names of files need not be UTF-8."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _log(text: str) -> None:

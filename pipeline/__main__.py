@@ -211,7 +211,7 @@ def _clean(options: argparse.Namespace) -> int:
     else:
         settings, steps = _volume(options)
         found = find_ours(settings, steps)
-        removal = functools.partial(remove, settings, steps.all(), found)
+        removal = functools.partial(remove, settings, steps.everything(), found)
     if not found:
         print("nothing to remove")
         return 0

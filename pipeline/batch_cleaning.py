@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
 from itertools import chain
 from pathlib import Path
 
+from blockwise.backends.slurm.ledger import Ledger
 from blockwise.errors import UserError
 from blockwise.mask import SURVEY
 from blockwise.plan import IDENTITY
@@ -24,8 +25,12 @@ def find_ours_in_batch(images: BatchImages) -> list[str]:
     """Datasets, folders and files that carry our fingerprints, as text: datasets as ``path:key``, then paths.
 
     Whatever else lies in the same folders is not listed.
+
+    Raises:
+        UserError: jobs may be alive that nobody can cancel, because the batch has their step no more.
     """
     work_dir = Path(images.shared.work_dir)
+    _refuse_living_jobs(images)
     found = [item for folder in image_folders(images) for item in _of_image(images, folder)]
     own = [*find_step(work_dir, ImagesStep.name), *find_classifiers(work_dir)]
     own += [str(path) for path in (work_dir / SUMMARY,) if is_summary(path)]
@@ -40,15 +45,25 @@ def image_folders(images: BatchImages) -> list[Path]:
     return list(dict.fromkeys((*named, *(path.parent for path in sorted(parent.glob(f"*/{RECORD}"))))))
 
 
-def steps_of(images: BatchImages) -> Iterator[BlockStep]:
-    """All steps that a run of the batch computes, as far as they can be made."""
-    if images.small is not None:
-        yield images.small
+def named_steps(images: BatchImages) -> dict[str, BlockStep]:
+    """All steps that a run of the batch computes, as far as they can be made, by names for people."""
+    found: dict[str, BlockStep] = {} if images.small is None else {images.small.label: images.small}
     for i in images.large:
-        try:
-            yield from images.steps(i).all()
-        except (UserError, OSError):
-            continue
+        with contextlib.suppress(UserError, OSError):
+            found |= {f"{images.names[i]}: {step.label}": step for step in images.steps(i).all()}
+    return found
+
+
+def _refuse_living_jobs(images: BatchImages) -> None:
+    known = {Ledger(step).folder for step in named_steps(images).values()}
+    parent = (Path(images.shared.work_dir) / IMAGES).resolve()
+    for folder in sorted(
+        {path.parent for pattern in ("jobs/*", "*/*/jobs/*") for path in parent.glob(pattern)} - known
+    ):
+        raise UserError(
+            f"{folder}: SLURM jobs of an image, or of a step, that the batch has no more may be alive; put it back, "
+            "so that clean can cancel them"
+        )
 
 
 def _of_image(images: BatchImages, folder: Path) -> list[str]:

@@ -8,7 +8,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.batch_cleaning import find_ours_in_batch, image_folders, steps_of
+from blockwise.backends.slurm.overview import describe_jobs
+from pipeline.batch_cleaning import find_ours_in_batch, image_folders, named_steps
 from pipeline.batch_images import BatchImages
 from pipeline.batch_planning import BatchForecast, BatchStatus, LargeStatus, batch_status, forecast_batch
 from pipeline.batch_summary import LONGEST_TABLE, SUMMARY
@@ -50,9 +51,11 @@ def status(images: BatchImages, console: Console) -> bool:
     if found.large:
         console.print(_table_of_large(found.large))
     for message in found.messages[:LONGEST_TABLE]:
-        console.print(message, highlight=False)
+        console.print(message, highlight=False, markup=False)
     if len(found.messages) > LONGEST_TABLE:
         print(f"... and {len(found.messages) - LONGEST_TABLE:,} more in {images.shared.work_dir}/{SUMMARY}")
+    for line in describe_jobs(named_steps(images)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     return not found.has_failed
 
 
@@ -91,4 +94,4 @@ def found_and_removal(images: BatchImages) -> tuple[list[str], Callable[[], None
     found = find_ours_in_batch(images)
     folders = image_folders(images)
     inner = [*folders, *{folder.parent: None for folder in folders}]
-    return found, lambda: remove(images.shared, steps_of(images), found, inner)
+    return found, lambda: remove(images.shared, named_steps(images).values(), found, inner)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from rich.box import SIMPLE
+from rich.markup import escape
 from rich.table import Table
 
 from blockwise.files import replacing
@@ -72,7 +73,7 @@ def summary_table(rows: list[ImageReport]) -> Table:
     for row in shown:
         objects = "" if row.objects is None else f"{row.objects:,}"
         seconds = "" if row.seconds is None else f"{row.seconds:.2f}"
-        table.add_row(row.name, row.state, objects, seconds, row.message)
+        table.add_row(row.name, row.state, objects, seconds, escape(row.message))
     return table
 
 

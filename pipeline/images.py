@@ -118,6 +118,7 @@ class ImagesStep(BlockStep):
                 own = step
                 if step.name == "prediction":  # a classifier that is trained here serves all images
                     own = step.model_copy(update={"work_dir": self.work_dir})
+                    steps.prediction.check_raw()
                 checksums += _run_whole(own)
             _keep_files(Path(scratch), folder)
         return checksums

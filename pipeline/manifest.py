@@ -24,6 +24,8 @@ TEXTS = ("name", "raw", "output", "prediction.project")
 """Columns whose cells are text, whatever they look like."""
 NAME = "{name}"
 IMAGES = "images"
+RESERVED = ("jobs",)
+"""Images cannot be called so: beside their folders lies what the step over all of them has in the queue."""
 """Folder below the work folder with a folder for each image."""
 
 Values = dict[str, Any]
@@ -169,7 +171,8 @@ def _with_named_thresholds(shared: Any, changes: Any, where: str) -> Any:
     if not isinstance(shared, list) or not isinstance(changes, dict):
         return changes
     if len(shared) == 1:
-        return [_merged(shared[0], changes)]
+        named = changes.get(shared[0].get("name"))
+        return [_merged(shared[0], named if isinstance(named, dict) and len(changes) == 1 else changes)]
     names = [threshold["name"] for threshold in shared]
     for key, value in changes.items():
         if key not in names or not isinstance(value, dict):
@@ -207,6 +210,8 @@ def _names(rows: list[Values]) -> tuple[str, ...]:
     for name, count in Counter(names).items():
         if count > 1:
             raise UserError(f"batch: {count} images are called {name!r}; give each a name of its own (key name)")
+        if name in RESERVED:
+            raise UserError(f"batch: an image cannot be called {name!r}, which names a folder of the batch's own")
         if name != _plain(name):
             raise UserError(f"batch: image {name!r} cannot be called so; a name has letters, digits, and . _ - in it")
     return tuple(names)

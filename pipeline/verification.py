@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
+from blockwise.errors import UserError
 from blockwise.step import BlockStep, load_step
 from blockwise.volume import DamagedDataError
 
@@ -88,7 +89,7 @@ def _check_block(step: BlockStep, block_id: int) -> DamagedBlock | None:
     try:
         checksum = step.output().checksum(block)
         found = f"checksum {checksum[:8]}, written was {marker.checksum[:8]}" if marker else "no marker"
-    except (DamagedDataError, OSError, ValueError) as error:
+    except (DamagedDataError, OSError, UserError, ValueError) as error:
         checksum, found = "", str(error)
     if marker is not None and checksum == marker.checksum:
         return None

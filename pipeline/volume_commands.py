@@ -33,17 +33,20 @@ def plan(settings: Settings, steps: Steps, console: Console) -> None:
     raw = steps.prediction.raw
     console.print(
         f"raw {raw.address}: axes {raw.axes} (from {steps.axes_from}), shape {raw.shape}, {raw.dtype}; "
-        f"blocks {grid.block_shape}"
+        f"blocks {grid.block_shape}",
+        markup=False,
     )
-    console.print(f"project {settings.prediction.project}: classes {', '.join(steps.prediction.class_names)}")
+    console.print(
+        f"project {settings.prediction.project}: classes {', '.join(steps.prediction.class_names)}", markup=False
+    )
     console.print(table)
     console.print("halo: voxels read beyond those written; memory: projected, for one worker")
     for row in rows:
         for reason in row.reasons:
-            console.print(f"{row.step}: {reason}", highlight=False)
+            console.print(f"{row.step}: {reason}", highlight=False, markup=False)
     advice = ingest_advice(steps)
     if advice:
-        console.print(advice, highlight=False, soft_wrap=True)
+        console.print(advice, highlight=False, markup=False, soft_wrap=True)
 
 
 def _plan_cells(row: StepForecast) -> list[str]:
@@ -74,9 +77,9 @@ def status(steps: Steps, console: Console) -> bool:
     console.print(table)
     for row in rows:
         for message in row.messages:
-            console.print(f"{row.step}: {message}", highlight=False)
-    for line in describe_jobs(steps.everything()):
-        console.print(line, highlight=False, soft_wrap=True)
+            console.print(f"{row.step}: {message}", highlight=False, markup=False)
+    for line in describe_jobs({step.label: step for step in steps.everything()}):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     return not any(row.failed for row in rows)
 
 

@@ -193,7 +193,9 @@ class ComponentMergeStep(BlockStep):
     def projected_memory(self) -> int:
         """Grows with components, never with voxels; how many there will be is a guess before they are counted."""
         guess = int(self.faces.grid.voxels * PROJECTED_COMPONENTS_PER_VOXEL)
-        return BASE_MEMORY + TABLES_MEMORY + guess * BYTES_PER_COMPONENT
+        # Sums that are exact for floats are long, and become Python's integers in the end.
+        limbs = sum(columns for name, columns in self.faces.layout if name.startswith("intensity_"))
+        return BASE_MEMORY + TABLES_MEMORY + guess * (BYTES_PER_COMPONENT + 3 * 8 * limbs)
 
     def compute(self, block: Block, prepared: Any) -> Arrays:
         """Write the object tables; return the lookup table and where each block's part of it begins.

@@ -101,6 +101,27 @@ def test_status_of_large_images_that_fail(capsys: pytest.CaptureFixture[str]) ->
     assert "grey: raw images/grey.png: 1 channels" in text
 
 
+def test_messages_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    """A name in brackets is a tag for the library that prints tables, and one with a slash an end without beginning."""
+    Path("list.csv").write_text("raw,name\nodd [/a].png,odd\n")
+    assert not run_here("list.csv")[0].ok
+    assert "odd [/a].png" in " ".join(capsys.readouterr().out.split())
+    assert "odd [/a].png" in call(capsys, "status", "--manifest", "list.csv")[1]
+
+
+def test_clean_leaves_what_jobs_may_still_write(capsys: pytest.CaptureFixture[str]) -> None:
+    write_images(2)
+    write_config(batch={"files": "images/*.png", "small_voxels": 10}, blocks={"shape": [64, 64]})
+    assert run_here()[0].ok
+    jobs = Path("work/images/cell0/prediction/jobs/some-array")
+    jobs.mkdir(parents=True)
+    Path("images/cell0.png").unlink()
+    code, _, error = call(capsys, "clean", "--yes")
+    assert code == 2
+    assert "prediction/jobs: SLURM jobs of an image" in error
+    assert Path("out/cell0.n5/probabilities").exists()
+
+
 def test_status_shows_some_of_many_failures(capsys: pytest.CaptureFixture[str]) -> None:
     Path("images").mkdir()
     for i in range(LONGEST_TABLE + 3):

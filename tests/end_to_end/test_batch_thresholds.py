@@ -105,6 +105,15 @@ def test_a_row_may_have_thresholds_of_its_own() -> None:
     Path("list.csv").write_text("raw,threshold.threshold\na.png,0.2\n")
     (own,) = load_batch("config.yaml", "list.csv").images
     assert [(one.name, one.threshold) for one in own.threshold] == [("low", 0.2)]
+    Path("list.csv").write_text("raw,threshold.low.threshold\na.png,0.3\n")
+    (own,) = load_batch("config.yaml", "list.csv").images
+    assert [(one.name, one.threshold) for one in own.threshold] == [("low", 0.3)]
+
+
+def test_an_image_is_not_called_as_a_folder_of_the_batch() -> None:
+    Path("list.csv").write_text("raw,name\na.png,jobs\n")
+    with pytest.raises(UserError, match="cannot be called 'jobs'"):
+        load_batch("config.yaml", "list.csv")
 
 
 @pytest.mark.parametrize(

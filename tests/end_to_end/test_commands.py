@@ -93,6 +93,7 @@ def test_status(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 1
     assert "prediction 0 4 4 no" in text
     assert "raw.n5/raw/" in text
+    assert "[log: no log]" in text
 
 
 def foreign(project: Project) -> list[Path]:

@@ -32,7 +32,7 @@ def test_jobs_by_state(cluster: Cluster, work: Workspace, drive: Callable[..., D
     (ledger.folder / "new").mkdir()
     write_json(ledger.folder / "old" / SUBMITTED, {"job": 999999})
     try:
-        [line] = describe_jobs([work.addition(), work.doubling()])
+        [line] = describe_jobs({step.label: step for step in (work.addition(), work.doubling())})
         assert (ledger.folder / "new").exists()
     finally:
         ledger.forget("new")
@@ -42,7 +42,7 @@ def test_jobs_by_state(cluster: Cluster, work: Workspace, drive: Callable[..., D
         "SLURM: 999999; 1 array without an id: it is being submitted, or the driver was killed then"
     )
     driver.send(signal.SIGTERM)
-    assert describe_jobs([work.addition()]) == []
+    assert describe_jobs({"addition": work.addition()}) == []
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_silent_controller_holds_nobody_up(
     step = Workspace(tmp_path / "work").addition()
     write_json(Ledger(step).folder / "array" / SUBMITTED, {"job": 424242})
     start = time.monotonic()
-    [line] = describe_jobs([step], SlurmCommands(attempts=1, limit_s=0.3))
+    [line] = describe_jobs({step.label: step}, SlurmCommands(attempts=1, limit_s=0.3))
     assert time.monotonic() - start < 3
     assert line.startswith("addition: SLURM array 424242; how they stand is not known: SLURM does not answer (squeue")
     assert said in line

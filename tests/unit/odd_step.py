@@ -58,6 +58,8 @@ class OddStep(BlockStep):
             order = "" if seen else order.removeprefix("once ")
         if order == "raise":
             raise ValueError(f"block {block.id} is odd")
+        if order == "raise bytes":
+            raise ValueError(os.fsdecode(b"no \xff text"))
         if order == "refuse":
             raise UserError(f"block {block.id} is refused")
         if order == "hang":

@@ -64,6 +64,14 @@ def test_a_failing_block_does_not_stop_the_others(tmp_path: Path) -> None:
     assert "run the same command again" in summary
 
 
+def test_a_message_that_is_no_text_is_recorded(tmp_path: Path) -> None:
+    """Names of files may hold any bytes."""
+    step = odd_step(tmp_path, 3, orders={1: "raise bytes"})
+    outcome = run(step)
+    assert sorted(outcome.failed) == [1]
+    assert step.markers.failures()[1].message == "no \\udcff text"
+
+
 def test_next_run_tries_only_what_failed(tmp_path: Path) -> None:
     run(odd_step(tmp_path, 6, orders={2: "raise"}))
     step = odd_step(tmp_path, 6)

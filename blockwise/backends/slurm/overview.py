@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from blockwise.backends.slurm.answers import SlurmMissingError, SlurmUnavailableError, SubmissionLimitError, TaskState
 from blockwise.backends.slurm.commands import SlurmCommands
@@ -15,15 +15,15 @@ PATIENCE_S = 3.0
 """How long squeue may take."""
 
 
-def describe_jobs(steps: Iterable[BlockStep], commands: SlurmCommands | None = None) -> list[str]:
+def describe_jobs(steps: Mapping[str, BlockStep], commands: SlurmCommands | None = None) -> list[str]:
     """Tell of the job arrays that runs have at work, or have left, a line for each step that has any.
 
     Args:
-        steps: whose arrays.
+        steps: whose arrays, by names for people.
         commands: SLURM; by default asked once, and not for long.
     """
-    found = {step.label: Ledger(step).look() for step in steps}
-    found = {label: arrays for label, arrays in found.items() if arrays}
+    found = {name: Ledger(step).look() for name, step in steps.items()}
+    found = {name: arrays for name, arrays in found.items() if arrays}
     ids = sorted({job for arrays in found.values() for job in arrays.values() if job is not None})
     if not found:
         return []
@@ -36,7 +36,7 @@ def describe_jobs(steps: Iterable[BlockStep], commands: SlurmCommands | None = N
         silence = "how they stand is not known here: squeue is not on this machine"
     except (SlurmUnavailableError, SubmissionLimitError) as error:
         silence = f"how they stand is not known: SLURM does not answer ({error})"
-    return [f"{label}: {_line(arrays, states, silence)}" for label, arrays in found.items()]
+    return [f"{name}: {_line(arrays, states, silence)}" for name, arrays in found.items()]
 
 
 def _line(arrays: dict[str, int | None], states: list[TaskState] | None, silence: str) -> str:
