@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -68,8 +69,7 @@ def unpack_blocks(text: str, blocks_per_axis: tuple[int, ...]) -> NDArray[np.boo
     return np.unpackbits(bits, count=math.prod(blocks_per_axis)).astype(bool).reshape(blocks_per_axis)
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(msgspec.Struct, frozen=True):
     """One unit of work.
 
     Attributes:

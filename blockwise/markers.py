@@ -8,7 +8,6 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,8 +23,7 @@ WAITS = 3.0
 as fast as one. Where it does not wait, threads would only take turns with Python's lock."""
 
 
-@dataclass(frozen=True, slots=True)
-class Marker:
+class Marker(msgspec.Struct, frozen=True, gc=False):
     """A finished block.
 
     Attributes:
@@ -53,8 +51,7 @@ class Marker:
     host: str
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True, gc=False):
     """The last failed attempt at a block.
 
     Attributes:

@@ -37,10 +37,11 @@ class FileStates:
         self.spatial = spatial
         self.file_shape = tuple(volume.file_shape[axis] for axis in spatial)
         self.digest = array_checksum(self.states)
+        self._everything = [slice(None)] * self.states.ndim
 
     def stamp(self, block: Block, box: Box) -> str:
         """Digest over the files below a box."""
-        region: list[slice] = [slice(None)] * self.states.ndim
+        region = self._everything.copy()
         for axis, s, f in zip(self.spatial, box, self.file_shape, strict=True):
             region[axis] = slice(s.start // f, -(-s.stop // f))
         return array_checksum(self.states[tuple(region)])

@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from blockwise.errors import UserError
 from blockwise.files import read_json, write_json
@@ -55,12 +57,12 @@ class NamedMarkers(Markers):
     def read(self, block: int) -> Marker | None:
         """Read one marker."""
         marker = super().read(block)
-        return marker and replace(marker, block=block)
+        return marker and msgspec.structs.replace(marker, block=block)
 
     def read_failure(self, block: int) -> Failure | None:
         """Read one failure record."""
         failure = super().read_failure(block)
-        return failure and replace(failure, block=block)
+        return failure and msgspec.structs.replace(failure, block=block)
 
     def __iter__(self) -> Iterator[Marker]:
         """Read all valid markers."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -150,12 +151,16 @@ class Volume(ABC):
         return states
 
     def _fill_states(self, indices: Iterator[Index], states: NDArray[np.int64]) -> None:
-        for i, index in enumerate(indices):
+        found = array("q")  # numpy takes half a microsecond for each number
+        for index in indices:
             try:
                 status = os.stat(self.file_of(index))
-                states[i] = status.st_size, status.st_mtime_ns
+                found.append(status.st_size)
+                found.append(status.st_mtime_ns)
             except FileNotFoundError:
-                states[i] = ABSENT, 0
+                found.append(ABSENT)
+                found.append(0)
+        states.reshape(-1)[:] = np.frombuffer(found, np.int64)
 
     def _first_damaged(self, box: Box) -> Box | None:
         for index in self.chunk_indices(box):

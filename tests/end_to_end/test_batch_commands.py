@@ -102,7 +102,7 @@ def test_status_of_large_images_that_fail(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_messages_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    """A name in brackets is a tag for the library that prints tables, and one with a slash an end without beginning."""
+    """To the library that prints tables a word in brackets is a tag, and one with a slash its end."""
     Path("list.csv").write_text("raw,name\nodd [/a].png,odd\n")
     assert not run_here("list.csv")[0].ok
     assert "odd [/a].png" in " ".join(capsys.readouterr().out.split())
@@ -139,7 +139,7 @@ def test_status_shows_some_of_many_failures(capsys: pytest.CaptureFixture[str]) 
 
 
 def _values(failure: Any) -> dict[str, Any]:
-    return {name: getattr(failure, name) for name in failure.__slots__}
+    return {name: getattr(failure, name) for name in failure.__struct_fields__}
 
 
 def test_a_flipped_byte_is_found_and_only_its_image_is_computed_again(capsys: pytest.CaptureFixture[str]) -> None:

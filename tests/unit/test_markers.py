@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from blockwise.files import read_json, replacing, write_json
 from blockwise.markers import BLOCKS_PER_FOLDER, Failure, Marker, Markers
