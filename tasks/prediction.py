@@ -17,7 +17,7 @@ from blockwise.mask import open_mask
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import RawSource, Source, VolumeInfo
 from blockwise.step import BlockStep
-from blockwise.volume import Volume, open_volume
+from blockwise.volume import Address, Volume, open_volume
 from tasks.base import BASE_MEMORY, BlockTask
 from tasks.pixel_classification.axes import to_zyxc
 from tasks.pixel_classification.engine import Engine, make_engine
@@ -153,7 +153,8 @@ class PredictionStep(BlockStep):
         Raises:
             UserError: slices of a stack differ in size; they are named.
         """
-        open_volume(self.raw.address).verify()
+        if Address.parse(self.raw.address).is_pattern:
+            open_volume(self.raw.address).verify()
 
     def prepare(self) -> Any:
         """Load the classifier and open the raw volume, once per worker."""

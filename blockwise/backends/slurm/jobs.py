@@ -62,12 +62,14 @@ class Array:
         name: SLURM's name, and that of the folder in the ledger.
         throttle: most tasks that SLURM lets run at once.
         jobs: its tasks that hold, or have held, blocks.
+        let_run: most tasks that SLURM has let run since it was last asked how they stand.
     """
 
     job: int
     name: str
     throttle: int
     jobs: list[Job] = field(default_factory=list)
+    let_run: int = 0
 
     @property
     def alive(self) -> int:
@@ -78,7 +80,7 @@ class Array:
     def slots(self) -> int:
         """Number of tasks that run, or may start to run at any moment."""
         running = sum(not job.over and job.state is not None and job.state.runs for job in self.jobs)
-        return max(running, min(self.throttle, self.alive))
+        return max(running, min(max(self.throttle, self.let_run), self.alive))
 
 
 class Arrays:

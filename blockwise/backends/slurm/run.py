@@ -135,6 +135,7 @@ class SlurmRun:
         """Jobs that SLURM says have ended; none where it says nothing."""
         if self.asking.waiting or not self.arrays.by_id:
             return []
+        throttles = {array.job: array.throttle for array in self.arrays}
         try:
             states = self.commands.states(list(self.arrays.by_id))
         except SlurmUnavailableError as error:
@@ -144,6 +145,8 @@ class SlurmRun:
             )  # fmt: skip
             return []
         self.asking.succeeded()
+        for array in self.arrays:
+            array.let_run = throttles[array.job]
         known = {job for job, _ in states}
         gone = {array.job for array in self.arrays if array.job in known or self.commands.is_forgotten(array.job)}
         return [job for job in self.arrays.jobs() if self._has_ended(job, states, gone)]

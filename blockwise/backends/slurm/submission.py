@@ -216,5 +216,7 @@ class Submitter:
             logger.warning("%s: %s; next try in %.0f s", self.step.label, error, self._backoff.failed())
 
     def _throttle(self, array: Array, running: int) -> None:
+        # Those that run are not ended by a lower throttle, and what is known of them is old.
+        array.let_run = max(array.let_run, array.throttle)
         self.commands.throttle(array.job, running)
         array.throttle = running
