@@ -54,12 +54,16 @@ def named_steps(images: BatchImages) -> dict[str, BlockStep]:
     return found
 
 
-def _refuse_living_jobs(images: BatchImages) -> None:
-    known = {Ledger(step).folder for step in named_steps(images).values()}
+def ledgers(images: BatchImages) -> set[Path]:
+    """Folders in which jobs are listed that may be alive. Asked first: steps of many images take long to make."""
     parent = (Path(images.shared.work_dir) / IMAGES).resolve()
-    for folder in sorted(
-        {path.parent for pattern in ("jobs/*", "*/*/jobs/*") for path in parent.glob(pattern)} - known
-    ):
+    return {path.parent for pattern in ("jobs/*", "*/*/jobs/*") for path in parent.glob(pattern)}
+
+
+def _refuse_living_jobs(images: BatchImages) -> None:
+    found = ledgers(images)
+    unknown = found - {Ledger(step).folder for step in named_steps(images).values()} if found else found
+    for folder in sorted(unknown):
         raise UserError(
             f"{folder}: SLURM jobs of an image, or of a step, that the batch has no more may be alive; put it back, "
             "so that clean can cancel them"

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from blockwise.backends.slurm.overview import describe_jobs
-from pipeline.batch_cleaning import find_ours_in_batch, image_folders, named_steps
+from pipeline.batch_cleaning import find_ours_in_batch, image_folders, ledgers, named_steps
 from pipeline.batch_images import BatchImages
 from pipeline.batch_planning import BatchForecast, BatchStatus, LargeStatus, batch_status, forecast_batch
 from pipeline.batch_summary import LONGEST_TABLE, SUMMARY
@@ -54,7 +54,7 @@ def status(images: BatchImages, console: Console) -> bool:
         console.print(message, highlight=False, markup=False)
     if len(found.messages) > LONGEST_TABLE:
         print(f"... and {len(found.messages) - LONGEST_TABLE:,} more in {images.shared.work_dir}/{SUMMARY}")
-    for line in describe_jobs(named_steps(images)):
+    for line in describe_jobs(named_steps(images)) if ledgers(images) else ():
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return not found.has_failed
 
@@ -94,4 +94,5 @@ def found_and_removal(images: BatchImages) -> tuple[list[str], Callable[[], None
     found = find_ours_in_batch(images)
     folders = image_folders(images)
     inner = [*folders, *{folder.parent: None for folder in folders}]
-    return found, lambda: remove(images.shared, named_steps(images).values(), found, inner)
+    with_jobs = named_steps(images) if ledgers(images) else {}
+    return found, lambda: remove(images.shared, with_jobs.values(), found, inner)
