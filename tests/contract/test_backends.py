@@ -16,6 +16,7 @@ from blockwise.plan import is_complete
 from blockwise.run import failure_summary, run_step
 from blockwise.step import BlockStep
 from tests.contract.steps import Workspace
+from tests.processes import command_line
 from tests.slurm.cluster import cluster
 
 __all__ = ["cluster"]
@@ -51,7 +52,7 @@ def _nothing_left(backend: Backend, request: pytest.FixtureRequest, work: Worksp
     if cluster:
         cluster.wait_until_quiet(5)
         assert not list(work.folder.glob("work/*/jobs/*"))
-    children = [p for p in psutil.Process().children(recursive=True) if "blockwise" in " ".join(p.cmdline())]
+    children = [p for p in psutil.Process().children(recursive=True) if "blockwise" in " ".join(command_line(p))]
     assert not children
 
 

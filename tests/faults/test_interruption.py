@@ -18,6 +18,7 @@ import pytest
 from blockwise.files import read_json
 from pipeline.session import begin_session
 from tests.luigid import Luigid
+from tests.processes import command_line, processes_in, wait_for
 from tests.runs import Project, assert_same, environment
 
 DEADLINE_S = 40
@@ -45,26 +46,11 @@ def driver(project: Project) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 
 def processes(project: Project) -> list[psutil.Process]:
-    """All processes that run in the project's folder, this one excepted."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and process.cwd() == str(project.folder):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
+    return processes_in(project.folder)
 
 
 def workers(project: Project) -> list[psutil.Process]:
-    return [process for process in processes(project) if "blockwise.worker" in process.cmdline()]
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    end = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < end, f"waited too long for {what}"
-        time.sleep(0.01)
+    return [process for process in processes(project) if "blockwise.worker" in command_line(process)]
 
 
 def spoil_prediction(project: Project) -> None:
@@ -97,14 +83,14 @@ def test_ended_from_outside(
 ) -> None:
     spoil_prediction(project)
     process = driver("--workers", luigi_workers, workflow="PredictionWorkflow")
-    wait_for(lambda: markers(project), "the first block")
+    wait_for(lambda: markers(project), DEADLINE_S)
     if how == "Ctrl-C":
         os.killpg(process.pid, signal.SIGINT)
     else:
         process.send_signal(signal.Signals[how])
     process.wait(DEADLINE_S)
     assert process.returncode not in (0, None)
-    wait_for(lambda: not processes(project), "all processes to end")
+    wait_for(lambda: not processes(project), DEADLINE_S)
     log = (project.folder / "driver.log").read_text()
     if how != "SIGKILL" and luigi_workers == "1":
         assert "interrupted; finished blocks are kept, the same command goes on from here" in log
@@ -122,7 +108,7 @@ def test_killed_at_a_random_moment(project: Project, driver: Callable[..., subpr
     time.sleep(seconds)
     process.kill()
     process.wait()
-    wait_for(lambda: not processes(project), "the workers to end")
+    wait_for(lambda: not processes(project), DEADLINE_S)
     run = project.run()
     assert run.ok, (seconds, run.text)
     assert "prediction" not in run.computed
@@ -136,8 +122,7 @@ def test_killed_at_a_random_moment(project: Project, driver: Callable[..., subpr
 def test_killed_worker_is_replaced(project: Project, driver: Callable[..., subprocess.Popen[str]]) -> None:
     spoil_prediction(project)
     process = driver(workflow="PredictionWorkflow")
-    wait_for(lambda: workers(project), "a worker")
-    workers(project)[0].kill()
+    wait_for(lambda: workers(project), DEADLINE_S)[0].kill()
     assert process.wait(DEADLINE_S) == 0, (project.folder / "driver.log").read_text()
     assert max(marker.attempt for marker in project.steps().prediction.markers.scan().values()) == 2
 
@@ -147,7 +132,7 @@ def test_second_run_is_refused_and_a_dead_ones_lock_is_taken(
 ) -> None:
     spoil_prediction(project)
     process = driver(workflow="PredictionWorkflow")
-    wait_for(lambda: markers(project), "the first block")
+    wait_for(lambda: markers(project), DEADLINE_S)
     process.send_signal(signal.SIGSTOP)
     second = project.luigi("--workers", "1")
     assert second.returncode == 10
@@ -177,7 +162,7 @@ def test_luigid_shows_progress_and_may_vanish(
         tasks = luigid.ask("task_list", status="RUNNING", upstream_status="")
         return next((task for task in tasks.values() if task["name"] == "PredictionTask"), {})
 
-    wait_for(prediction, "the prediction in luigid")
+    wait_for(prediction, DEADLINE_S)
     name = next(iter(luigid.ask("task_list", status="RUNNING", upstream_status="")))
     status: dict[str, Any] = {}
 
@@ -186,14 +171,14 @@ def test_luigid_shows_progress_and_may_vanish(
         status.update(luigid.ask("get_task_progress_percentage", task_id=name))
         return "blocks done" in (status["statusMessage"] or "")
 
-    wait_for(told, "a status")
+    wait_for(told, DEADLINE_S)
     assert "of 4 blocks done, 0 failed" in status["statusMessage"]
-    wait_for(lambda: status["progressPercentage"] is not None or told() is None, "a percentage")
+    wait_for(lambda: status["progressPercentage"] is not None or told() is None, DEADLINE_S)
     assert 0 <= status["progressPercentage"] <= 100
     assert prediction()["params"] == {"fingerprint": project.steps().prediction.fingerprint}
     luigid.kill()
     process.wait(DEADLINE_S)
-    wait_for(lambda: not processes(project), "all processes to end")
+    wait_for(lambda: not processes(project), DEADLINE_S)
     # Luigi itself cannot go on without its scheduler, but the step that was running is finished.
     assert project.steps().prediction.read_target(), (project.folder / "driver.log").read_text()
     run = project.run()

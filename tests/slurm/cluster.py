@@ -9,12 +9,13 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.processes import wait_for
 
 NODES = ("node1", "node2")
 CPUS = 2
@@ -167,15 +168,6 @@ class Cluster:
         lines.append("PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP")
         lines.append("PartitionName=short Nodes=ALL MaxTime=1 State=UP")
         self.conf.write_text("\n".join(lines) + "\n")
-
-
-def wait_for(condition: Callable[[], object], seconds: float, what: Callable[[], object] = lambda: "") -> None:
-    """Wait until a condition holds; fail with an account of how things are otherwise."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            pytest.fail(f"not so after {seconds} s: {what()}")
-        time.sleep(0.05)
 
 
 def _free_ports(number: int) -> int:

@@ -17,7 +17,7 @@ from blockwise.errors import UserError
 from blockwise.run import failure_summary, run_step
 from tasks.signals import terminate_like_interrupt
 from tests.contract.steps import Workspace
-from tests.slurm.cluster import wait_for
+from tests.processes import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 OPTIONS: dict[str, Any] = {"poll_s": 0.2, "grace_s": 0.5, "blocks_per_job": 2, "time_min": 5, "memory_gb": 0.5}

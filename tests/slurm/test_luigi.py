@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 from tests.luigid import Luigid, luigid
+from tests.processes import wait_for
 from tests.runs import Project, assert_same, environment, expected, finished, unused
-from tests.slurm.cluster import Cluster, wait_for
+from tests.slurm.cluster import Cluster
 
 __all__ = ["expected", "finished", "luigid", "unused"]
 

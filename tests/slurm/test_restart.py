@@ -15,7 +15,8 @@ from blockwise.run import run_step
 from pipeline.config import BackendSettings
 from pipeline.workflows import execution
 from tests.contract.steps import Workspace
-from tests.slurm.cluster import Cluster, wait_for
+from tests.processes import wait_for
+from tests.slurm.cluster import Cluster
 from tests.slurm.driver import Driver
 
 Drive = Callable[..., Driver]

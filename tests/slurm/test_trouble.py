@@ -13,7 +13,8 @@ import pytest
 
 from blockwise.plan import is_complete
 from tests.contract.steps import Workspace
-from tests.slurm.cluster import Cluster, wait_for
+from tests.processes import wait_for
+from tests.slurm.cluster import Cluster
 from tests.slurm.driver import Driver
 
 Drive = Callable[..., Driver]

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -16,13 +15,14 @@ from blockwise.backends import LocalBackend, Outcome
 from blockwise.plan import is_complete
 from blockwise.run import failure_summary, run_step
 from blockwise.step import load_step
+from tests.processes import command_line, wait_for
 from tests.unit.odd_step import OddStep, odd_step
 
 
 def run(step: OddStep, workers: int = 2, timeout_s: float | None = None, max_attempts: int = 2) -> Outcome:
     outcome = run_step(step, LocalBackend(workers, timeout_s), max_attempts, lambda outcome: None)
     # This process may have other children: servers of other tests.
-    left = [child for child in psutil.Process().children() if "blockwise.worker" in child.cmdline()]
+    left = [child for child in psutil.Process().children() if "blockwise.worker" in command_line(child)]
     assert not left, "a worker is left"
     return outcome
 
@@ -147,7 +147,7 @@ def test_workers_end_with_a_killed_driver_and_the_next_run_goes_on(tmp_path: Pat
         "run_step(load_step(sys.argv[1]), LocalBackend(2, None), 1, lambda outcome: None)"
     )
     driver = subprocess.Popen([sys.executable, "-c", code, step.to_json()], env=os.environ | {"PYTHONPATH": "."})
-    wait_for(lambda: len(step.markers.scan()) == 3 and step.noted("compute 3"))
+    wait_for(lambda: len(step.markers.scan()) == 3 and step.noted("compute 3"), 20)
     workers = psutil.Process(driver.pid).children()
     assert len(workers) == 2
     os.kill(driver.pid, signal.SIGKILL)
@@ -174,10 +174,3 @@ def test_steps_go_through_json(tmp_path: Path) -> None:
     copy = load_step(step.to_json())
     assert copy == step
     assert copy.fingerprint == step.fingerprint
-
-
-def wait_for(condition: object, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.02)
