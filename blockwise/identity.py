@@ -45,13 +45,18 @@ def array_checksum(array: NDArray[Any]) -> str:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What changed from one identity to another, one line per leaf: ``threshold: 0.25 -> 0.3``."""
+    """What changed from one identity to another, one line per leaf: ``threshold: 0.25 -> 0.3``.
+
+    Of an input that is a step's result no more is known than its fingerprint: ``prediction has changed``.
+    """
     before, after = dict(_leaves(old)), dict(_leaves(new))
     lines = []
     for key in dict.fromkeys((*before, *after)):
         was, now = before.get(key, "not set"), after.get(key, "not set")
         if was != now:
-            lines.append(f"{key}: {was} -> {now}")
+            group, _, name = key.partition(".")
+            result = group == "inputs" and "." not in name
+            lines.append(f"{name} has changed" if result else f"{key}: {was} -> {now}")
     return lines
 
 

@@ -40,16 +40,21 @@ def test_numbers_that_json_lacks_are_refused(number: float) -> None:
 
 
 def test_differences_name_leaves() -> None:
-    old = {"version": 1, "settings": {"threshold": 0.25, "sigma": [1, 1]}, "inputs": {"raw": {"shape": [3, 4]}}}
+    old = {
+        "version": 1,
+        "settings": {"threshold": 0.25, "sigma": [1, 1]},
+        "inputs": {"raw": {"shape": [3, 4]}, "cells": "3f"},
+    }
     new = {
         "version": 1,
         "settings": {"threshold": 0.3, "sigma": [1, 1]},
-        "inputs": {"raw": {"shape": [3, 5]}},
+        "inputs": {"raw": {"shape": [3, 5]}, "cells": "4a"},
         "x": 1,
     }
     assert differences(old, new) == [
         "threshold: 0.25 -> 0.3",
         "inputs.raw.shape: [3, 4] -> [3, 5]",
+        "cells has changed",
         "x: not set -> 1",
     ]
 
