@@ -30,7 +30,8 @@ def replacing(path: Path) -> Iterator[Path]:
     # Two processes may write the same file at once (a job that was given up and its replacement).
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():  # asking costs less than being refused
+            path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(path)
     except BaseException as error:

@@ -127,7 +127,7 @@ class BlockStep(BaseModel, ABC):
     @property
     def folder(self) -> Path:
         """Folder of this step and fingerprint."""
-        return Path(self.work_dir) / self.label / self.fingerprint
+        return Path(self.work_dir, self.label, self.fingerprint)
 
     @property
     def logs(self) -> Path:

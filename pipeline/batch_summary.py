@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -45,11 +46,10 @@ class ImageReport:
 
 def write_summary(path: Path, rows: list[ImageReport]) -> None:
     """Write a table of all images as CSV."""
-    import pandas as pd  # slow to load: a run with nothing to do is over before
-
-    with replacing(path) as temporary:
-        table = pd.DataFrame([asdict(row) for row in rows]).astype({"objects": "Int64"})
-        table.to_csv(temporary, index=False)
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        table = csv.DictWriter(file, [field.name for field in fields(ImageReport)], lineterminator="\n")
+        table.writeheader()
+        table.writerows(map(asdict, rows))
 
 
 def is_summary(path: Path) -> bool:

@@ -156,7 +156,7 @@ def scratch_folder(work_dir: str) -> Path:
 
 
 def _keep_files(scratch: Path, folder: Path) -> None:
-    """Move the tables, which are for people, to the image's folder."""
+    """Copy the tables, which are for people, to the image's folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in scratch.glob("objects*.*"):
-        shutil.move(path, folder / path.name)
+        shutil.copyfile(path, folder / path.name)

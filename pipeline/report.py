@@ -60,7 +60,7 @@ class RunReport:
 
     def text(self) -> str:
         """The summary, for a terminal."""
-        import pandas as pd  # slow to load: a run with nothing to do is over before
+        from tasks.object_table import read_column  # slow to load: a run with nothing to do is over before
 
         lines = [f"{self.workflow} is finished."]
         grid = self.steps[0].grid
@@ -68,10 +68,10 @@ class RunReport:
         size = " x ".join(str(s.stop - s.start) for s in grid.domain)
         lines.append(f"  volume   {size} ({grid.axes}), {voxels:,} voxels in {len(grid)} blocks")
         for merge in self._merges():
-            objects = pd.read_parquet(merge.table("parquet"), columns=["voxels"])
-            total, largest = int(objects["voxels"].sum()), int(objects["voxels"].max() if len(objects) else 0)
+            voxels_each = read_column(merge.table("parquet"), "voxels").to_numpy()
+            count, total, largest = len(voxels_each), voxels_each.sum(), voxels_each.max(initial=0)
             which = f" {merge.variant}:" if merge.variant else ""
-            lines.append(f"  objects {which} {len(objects):,}, {total:,} voxels in all, the largest {largest:,}")
+            lines.append(f"  objects {which} {count:,}, {total:,} voxels in all, the largest {largest:,}")
         lines += [f"  {'step':<{self._width + 2}}  seconds   CPU seconds   per voxel   memory"]
         for name, target in self._targets().items():
             cpu = target["cpu_seconds"]

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from blockwise.files import replacing
 from blockwise.grid import Block, Grid
 from blockwise.outputs import FilesOutput
 from blockwise.sources import WholeSource
@@ -239,15 +238,13 @@ class ComponentMergeStep(BlockStep):
 
     def _write_tables(self, objects: Measures) -> None:
         # Slow to load: a run with nothing to do is over before.
-        from tasks.object_table import object_table, write_parquet
+        from tasks.object_table import object_table, write_csv, write_parquet
 
         faces, grid = self.faces, self.faces.grid
         channels = faces.threshold.prediction.channels if faces.intensities else ()
         table = object_table(objects, grid.axes, grid.shape, channels, faces.raw_dtype)
-        with replacing(self.table("csv")) as temporary:
-            table.to_csv(temporary, index=False)
-        with replacing(self.table("parquet")) as temporary:
-            write_parquet(table, temporary)
+        write_csv(table, self.table("csv"))
+        write_parquet(table, self.table("parquet"))
 
 
 def _cached_blocks(grid: Grid) -> int:

@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from blockwise.files import replacing
 from tasks.component_measures import Measures, intensity_statistics
 
 
 def object_table(
     objects: Measures, axes: str, shape: tuple[int, ...], channels: tuple[int, ...] = (), dtype: str = ""
-) -> pd.DataFrame:
+) -> pa.Table:
     """Table of objects: label, (t,) voxels, bounding box (stop exclusive) and centroid, in voxels; intensities.
+
+    What is not a number is null.
 
     Args:
         objects: measures and labels as ``number_objects`` gives them.
@@ -40,9 +43,22 @@ def object_table(
     for i, channel in enumerate(channels):
         for name, values in intensity_statistics(objects, i, dtype).items():
             columns[f"intensity_{name}_{channel}"] = values
-    return pd.DataFrame(columns)
+    return pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
 
 
-def write_parquet(table: pd.DataFrame, path: Path) -> None:
-    """Write a table; pandas' own way looks at the type of each value first, and of small images there are many."""
-    pa.parquet.write_table(pa.table({name: values.to_numpy() for name, values in table.items()}), path)
+def write_csv(table: pa.Table, path: Path) -> None:
+    """Write a table, atomically; null is empty."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write((",".join(table.column_names) + "\n").encode())  # Arrow would put quotes around the names
+        pa.csv.write_csv(table, file, pa.csv.WriteOptions(include_header=False, batch_size=1 << 16))
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """Write a table, atomically."""
+    with replacing(path) as temporary:
+        pa.parquet.write_table(table, temporary)
+
+
+def read_column(path: Path, name: str) -> pa.ChunkedArray:
+    """A column of a table that was written as Parquet."""
+    return pa.parquet.read_table(path, columns=[name])[name]

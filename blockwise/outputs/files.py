@@ -29,6 +29,9 @@ ATTRIBUTES = "attributes.json"
 UNREADABLE = (OSError, ValueError, EOFError)
 """What numpy raises for a file that is absent, empty, cut off, or does not begin as it should."""
 
+LARGE_FILE = 1 << 22
+"""Bytes from which on an array is better not held in memory; to map a small file costs more than to read it."""
+
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -154,7 +157,7 @@ class FilesOutput:
             DamagedDataError: a file is absent or cut off.
         """
         try:
-            sums = [array_checksum(np.load(self.path(name), mmap_mode="r")) for name in self.arrays]
+            sums = [array_checksum(_load(self.path(name))) for name in self.arrays]
         except UNREADABLE as error:
             raise DamagedDataError(f"cannot read {self.address}: {error}", self.address, block.write_box) from error
         sums += [digest(table.read_bytes()) for table in self.tables]
@@ -171,6 +174,12 @@ class FilesOutput:
     def files(self) -> Snapshot:
         """Size and time of all files, which one block has written."""
         return _NamedFiles({0: self.files_stamp(_ONLY_BLOCK)})
+
+
+def _load(path: Path) -> NDArray[Any]:
+    """An array from its file; a large one is read only where it is looked at."""
+    array: NDArray[Any] = np.load(path, mmap_mode="r" if path.stat().st_size > LARGE_FILE else None)
+    return array
 
 
 def _new_folder(folder: Path, attributes: Mapping[str, Any]) -> None:

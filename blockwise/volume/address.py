@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from blockwise.errors import UserError
@@ -56,6 +57,7 @@ class Address:
             )
 
     @classmethod
+    @lru_cache(maxsize=256)  # the steps of a small image ask for the same few a hundred times
     def parse(cls, text: str) -> Address:
         """Split ``path.n5:group/name`` at its last colon; colons of ``scheme://host:port`` do not count.
 
@@ -96,13 +98,13 @@ class Address:
     def _without_options(self) -> str:
         return f"{self.path}:{self.key}" if self.key else self.path
 
-    @property
+    @cached_property
     def suffix(self) -> str:
         """The container's file ending, lower case, with the dot; ``.ome.zarr`` counts as one."""
         name = self.path.rsplit("/", 1)[-1].lower()
         return ".ome.zarr" if name.endswith(".ome.zarr") else Path(name).suffix
 
-    @property
+    @cached_property
     def scheme(self) -> str:
         """``s3``, ``gs``, ``http`` or ``https``; empty for a path on this machine."""
         url = _URL.fullmatch(self.path)
@@ -116,7 +118,7 @@ class Address:
     @property
     def is_pattern(self) -> bool:
         """Whether it names many files: a glob (``stack/*.png``) or printf pattern (``stack/%04d.png``)."""
-        if self.is_remote or Path(self.path).exists():
+        if not any(sign in self.path for sign in "*?[%") or self.is_remote or Path(self.path).exists():
             return False
         return any(sign in self.path for sign in "*?[") or bool(_PRINTF.search(self.path))
 

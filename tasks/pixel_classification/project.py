@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -84,17 +85,18 @@ def load_project(path: str) -> Project:
         UserError: it is missing, no HDF5, of another workflow or version, without features or classes, or holds a
             feature or classifier that is not known here. The message says which, and what to do.
     """
-    if not Path(path).exists():
-        raise UserError(f"project {path}: there is no such file (looked from {Path.cwd()})")
-    if Path(path).is_dir() or not h5py.is_hdf5(path):
-        raise UserError(f"project {path}: is not an HDF5 file, so not an ilastik project; is it cut off?")
-    status = Path(path).stat()
-    return _load(path, str(Path(path).resolve()), status.st_size, status.st_mtime_ns)
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"project {path}: there is no such file (looked from {Path.cwd()})") from None
+    return _load(path, (status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=4)
-def _load(path: str, place: str, size: int, modified_ns: int) -> Project:
+def _load(path: str, file_id: tuple[int, int], size: int, modified_ns: int) -> Project:
     """Read a project; kept, because reading a forest takes longer than predicting a small image."""
+    if Path(path).is_dir() or not h5py.is_hdf5(path):
+        raise UserError(f"project {path}: is not an HDF5 file, so not an ilastik project; is it cut off?")
     try:
         with h5py.File(path, "r", locking=False) as file:
             return _read(path, file)

@@ -105,7 +105,7 @@ def test_object_table_equals_regionprops(case):
     mask, blocks = case
     grid = Grid("zyx", mask.shape, blocks)
     found, objects = blocked_components(mask, 1, 26, grid)
-    table = object_table(objects, grid.axes, grid.shape)
+    table = object_table(objects, grid.axes, grid.shape).to_pandas()
     if not found.any():
         assert table.empty
         return

@@ -39,7 +39,7 @@ def test_table_equals_the_whole_volume(shape, block_shape, dtype, density, chann
     raw = [raw_values(random, shape, dtype) for _ in channels]
     grid = Grid("zyx", shape, block_shape)
     found, objects = blocked_components(mask, 1, 26, grid, channels=raw)
-    table = object_table(objects, "zyx", shape, channels, dtype)
+    table = object_table(objects, "zyx", shape, channels, dtype).to_pandas()
     whole = label(mask != 0, connectivity=3)
     np.testing.assert_array_equal(found, whole)
     if not whole.any():
@@ -133,7 +133,7 @@ def test_an_object_with_a_voxel_that_is_no_number_has_no_intensities():
     mask = np.array([[1, 1, 0, 1, 1, 0, 1]], np.uint8)
     raw = np.array([[1, np.nan, 0, -np.inf, 2, 7, 3]], ">f4")
     _, objects = blocked_components(mask, 1, 4, Grid("yx", mask.shape, (1, 2)), channels=[raw])
-    table = object_table(objects, "yx", mask.shape, (0,), "float32").set_index("label")
+    table = object_table(objects, "yx", mask.shape, (0,), "float32").to_pandas().set_index("label")
     for name in ("mean", "std", "min", "max"):
         assert list(np.isnan(table[f"intensity_{name}_0"])) == [True, True, False]
     assert list(table.loc[3, ["intensity_mean_0", "intensity_std_0", "intensity_max_0"]]) == [3, 0, 3]
