@@ -20,6 +20,9 @@ from blockwise.mask import Mask, MaskSource
 from blockwise.outputs import Output
 from blockwise.sources import Source
 
+BASE_MEMORY = 250_000_000
+"""Bytes that a worker needs before it has read a voxel: the interpreter and the libraries."""
+
 
 class BlockStep(BaseModel, ABC):
     """One step over a grid of blocks.

@@ -15,12 +15,12 @@ from blockwise.identity import digest
 from blockwise.markers import Markers
 from blockwise.outputs import VolumeOutput, new_attributes
 from blockwise.sources import Source
-from blockwise.step import BlockStep
+from blockwise.step import BASE_MEMORY, BlockStep
 from pipeline.config import Settings
 from pipeline.image_records import ImageSource, ImagesOutput, NamedMarkers, image_steps
 from pipeline.image_results import record
 from pipeline.manifest import Batch, Values, image_settings
-from tasks.base import BASE_MEMORY, BlockTask
+from tasks.base import BlockTask
 
 BYTES_PER_VOXEL = 200
 """Memory that a worker may need for a small image; what it needs indeed is checked when the image is opened."""

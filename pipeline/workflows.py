@@ -19,13 +19,15 @@ from pipeline.report import RunReport
 from pipeline.session import begin_session
 from pipeline.steps import Steps, build_steps
 from tasks.base import BlockTask, Execution
-from tasks.component_faces import ComponentFacesTask
-from tasks.component_merge import ComponentMergeTask
-from tasks.connected_components import ConnectedComponentsTask
-from tasks.cores import CoresTask
-from tasks.prediction import PredictionTask
-from tasks.simple_segmentation import SimpleSegmentationTask
-from tasks.threshold import ThresholdTask
+from tasks.nodes import (
+    ComponentFacesTask,
+    ComponentMergeTask,
+    ConnectedComponentsTask,
+    CoresTask,
+    PredictionTask,
+    SimpleSegmentationTask,
+    ThresholdTask,
+)
 
 
 class Workflow(luigi.Task):

@@ -20,9 +20,6 @@ from tasks.signals import terminate_like_interrupt
 
 logger = logging.getLogger(__name__)
 
-BASE_MEMORY = 250_000_000
-"""Bytes that a worker needs before it has read a voxel: the interpreter and the libraries."""
-
 REPAIRS = 3
 """How often in one run a step may find damaged blocks of the step before it and have them redone."""
 

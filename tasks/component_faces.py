@@ -14,9 +14,8 @@ from blockwise.grid import Block
 from blockwise.mask import open_mask
 from blockwise.outputs import FolderOutput
 from blockwise.sources import BlocksSource, Source
-from blockwise.step import BlockStep
+from blockwise.step import BASE_MEMORY, BlockStep
 from blockwise.volume import open_volume
-from tasks.base import BASE_MEMORY, BlockTask
 from tasks.component_cores import describe_cores
 from tasks.component_labels import face_labels, label_components, pack_faces, unpack_faces
 from tasks.component_measures import Layout, columns, core_flags, layout, measure_components, measure_intensities
@@ -149,7 +148,3 @@ class ComponentFacesStep(BlockStep):
     def read_faces(self, block: Block, name: str) -> dict[str, NDArray[Any]]:
         """Read what ``compute`` has written of a block's ``faces`` or ``core_faces``."""
         return unpack_faces(self.output().read(block, name), self._shape(block))
-
-
-class ComponentFacesTask(BlockTask):
-    """Luigi's node for the components of each block."""

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from blockwise.grid import Block, Grid
 from blockwise.outputs import FilesOutput
 from blockwise.sources import WholeSource
-from blockwise.step import BlockStep
-from tasks.base import BASE_MEMORY, BlockTask
+from blockwise.step import BASE_MEMORY, BlockStep
 from tasks.component_cores import core_flags_of, fitting_cores
 from tasks.component_faces import ComponentFacesStep
 from tasks.component_labels import group_numbers, neighbour_axes, touching_pairs
@@ -251,7 +250,3 @@ def _cached_blocks(grid: Grid) -> int:
     """How many blocks' faces may stay in memory; at the least those that two neighbours need."""
     face = sum(2 * math.prod(grid.block_shape) // n for n in grid.block_shape)
     return max(32, FACE_CACHE_BYTES // (2 * face))
-
-
-class ComponentMergeTask(BlockTask):
-    """Luigi's node for the merge."""

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from blockwise.grid import Block
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import BlocksSource, Source, TableSource
-from blockwise.step import BlockStep
-from tasks.base import BASE_MEMORY, BlockTask
+from blockwise.step import BASE_MEMORY, BlockStep
 from tasks.component_faces import LABELLING_BYTES_PER_VOXEL
 from tasks.component_merge import ComponentMergeStep
 
@@ -97,7 +96,3 @@ class ConnectedComponentsStep(BlockStep):
         labels = self.merge.faces.labels(block, labelled)
         objects = apply_lookup(labels, lookup[offsets[block.id] : offsets[block.id + 1]])
         return objects.reshape([s.stop - s.start for s in block.write_box])
-
-
-class ConnectedComponentsTask(BlockTask):
-    """Luigi's node for the final labels."""

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from blockwise.grid import Block
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import BlocksSource, Source, TableSource
-from blockwise.step import BlockStep
+from blockwise.step import BASE_MEMORY, BlockStep
 from blockwise.volume import open_volume
-from tasks.base import BASE_MEMORY, BlockTask
 from tasks.component_faces import LABELLING_BYTES_PER_VOXEL
 from tasks.connected_components import ConnectedComponentsStep, apply_lookup
 from tasks.threshold import CORE, ThresholdStep
@@ -91,7 +90,3 @@ class CoresStep(BlockStep):
             fits = apply_lookup(cores, lookup[offsets[block.id] : offsets[block.id + 1]])
             is_core = fits.reshape(is_core.shape) != 0
         return np.where(is_core, objects, np.uint64(0))
-
-
-class CoresTask(BlockTask):
-    """Luigi's node for the cores."""

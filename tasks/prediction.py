@@ -16,9 +16,8 @@ from blockwise.grid import Block, Box, box_shape, grow, relative
 from blockwise.mask import open_mask
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import RawSource, Source, VolumeInfo
-from blockwise.step import BlockStep
+from blockwise.step import BASE_MEMORY, BlockStep
 from blockwise.volume import Address, Volume, open_volume
-from tasks.base import BASE_MEMORY, BlockTask
 from tasks.pixel_classification.axes import to_zyxc
 from tasks.pixel_classification.engine import Engine, make_engine
 from tasks.pixel_classification.features import StructureTensor
@@ -207,15 +206,3 @@ class PredictionStep(BlockStep):
     @cached_property
     def _channel_range(self) -> slice:
         return slice(min(self.channels), max(self.channels) + 1)
-
-
-class PredictionTask(BlockTask):
-    """Luigi's node for the prediction."""
-
-    step: PredictionStep
-
-    def run(self) -> None:
-        """Check the raw volume; train where there is something to train, so that workers find it; then predict."""
-        self.step.check_raw()
-        self.step.classifier()
-        super().run()

@@ -14,9 +14,8 @@ from blockwise.grid import Block
 from blockwise.mask import open_mask
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import BlocksSource, Source
-from blockwise.step import BlockStep
+from blockwise.step import BASE_MEMORY, BlockStep
 from blockwise.volume import open_volume
-from tasks.base import BASE_MEMORY, BlockTask
 from tasks.prediction import PredictionStep
 
 
@@ -87,7 +86,3 @@ class SimpleSegmentationStep(BlockStep):
         stored = self.prediction.output()
         probabilities = np.moveaxis(volume.read(stored.box(block.write_box)), stored.axes.index("c"), 0)
         return most_probable(probabilities, mask and mask.read(block.write_box))
-
-
-class SimpleSegmentationTask(BlockTask):
-    """Luigi's node for the most probable class."""

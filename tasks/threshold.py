@@ -14,9 +14,8 @@ from blockwise.grid import Block, Box, box_shape, relative
 from blockwise.mask import open_mask
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import BlocksSource, Source
-from blockwise.step import BlockStep
+from blockwise.step import BASE_MEMORY, BlockStep
 from blockwise.volume import Volume, open_volume
-from tasks.base import BASE_MEMORY, BlockTask
 from tasks.prediction import PredictionStep
 
 TRUNCATE = 4.0
@@ -178,7 +177,3 @@ class ThresholdStep(BlockStep):
     def _probabilities(self, volume: Volume, read_box: Box, class_index: int) -> NDArray[Any]:
         channel = self.prediction.classes.index(class_index)
         return volume.read(self.prediction.output().box(read_box, channel)).reshape(box_shape(read_box))
-
-
-class ThresholdTask(BlockTask):
-    """Luigi's node for the threshold."""

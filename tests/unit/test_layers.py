@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FORBIDDEN = {"blockwise": {"tasks", "pipeline", "luigi", "ilastik"}, "tasks": {"pipeline"}, "pipeline": {"ilastik"}}
+LUIGI = ("base", "nodes")
+"""Modules of `tasks` that hold Luigi's tasks."""
 
 
 @pytest.mark.parametrize("layer", FORBIDDEN)
@@ -20,3 +24,12 @@ def test_imports_point_downwards(layer: str) -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not {name.partition(".")[0] for name in names} & FORBIDDEN[layer], f"{file}:{node.lineno}"
+
+
+def test_workers_load_no_library_that_only_drivers_need() -> None:
+    """Each worker of each step would pay for it: Luigi alone takes as long as all else."""
+    steps = [path.stem for path in (ROOT / "tasks").glob("*.py") if path.stem not in LUIGI]
+    code = f"import sys, blockwise.worker, {', '.join(f'tasks.{name}' for name in steps)}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "tasks.threshold" in done.stdout.split(), done.stderr
+    assert not {"luigi", "matplotlib", "pandas", "scipy.sparse", "skimage", "sklearn"} & set(done.stdout.split())
