@@ -1,23 +1,22 @@
 """Computes blocks of one step, one after the other: the same code on a workstation and on a cluster node.
 
 Run as ``python -m blockwise.worker``, it takes a step and then blocks from standard input, a line of JSON each, and
-answers each block with a line of JSON. When standard input ends, the process that gave the work is gone, and the
-worker ends at once, even within a block: half a block's data without a marker harms nobody.
+answers each block with a line of JSON. Told to rest, it lets go of the step and waits a while for the next one. When
+standard input ends, the process that gave the work is gone, and the worker ends at once, even within a block: half a
+block's data without a marker harms nobody.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import queue
-import resource
 import socket
 import sys
 import threading
-import time
 import traceback
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import IO, Any
 
@@ -27,10 +26,14 @@ from blockwise.grid import box_size
 from blockwise.markers import Failure, Marker
 from blockwise.plan import Item
 from blockwise.step import BlockStep, load_step
+from blockwise.usage import Stopwatch, forget_peak_memory, peak_memory
 from blockwise.volume import DamagedDataError
 
 START_LIMIT_S = 300.0
 """A worker that is not ready after this time (imports, loading a project, compiling) is given up."""
+
+REST_LIMIT_S = 30.0
+"""A worker that rests ends after this time: a step that has no use for it may need its memory."""
 
 
 @dataclass(frozen=True)
@@ -60,24 +63,6 @@ class Result:
 
 class OutOfMemoryError(Exception):
     """A block needs more memory than its worker can get."""
-
-
-class Stopwatch:
-    """Wall and processor time since it was made."""
-
-    def __init__(self) -> None:
-        self._wall = time.monotonic()
-        self._cpu = time.process_time()
-
-    @property
-    def seconds(self) -> float:
-        """Wall time."""
-        return time.monotonic() - self._wall
-
-    @property
-    def cpu_seconds(self) -> float:
-        """Processor time of this process."""
-        return time.process_time() - self._cpu
 
 
 class Worker:
@@ -232,40 +217,46 @@ def memory_advice(step: BlockStep) -> str:
     )
 
 
-def peak_memory() -> int:
-    """Largest resident memory of this process so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+def _read_lines(stream: IO[str], lines: queue.SimpleQueue[str]) -> None:
+    """Hand on the lines of a stream; when it ends, the process ends at once, whatever it is doing."""
+    for line in stream:
+        lines.put(line)
+    os._exit(0)
 
 
-def _lines_until_gone(stream: IO[str]) -> Iterator[str]:
-    """Lines of a stream; when it ends, the process ends at once, whatever it is doing."""
-    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-
-    def read() -> None:
-        for line in stream:
-            lines.put(line)
-        os._exit(0)
-
-    threading.Thread(target=read, daemon=True).start()
-    while True:
-        yield lines.get()
+def _begin(step: str, log: str) -> Worker:
+    """Begin with a step: from here on standard output and error go to its log."""
+    with contextlib.suppress(OSError), open(log, "ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    forget_peak_memory()
+    worker = Worker(load_step(step), log)
+    worker.try_to_prepare()
+    return worker
 
 
 def main() -> None:
-    """Serve blocks from standard input until it ends."""
+    """Serve blocks from standard input until it ends, of one step after the other."""
     # What libraries print must not mix with the answers: standard output goes to the log.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    lines = _lines_until_gone(sys.stdin)
-    first = json.loads(next(lines))
-    worker = Worker(load_step(first["step"]), first["log"])
-    worker.try_to_prepare()
-    answers.write(json.dumps({"ready": True}) + "\n")
-    for line in lines:
-        order = json.loads(line)
-        result = worker.run(Item(order["block"], order["stamps"], order["check"]), order["attempt"])
-        answers.write(json.dumps(asdict(result)) + "\n")
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    threading.Thread(target=_read_lines, args=(sys.stdin, lines), daemon=True).start()
+    worker: Worker | None = None
+    while True:
+        try:
+            message = json.loads(lines.get(timeout=REST_LIMIT_S if worker is None else None))
+        except queue.Empty:
+            os._exit(0)  # the other thread waits for lines, and would not let this process end
+        if "rest" in message:
+            worker = None
+            gc.collect()
+        elif "step" in message:
+            worker = _begin(message["step"], message["log"])
+            answers.write(json.dumps({"ready": True}) + "\n")
+        elif worker is not None:
+            item = Item(message["block"], message["stamps"], message["check"])
+            answers.write(json.dumps(asdict(worker.run(item, message["attempt"]))) + "\n")
 
 
 if __name__ == "__main__":

@@ -153,15 +153,14 @@ def step_tasks(steps: Steps, execution: Execution) -> dict[str, list[BlockTask]]
 
 
 def execution(settings: BackendSettings) -> Execution:
-    """Turn the backend's settings into a backend."""
-
-    def backend() -> Backend:
-        if settings.name == "slurm":
-            commands = SlurmCommands(faults=settings.faults)
-            return SlurmBackend(settings.slurm, settings.detach, commands, settings.timeout_s)
+    """Turn the backend's settings into a backend, the same one for all steps, so that they share its workers."""
+    backend: Backend
+    if settings.name == "slurm":
+        commands = SlurmCommands(faults=settings.faults)
+        backend = SlurmBackend(settings.slurm, settings.detach, commands, settings.timeout_s)
+    else:
         others = (SlurmBackend(settings.slurm),)
-        return LocalBackend(settings.workers, settings.timeout_s, settings.faults, others)
-
+        backend = LocalBackend(settings.workers, settings.timeout_s, settings.faults, others)
     return Execution(backend, settings.max_attempts, resource="slurm_steps" if settings.name == "slurm" else "")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,13 +32,13 @@ class Execution:
     """How blocks are computed, which never changes the result.
 
     Attributes:
-        backend: makes the backend.
+        backend: where blocks are computed; steps may share it.
         max_attempts: how often a block is tried.
         show: whether to draw a progress bar where there is a terminal.
         resource: of Luigi, that a step needs while it runs, such as ``slurm_steps``; empty for none.
     """
 
-    backend: Callable[[], Backend]
+    backend: Backend
     max_attempts: int
     show: bool = True
     resource: str = ""
@@ -106,7 +105,7 @@ class BlockTask(luigi.Task):
 
     def _bring_up_to_date(self, repairs: int) -> None:
         with showing_progress(self, self.execution.show) as report:
-            outcome = run_step(self.step, self.execution.backend(), self.execution.max_attempts, report)
+            outcome = run_step(self.step, self.execution.backend, self.execution.max_attempts, report)
         if outcome.upstream and repairs:
             logger.warning("%s: %s", self.step.label, outcome.stopped)
             self._repair(outcome, repairs - 1)

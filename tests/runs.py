@@ -170,7 +170,7 @@ class Project:
     def tasks(self, run: Run, backend: Callable[[Run], Any], kind: type[Workflow]) -> list[BlockTask]:
         luigi.task_register.Register.clear_instance_cache()
         workflow = kind(config=str(self.config))
-        workflow.__dict__["execution"] = Execution(lambda: backend(run), 2, show=False)
+        workflow.__dict__["execution"] = Execution(backend(run), 2, show=False)
         return workflow.last_tasks()
 
     def results(self) -> dict[str, NDArray[Any] | bytes]:

@@ -49,6 +49,8 @@ def work(tmp_path: Path) -> Workspace:
 def _nothing_left(backend: Backend, request: pytest.FixtureRequest, work: Workspace) -> object:
     cluster = request.getfixturevalue("cluster") if isinstance(backend, SlurmBackend) else None
     yield
+    if isinstance(backend, LocalBackend):
+        backend.close()
     if cluster:
         cluster.wait_until_quiet(5)
         assert not list(work.folder.glob("work/*/jobs/*"))

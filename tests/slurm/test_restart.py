@@ -86,7 +86,7 @@ def test_local_workers_start_when_the_jobs_have_ended(
     step = work.addition()
     wait_for(lambda: step.markers.count() == 4 and work.runs(0) and work.runs(2), 20, lambda: first.text)
     first.send(KILL)
-    local = execution(BackendSettings(name="local")).backend()
+    local = execution(BackendSettings(name="local")).backend
     before = {path: path.stat().st_mtime_ns for path in (step.folder / "done").rglob("*.json")}
     # On a machine without SLURM: refused, and nothing is touched.
     [job] = jobs_of(cluster)

@@ -17,13 +17,15 @@ from blockwise.outputs import FolderOutput
 from blockwise.sources import Source
 from blockwise.step import BlockStep
 
+FILLED_BYTES = 300_000_000
+
 
 class OddStep(BlockStep):
     """Writes block numbers, unless a block is told otherwise.
 
     Attributes:
-        orders: by block id, what happens: ``raise``, ``refuse`` (an error that a user can mend), ``hang``, ``die``;
-            with ``once`` before it, only the first time.
+        orders: by block id, what happens: ``raise``, ``refuse`` (an error that a user can mend), ``hang``, ``die``,
+            ``fill`` (a lot of memory); with ``once`` before it, only the first time.
         broken: ``prepare`` fails.
     """
 
@@ -64,6 +66,8 @@ class OddStep(BlockStep):
             raise UserError(f"block {block.id} is refused")
         if order == "hang":
             time.sleep(600)
+        if order == "fill":
+            np.ones(FILLED_BYTES, np.uint8)
         if order == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         return {"number": np.array([block.id])}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,15 +17,18 @@ from blockwise.plan import is_complete
 from blockwise.run import failure_summary, run_step
 from blockwise.step import load_step
 from tests.processes import command_line, wait_for
-from tests.unit.odd_step import OddStep, odd_step
+from tests.unit.odd_step import FILLED_BYTES, OddStep, odd_step
 
 
 def run(step: OddStep, workers: int = 2, timeout_s: float | None = None, max_attempts: int = 2) -> Outcome:
     outcome = run_step(step, LocalBackend(workers, timeout_s), max_attempts, lambda outcome: None)
-    # This process may have other children: servers of other tests.
-    left = [child for child in psutil.Process().children() if "blockwise.worker" in command_line(child)]
-    assert not left, "a worker is left"
+    assert not worker_processes(), "a worker is left"
     return outcome
+
+
+def worker_processes() -> list[psutil.Process]:
+    """Of this process, which may have other children: servers of other tests."""
+    return [child for child in psutil.Process().children() if "blockwise.worker" in command_line(child)]
 
 
 def test_all_blocks_are_computed_and_prepare_runs_once_a_worker(tmp_path: Path) -> None:
@@ -167,6 +171,75 @@ def test_reports_tell_how_things_stand(tmp_path: Path) -> None:
     assert seen[0] == (5, 0, 0)
     assert seen[-1] == (5, 4, 1)
     assert seen == sorted(seen)
+
+
+def in_a_row(backend: LocalBackend, *steps: OddStep) -> list[set[str]]:
+    """Run steps with one backend; the processes that have computed each."""
+    pids = []
+    for step in steps:
+        assert not run_step(step, backend, 2, lambda outcome: None).failed
+        pids.append({line.split()[0] for line in step.events() if "compute" in line})
+    return pids
+
+
+def test_steps_share_workers_and_nothing_else(tmp_path: Path) -> None:
+    backend = LocalBackend(2, None)
+    first = odd_step(tmp_path / "first", 8, orders={0: "fill", 1: "fill"})
+    second = odd_step(tmp_path / "second", 8)
+    pids = in_a_row(backend, first, second)
+    assert pids[0] == pids[1]
+    assert second.noted("prepare") == 2
+    assert {log.parents[2].name for log in tmp_path.rglob("worker-*.log")} == {"first", "second"}
+    least = min(marker.peak_memory_mb for marker in first.markers.scan().values()) * 1e6
+    most = max(marker.peak_memory_mb for marker in second.markers.scan().values()) * 1e6
+    assert most < least - FILLED_BYTES / 2
+    backend.close()
+    assert not worker_processes()
+
+
+@pytest.mark.parametrize("how", ["killed", "too long"])
+def test_workers_that_ended_while_they_rested_are_replaced(
+    tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = LocalBackend(2, None)
+    pids = in_a_row(backend, odd_step(tmp_path / "first", 4))
+    if how == "killed":
+        for worker in worker_processes():
+            worker.kill()
+    else:
+        monkeypatch.setattr("blockwise.backends.pool.REST_LIMIT_S", 0)
+    pids += in_a_row(backend, odd_step(tmp_path / "second", 4))
+    assert not pids[0] & pids[1]
+    backend.close()
+
+
+def test_a_worker_that_hangs_or_has_not_prepared_does_not_rest(tmp_path: Path) -> None:
+    backend = LocalBackend(2, timeout_s=1)
+    step = odd_step(tmp_path / "first", 4, orders={2: "hang"})
+    outcome = run_step(step, backend, 1, lambda outcome: None)
+    assert list(outcome.failed) == [2]
+    assert len(worker_processes()) == 1
+    assert in_a_row(backend, odd_step(tmp_path / "second", 4))
+    backend.close()
+
+
+def test_a_resting_worker_ends_with_nobody_to_end_it(tmp_path: Path) -> None:
+    """Its driver goes on with something else, or with a step that needs the memory."""
+    step = odd_step(tmp_path, 1)
+    lines = [{"step": step.to_json(), "log": str(tmp_path / "log")}, {"rest": True}]
+    code = "import blockwise.worker as worker; worker.REST_LIMIT_S = 0.5; worker.main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": "."},
+    )
+    assert process.stdin
+    assert process.stdout
+    with process.stdin, process.stdout:
+        process.stdin.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+        process.stdin.flush()
+        assert process.wait(20) == 0
 
 
 def test_steps_go_through_json(tmp_path: Path) -> None:

@@ -1,0 +1,282 @@
+"""Worker processes of this machine: started, given blocks, watched, sent to rest between two steps."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from blockwise.backends.base import THREAD_VARIABLES, python_path
+from blockwise.errors import UserError
+from blockwise.faults import VARIABLE, Faults
+from blockwise.grid import box_size
+from blockwise.plan import Item
+from blockwise.step import BlockStep
+from blockwise.worker import REST_LIMIT_S, START_LIMIT_S, Result, memory_advice
+
+END_LIMIT_S = 5.0
+POLL_S = 0.25
+
+
+@dataclass(frozen=True)
+class Order:
+    """A block that is to be computed.
+
+    Attributes:
+        item: the block.
+        attempt: 1 for the first.
+    """
+
+    item: Item
+    attempt: int
+
+
+class WorkerProcess:
+    """One worker process and the order that it works on.
+
+    Attributes:
+        number: among those of the step.
+        log: its log of the step.
+        order: what it works on; None where it waits.
+        ready: it has prepared for the step.
+        since: monotonic time at which it began with its order, or with the step.
+    """
+
+    number: int
+    log: Path
+
+    def __init__(self, step: BlockStep, number: int, faults: Faults) -> None:
+        with _open_log(_log_path(step, number)) as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "blockwise.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=_environment(faults),
+                start_new_session=True,  # Ctrl-C in a terminal goes to the driver alone, which ends its workers
+            )
+        self._stdin, self.stdout = _pipes(self.process)
+        self._partial = b""
+        self.begin(step, number)
+
+    def begin(self, step: BlockStep, number: int) -> None:
+        """Have it prepare for a step."""
+        self.number = number
+        self.log = _log_path(step, number)
+        self.order: Order | None = None
+        self.ready = False
+        self.since = time.monotonic()
+        self.send({"step": step.to_json(), "log": str(self.log)})
+
+    def rest(self) -> None:
+        """Have it let go of the step."""
+        self.since = time.monotonic()
+        self.send({"rest": True})
+
+    @property
+    def is_awake(self) -> bool:
+        """Whether a resting process is there for certain when it gets its next step."""
+        return self.process.poll() is None and time.monotonic() - self.since < REST_LIMIT_S / 2
+
+    def send(self, message: object) -> None:
+        """Send it a line of JSON."""
+        # A worker that has died is noticed by the end of its answers.
+        with contextlib.suppress(BrokenPipeError):
+            self._stdin.write(json.dumps(message).encode() + b"\n")
+            self._stdin.flush()
+
+    def answers(self) -> list[dict[str, Any]] | None:
+        """Answers that have come in; None when the process has ended."""
+        data = os.read(self.stdout.fileno(), 1 << 16)
+        if not data:
+            return None
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def give(self, order: Order) -> None:
+        """Have it compute a block."""
+        self.order = order
+        self.since = time.monotonic()
+        self.send(
+            {
+                "block": order.item.block,
+                "stamps": dict(order.item.stamps),
+                "check": order.item.check,
+                "attempt": order.attempt,
+            }
+        )
+
+    def overdue(self, timeout_s: float | None) -> bool:
+        """Whether it takes too long, for its block or to prepare for it."""
+        limit = timeout_s if self.ready else START_LIMIT_S
+        return self.order is not None and limit is not None and time.monotonic() - self.since > limit
+
+    def kill(self) -> None:
+        """End it, and wait for its end."""
+        self.process.kill()
+        self.process.wait()
+        self.stdout.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._stdin.close()
+
+
+class Pool:
+    """Worker processes; one that dies or hangs is replaced.
+
+    Attributes:
+        resting: processes that have served former steps; they come first.
+    """
+
+    def __init__(
+        self, step: BlockStep, size: int, timeout_s: float | None, faults: Faults, resting: list[WorkerProcess]
+    ) -> None:
+        self.faults = faults
+        self.resting = resting
+        self.step = step
+        self.size = size
+        self.timeout_s = timeout_s
+        self.selector = selectors.DefaultSelector()
+        self.processes: dict[int, WorkerProcess] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether any process has prepared."""
+        return any(process.ready for process in self.processes.values())
+
+    @property
+    def busy(self) -> bool:
+        """Whether any process has a block."""
+        return any(process.order for process in self.processes.values())
+
+    def hand_out(self, waiting: deque[Order]) -> None:
+        """Give each process that has none an order; start processes as long as there are orders."""
+        for number in range(self.size):
+            if not waiting:
+                return
+            if number not in self.processes:
+                process = self._process(number)
+                self.processes[number] = process
+                self.selector.register(process.stdout, selectors.EVENT_READ, process)
+            if self.processes[number].order is None:
+                self.processes[number].give(waiting.popleft())
+
+    def results(self) -> list[tuple[Order, Result]]:
+        """What has come in; waits a moment for it."""
+        found = []
+        for key, _ in self.selector.select(POLL_S):
+            process: WorkerProcess = key.data
+            answers = process.answers()
+            if answers is None:
+                found += self._lost(process)
+                continue
+            for answer in answers:
+                if "ready" in answer:
+                    process.ready, process.since = True, time.monotonic()
+                elif process.order:
+                    found.append((process.order, Result(**answer)))
+                    process.order = None
+        for process in list(self.processes.values()):
+            if process.overdue(self.timeout_s):
+                found += self._lost(process, f"no result after {time.monotonic() - process.since:.0f} s (timeout_s)")
+        return found
+
+    def rest(self) -> None:
+        """Let processes rest that have nothing to do, and end the others."""
+        for process in list(self.processes.values()):
+            if process.ready and process.order is None:
+                self._forget(process)
+                process.rest()
+                self.resting.append(process)
+        self.close()
+
+    def close(self) -> None:
+        """End all processes."""
+        for process in list(self.processes.values()):
+            self._remove(process)
+        self.selector.close()
+
+    def _process(self, number: int) -> WorkerProcess:
+        """One that rests, or a new one."""
+        _open_log(_log_path(self.step, number)).close()  # where nothing can be written is for this process to tell
+        while self.resting:
+            process = self.resting.pop()
+            if process.is_awake:
+                process.begin(self.step, number)
+                return process
+            process.kill()
+        return WorkerProcess(self.step, number, self.faults)
+
+    def _lost(self, process: WorkerProcess, why: str = "") -> list[tuple[Order, Result]]:
+        if not why:
+            try:
+                process.process.wait(END_LIMIT_S)  # its answers have ended; let it end by itself, to learn how
+            except subprocess.TimeoutExpired:
+                why = f"gave no more answers, and did not end within {END_LIMIT_S:.0f} s"
+        self._remove(process)
+        why = why or _describeend_resting(process.process.returncode, self.step)
+        if process.order is None:
+            return []
+        item = process.order.item
+        voxels = box_size(self.step.grid.block(item.block).write_box)
+        seconds = time.monotonic() - process.since
+        message = f"worker process {process.process.pid}: {why}; see {process.log}"
+        return [(process.order, Result(item.block, "failed", voxels, seconds, "WorkerLost", message))]
+
+    def _remove(self, process: WorkerProcess) -> None:
+        self._forget(process)
+        process.kill()
+
+    def _forget(self, process: WorkerProcess) -> None:
+        self.selector.unregister(process.stdout)
+        del self.processes[process.number]
+
+
+def end_resting(resting: list[WorkerProcess], pid: int) -> None:
+    """End processes that rest; only the process ``pid``, which has started them, does that, and no fork of it."""
+    while resting:
+        process = resting.pop()
+        if pid == os.getpid():
+            process.kill()
+
+
+def _log_path(step: BlockStep, number: int) -> Path:
+    return step.logs / f"worker-{number}.log"
+
+
+def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
+    if process.stdin is None or process.stdout is None:
+        raise RuntimeError("a worker process was started without pipes")
+    return process.stdin, process.stdout
+
+
+def _open_log(path: Path) -> IO[bytes]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("ab")
+    except OSError as error:
+        raise UserError(f"{path}: the log of a worker cannot be written: {error.strerror}") from error
+
+
+def _describeend_resting(code: int, step: BlockStep) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    name = signal.Signals(-code).name
+    hint = f" (out of memory? {memory_advice(step)})" if name == "SIGKILL" else ""
+    return f"was ended by {name}{hint}"
+
+
+def _environment(faults: Faults) -> dict[str, str]:
+    environment = dict(os.environ)
+    environment.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    environment[VARIABLE] = faults.model_dump_json()
+    environment["PYTHONPATH"] = python_path()
+    return environment
