@@ -22,7 +22,7 @@ run: .venv/installed  ## run the bundled example (or CONFIG=my.yaml WORKFLOW=Thr
 	@$(BIN)/luigi --module pipeline $(WORKFLOW) --config $(CONFIG) --local-scheduler
 
 test: .venv/installed  ## run the tests
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not soak"
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not soak"
 
 bench: .venv/installed  ## compare the engines' speed and memory (about 5 minutes); writes benchmarks/results.json
 	@$(BIN)/python -c 'import onnx, onnxruntime' 2>/dev/null || $(BIN)/python -m pip install --quiet --editable ".[bench]"
