@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from blockwise.backends.base import THREAD_VARIABLES, python_path
 from blockwise.errors import UserError
 from blockwise.faults import VARIABLE, Faults
 from blockwise.grid import box_size
 from blockwise.plan import Item
-from blockwise.step import BlockStep
+from blockwise.step import BASE_MEMORY, BlockStep
 from blockwise.worker import REST_LIMIT_S, START_LIMIT_S, Result, memory_advice
 
 END_LIMIT_S = 5.0
@@ -83,9 +85,16 @@ class WorkerProcess:
         self.send({"rest": True})
 
     @property
-    def is_awake(self) -> bool:
-        """Whether a resting process is there for certain when it gets its next step."""
-        return self.process.poll() is None and time.monotonic() - self.since < REST_LIMIT_S / 2
+    def may_go_on(self) -> bool:
+        """Whether a resting process is there for certain when it gets its next step, and has given back its memory.
+
+        Steps project what they need on top of what a new process has. The tables' libraries alone are more.
+        """
+        if self.process.poll() is not None or time.monotonic() - self.since > REST_LIMIT_S / 2:
+            return False
+        with contextlib.suppress(psutil.Error):
+            return int(psutil.Process(self.process.pid).memory_info().rss) <= BASE_MEMORY
+        return False
 
     def send(self, message: object) -> None:
         """Send it a line of JSON."""
@@ -209,7 +218,7 @@ class Pool:
         _open_log(_log_path(self.step, number)).close()  # where nothing can be written is for this process to tell
         while self.resting:
             process = self.resting.pop()
-            if process.is_awake:
+            if process.may_go_on:
                 process.begin(self.step, number)
                 return process
             process.kill()

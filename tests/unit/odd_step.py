@@ -18,6 +18,7 @@ from blockwise.sources import Source
 from blockwise.step import BlockStep
 
 FILLED_BYTES = 300_000_000
+KEPT: list[Any] = []
 
 
 class OddStep(BlockStep):
@@ -25,7 +26,7 @@ class OddStep(BlockStep):
 
     Attributes:
         orders: by block id, what happens: ``raise``, ``refuse`` (an error that a user can mend), ``hang``, ``die``,
-            ``fill`` (a lot of memory); with ``once`` before it, only the first time.
+            ``fill`` (a lot of memory), ``keep`` (it for ever); with ``once`` before it, only the first time.
         broken: ``prepare`` fails.
     """
 
@@ -68,6 +69,8 @@ class OddStep(BlockStep):
             time.sleep(600)
         if order == "fill":
             np.ones(FILLED_BYTES, np.uint8)
+        if order == "keep":
+            KEPT.append(np.ones(FILLED_BYTES, np.uint8))
         if order == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         return {"number": np.array([block.id])}

@@ -197,16 +197,17 @@ def test_steps_share_workers_and_nothing_else(tmp_path: Path) -> None:
     assert not worker_processes()
 
 
-@pytest.mark.parametrize("how", ["killed", "too long"])
-def test_workers_that_ended_while_they_rested_are_replaced(
+@pytest.mark.parametrize("how", ["killed", "too long", "too large"])
+def test_workers_that_cannot_go_on_after_a_rest_are_replaced(
     tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = LocalBackend(2, None)
-    pids = in_a_row(backend, odd_step(tmp_path / "first", 4))
+    orders = dict.fromkeys(range(4), "keep") if how == "too large" else {}
+    pids = in_a_row(backend, odd_step(tmp_path / "first", 4, orders=orders))
     if how == "killed":
         for worker in worker_processes():
             worker.kill()
-    else:
+    elif how == "too long":
         monkeypatch.setattr("blockwise.backends.pool.REST_LIMIT_S", 0)
     pids += in_a_row(backend, odd_step(tmp_path / "second", 4))
     assert not pids[0] & pids[1]
