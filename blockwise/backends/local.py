@@ -33,12 +33,13 @@ class LocalBackend:
         self.timeout_s = timeout_s
         self.faults = faults or Faults()
         self.others = tuple(others)
+        self._pid = os.getpid()
         self._resting: list[WorkerProcess] = []
-        weakref.finalize(self, end_resting, self._resting, os.getpid())
+        weakref.finalize(self, end_resting, self._resting, self._pid)
 
     def close(self) -> None:
         """End the workers that rest."""
-        end_resting(self._resting, os.getpid())
+        end_resting(self._own(), self._pid)
 
     def take_over(self, step: BlockStep) -> None:
         """End what other backends still have at work: two must not write the same blocks; see ``Backend``."""
@@ -51,7 +52,7 @@ class LocalBackend:
     def run(self, step: BlockStep, items: list[Item], referee: Referee, report: Callable[[Outcome], None]) -> None:
         """Compute items; see ``Backend.run``."""
         waiting = deque(Order(item, 1) for item in items)
-        pool = Pool(step, min(self.workers, len(items)), self.timeout_s, self.faults, self._resting)
+        pool = Pool(step, min(self.workers, len(items)), self.timeout_s, self.faults, self._own())
         try:
             while (waiting or pool.busy) and not referee.outcome.stopped:
                 pool.hand_out(waiting)
@@ -66,6 +67,12 @@ class LocalBackend:
             self.close()
             raise
         pool.rest()
+
+    def _own(self) -> list[WorkerProcess]:
+        """Workers that rest; in a fork, as Luigi makes one for each of several tasks, not those of its parent."""
+        if self._pid != os.getpid():
+            self._pid, self._resting = os.getpid(), []
+        return self._resting
 
 
 def _queue_again(waiting: deque[Order], order: Order, outcome: Outcome) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -211,6 +212,20 @@ def test_workers_that_cannot_go_on_after_a_rest_are_replaced(
         monkeypatch.setattr("blockwise.backends.pool.REST_LIMIT_S", 0)
     pids += in_a_row(backend, odd_step(tmp_path / "second", 4))
     assert not pids[0] & pids[1]
+    backend.close()
+
+
+def test_a_fork_leaves_the_workers_of_its_parent_alone(tmp_path: Path) -> None:
+    backend = LocalBackend(1, None)
+    pids = in_a_row(backend, odd_step(tmp_path / "first", 2))
+    fork = multiprocessing.get_context("fork").Process(
+        target=in_a_row, args=(backend, odd_step(tmp_path / "fork", 2))
+    )
+    fork.start()
+    fork.join()
+    assert fork.exitcode == 0
+    assert pids == in_a_row(backend, odd_step(tmp_path / "second", 2))
+    assert pids[0] != in_a_row(backend, odd_step(tmp_path / "fork", 2))[0]
     backend.close()
 
 
