@@ -25,6 +25,7 @@ from blockwise.volume import create_volume, open_volume
 from pipeline.batch_images import BatchImages
 from pipeline.config import OF_CORES, Raw, Threshold, load_settings
 from pipeline.geometry import describe_raw
+from pipeline.images import scratch_folder
 from pipeline.manifest import image_settings, load_batch
 from tasks.pixel_classification.project import Project as IlastikProject
 from tasks.pixel_classification.training_images import read_pieces
@@ -213,13 +214,12 @@ def test_a_project_of_labels_is_trained_once_for_all_images(monkeypatch: pytest.
         threshold={"class": 1},
         batch={"files": "part*.h5"},
     )
-    before = set(Path("/dev/shm").iterdir())
     run, _ = run_here()
     assert run.ok, run.text
     assert len(list(Path("work/classifiers").iterdir())) == 1
     assert len(read_by) == 2, "the training images are looked at, and trained on, once each"
     assert results("part1")["connected_components"].shape == (40, 44, 44)
-    assert {path for path in set(Path("/dev/shm").iterdir()) - before if path.name.startswith("blockwise")} == set()
+    assert not scratch_folder("work").exists()
 
 
 def test_files_that_have_not_changed_are_not_opened_to_see_how_large_they_are(
