@@ -89,6 +89,8 @@ def load_project(path: str) -> Project:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"project {path}: there is no such file (looked from {Path.cwd()})") from None
+    except OSError as error:
+        raise UserError(f"project {path}: cannot be read: {error.strerror}") from error
     return _load(path, (status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns)
 
 

@@ -213,6 +213,7 @@ RAW = {
 
 PROJECT = {
     "no file": (edit(prediction__project="none.ilp"), ["project none.ilp: there is no such file"]),
+    "no file can have this name": (edit(prediction__project=300 * "x"), ["xx: cannot be read: File name too long"]),
     "a folder": (edit(prediction__project="raw.n5"), ["project raw.n5: is not an HDF5 file"]),
     "cut off": (write("membranes.ilp", b"\x89HDF\r\n"), ["project membranes.ilp: is not an HDF5 file", "cut off"]),
     "truncated": (
