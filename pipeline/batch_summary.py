@@ -46,7 +46,7 @@ class ImageReport:
 
 def write_summary(path: Path, rows: list[ImageReport]) -> None:
     """Write a table of all images as CSV."""
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, [field.name for field in fields(ImageReport)], lineterminator="\n")
         table.writeheader()
         table.writerows(map(asdict, rows))
@@ -54,7 +54,7 @@ def write_summary(path: Path, rows: list[ImageReport]) -> None:
 
 def is_summary(path: Path) -> bool:
     """Whether a file is such a table."""
-    with contextlib.suppress(OSError, UnicodeDecodeError), path.open() as file:
+    with contextlib.suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8") as file:
         return file.readline().rstrip("\n") == ",".join(field.name for field in fields(ImageReport))
     return False
 
