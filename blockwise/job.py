@@ -31,7 +31,7 @@ BEGINS = "job begins: "
 
 @dataclass(frozen=True)
 class Order:
-    """A block that is to be computed by a job.
+    """A block that is to be computed, by a job or by a worker of this machine.
 
     Attributes:
         item: the block.

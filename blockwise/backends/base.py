@@ -146,7 +146,7 @@ class Backend(Protocol):
         """Compute items, hand each result to the referee, and report now and then.
 
         Returns when nothing is left or the referee's outcome says ``stopped``. Whatever ends it, an exception
-        included, no worker is left behind.
+        included, nobody works on the step any more; workers without anything to do may wait for the next step.
         """
 
 

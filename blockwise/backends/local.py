@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from blockwise.backends.base import Backend, Outcome, Referee, check_parent
-from blockwise.backends.pool import Order, Pool, WorkerProcess, end_resting
+from blockwise.backends.pool import Pool, WorkerProcess, end_resting
 from blockwise.faults import Faults
+from blockwise.job import Order
 from blockwise.plan import Item
 from blockwise.step import BlockStep
 
@@ -51,7 +52,7 @@ class LocalBackend:
 
     def run(self, step: BlockStep, items: list[Item], referee: Referee, report: Callable[[Outcome], None]) -> None:
         """Compute items; see ``Backend.run``."""
-        waiting = deque(Order(item, 1) for item in items)
+        waiting = deque(Order(item) for item in items)
         pool = Pool(step, min(self.workers, len(items)), self.timeout_s, self.faults, self._own())
         try:
             while (waiting or pool.busy) and not referee.outcome.stopped:

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,25 +20,12 @@ from blockwise.backends.base import THREAD_VARIABLES, python_path
 from blockwise.errors import UserError
 from blockwise.faults import VARIABLE, Faults
 from blockwise.grid import box_size
-from blockwise.plan import Item
+from blockwise.job import Order
 from blockwise.step import BASE_MEMORY, BlockStep
 from blockwise.worker import REST_LIMIT_S, START_LIMIT_S, Result, memory_advice
 
 END_LIMIT_S = 5.0
 POLL_S = 0.25
-
-
-@dataclass(frozen=True)
-class Order:
-    """A block that is to be computed.
-
-    Attributes:
-        item: the block.
-        attempt: 1 for the first.
-    """
-
-    item: Item
-    attempt: int
 
 
 class WorkerProcess:
