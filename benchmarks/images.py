@@ -26,9 +26,9 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.image_records import image_steps
-from pipeline.manifest import image_settings, load_batch
-from tasks.component_labels import label_components
+from pipeline.batch.image_identity import image_steps
+from pipeline.batch.manifest import image_settings, load_batch
+from tasks.components.labelling import label_components
 from tasks.threshold import smooth_and_threshold
 
 ROOT = Path(__file__).parents[1]

@@ -23,8 +23,8 @@ from blockwise.outputs import volume as outputs
 from blockwise.plan import Item
 from blockwise.step import BlockStep
 from blockwise.worker import Worker
-from pipeline.config import load_settings
-from pipeline.steps import build_steps
+from pipeline.assembly.steps import build_steps
+from pipeline.configuration.settings import load_settings
 
 
 def main() -> None:

@@ -38,12 +38,13 @@ from blockwise.grid import Grid
 from blockwise.job import Order
 from blockwise.markers import Marker
 from blockwise.plan import Item, begin, finish, is_complete, plan_step
-from blockwise.sources import TableSource, VolumeInfo
+from blockwise.upstream import TableSource
 from blockwise.volume import create_volume
-from tasks.component_faces import ComponentFacesStep
-from tasks.component_labels import face_labels, label_components, pack_faces
-from tasks.component_measures import columns, measure_components
-from tasks.component_merge import ComponentMergeStep
+from blockwise.volume.info import VolumeInfo
+from tasks.components.faces_step import ComponentFacesStep
+from tasks.components.labelling import face_labels, label_components, pack_faces
+from tasks.components.measures import columns, measure_components
+from tasks.components.merge_step import ComponentMergeStep
 from tasks.prediction import PredictionStep
 from tasks.threshold import ThresholdStep
 

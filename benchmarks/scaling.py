@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.cases import ROOT, SCALES, Case, block_case, made_case, raw_and_project
 from benchmarks.worker import without_trees
 from blockwise.grid import box_size, grow, relative
-from tasks.pixel_classification.engine import make_engine
+from tasks.pixel_classification.engines import make_engine
 from tasks.pixel_classification.features import FILTERS, Feature
 from tasks.pixel_classification.forest import Forest
 from tasks.pixel_classification.project import Project

@@ -33,7 +33,7 @@ def without_trees(project: Project) -> Project:
 
 def own_engine(name: str, project: Project) -> Round:
     """One of this project's engines; the forest's share is the whole less a prediction without trees."""
-    from tasks.pixel_classification.engine import make_engine
+    from tasks.pixel_classification.engines import make_engine
 
     engine, bare = make_engine(name, project), make_engine(name, without_trees(project))
 

@@ -3,10 +3,10 @@
 ``luigi --module pipeline ConnectedComponentsWorkflow`` imports this package and finds the workflows in it.
 """
 
-from pipeline.batch import BatchWorkflow
-from pipeline.luigi_defaults import set_luigi_defaults
-from pipeline.session import hide_tracebacks_of_user_errors
-from pipeline.workflows import (
+from pipeline.batch.workflow import BatchWorkflow
+from pipeline.running.luigi_defaults import set_luigi_defaults
+from pipeline.running.session import hide_tracebacks_of_user_errors
+from pipeline.running.workflows import (
     ConnectedComponentsWorkflow,
     PredictionWorkflow,
     SimpleSegmentationWorkflow,

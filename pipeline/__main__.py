@@ -12,13 +12,14 @@ from typing import Any
 from rich.console import Console
 
 from blockwise.errors import UserError
-from pipeline import batch_commands, volume_commands
-from pipeline.batch_images import BatchImages
-from pipeline.cleaning import find_ours, remove
-from pipeline.config import Settings, is_of_batch, load_settings, read_values
-from pipeline.delivery import EXPORTED, export_result, ingest_with_progress
-from pipeline.manifest import load_batch
-from pipeline.steps import Steps, build_steps, default_config
+from pipeline.assembly.steps import Steps, build_steps, default_config
+from pipeline.batch import commands as batch_commands
+from pipeline.batch.images import BatchImages
+from pipeline.batch.manifest import load_batch
+from pipeline.configuration.settings import Settings, is_of_batch, load_settings, read_values
+from pipeline.exporting.results import EXPORTED, export_result, ingest_with_progress
+from pipeline.inspecting import volume_commands
+from pipeline.inspecting.cleaning import find_ours, remove
 
 WIDTH_OF_FILES = 160
 
@@ -190,7 +191,7 @@ def _console() -> Console:
 
 
 def _validate(options: argparse.Namespace) -> int:
-    from pipeline.agreement import compare  # slow to load
+    from pipeline.inspecting.agreement import compare  # slow to load
 
     agreement = compare(options.a, options.b)
     width = max(map(len, asdict(agreement)))

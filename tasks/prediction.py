@@ -15,11 +15,13 @@ from blockwise.errors import UserError
 from blockwise.grid import Block, Box, box_shape, grow, relative
 from blockwise.mask import open_mask
 from blockwise.outputs import VolumeOutput
-from blockwise.sources import RawSource, Source, VolumeInfo
+from blockwise.sources import RawSource, Source
 from blockwise.step import BASE_MEMORY, BlockStep
 from blockwise.volume import Address, Volume, open_volume
+from blockwise.volume.info import VolumeInfo
 from tasks.pixel_classification.axes import to_zyxc
-from tasks.pixel_classification.engine import Engine, make_engine
+from tasks.pixel_classification.engine import Engine
+from tasks.pixel_classification.engines import make_engine
 from tasks.pixel_classification.features import StructureTensor
 from tasks.pixel_classification.project import Project
 from tasks.pixel_classification.training import open_project, trained_once

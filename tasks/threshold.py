@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from blockwise.grid import Block, Box, box_shape, relative
 from blockwise.mask import open_mask
 from blockwise.outputs import VolumeOutput
-from blockwise.sources import BlocksSource, Source
+from blockwise.sources import Source
 from blockwise.step import BASE_MEMORY, BlockStep
+from blockwise.upstream import BlocksSource
 from blockwise.volume import Volume, open_volume
 from tasks.prediction import PredictionStep
 

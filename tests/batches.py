@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 from blockwise.volume import open_volume
-from pipeline.batch import BatchWorkflow
-from pipeline.session import end_sessions
-from tasks.base import Execution
+from pipeline.batch.workflow import BatchWorkflow
+from pipeline.running.session import end_sessions
+from tasks.nodes.execution import Execution
 from tests.runs import DATASETS, InlineBackend, Run, environment
 from tests.unit.pixel_cases import case_folder, read
 

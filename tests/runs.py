@@ -32,11 +32,12 @@ from blockwise.step import BlockStep
 from blockwise.volume import open_volume
 from blockwise.worker import Worker
 from pipeline import ConnectedComponentsWorkflow
-from pipeline.config import load_settings
-from pipeline.session import end_sessions
-from pipeline.steps import Steps, build_steps
-from pipeline.workflows import Workflow
-from tasks.base import BlockTask, Execution
+from pipeline.assembly.steps import Steps, build_steps
+from pipeline.configuration.settings import load_settings
+from pipeline.running.session import end_sessions
+from pipeline.running.workflows import Workflow
+from tasks.nodes.execution import Execution
+from tasks.nodes.task import BlockTask
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = ("prediction", "threshold", "component_faces", "component_merge", "connected_components")

@@ -23,7 +23,7 @@ from blockwise.volume.hdf5 import Hdf5Volume, hdf5_keys, is_hdf5_array
 from blockwise.volume.metadata import DTYPES, UNFINISHED, Kind, NewArray, encode, group_documents
 from blockwise.volume.ome import Level
 from blockwise.volume.stack import StackVolume
-from blockwise.volume.store import Store, open_store
+from blockwise.volume.store import LocalStore, Store
 from blockwise.volume.z5 import Z5Volume, z5py_reads
 
 CONTAINER_SUFFIXES = N5_SUFFIXES + ZARR_SUFFIXES
@@ -78,7 +78,7 @@ def _open_in_container(address: Address, mode: str) -> Volume:
         )
     if not address.is_remote and z5py_reads(array):
         return Z5Volume(address, store, array, mode)
-    from blockwise.volume.tensor import TensorVolume  # loads TensorStore
+    from blockwise.volume.tensorstore_arrays import TensorVolume  # loads TensorStore
 
     return TensorVolume(address, store, array)
 
@@ -263,3 +263,12 @@ def _no_dataset(address: Address, datasets: list[str]) -> UserError:
     shown = ", ".join(sorted(datasets)[:10]) + (", ..." if len(datasets) > 10 else "")
     found = f"no dataset {address.key!r}" if address.key else "the address names no dataset"
     return UserError(f"{address}: {found} in {address.path}; it holds: {shown}{hint}")
+
+
+def open_store(address: Address) -> Store:
+    """The container of an address, wherever it lies."""
+    if not address.is_remote:
+        return LocalStore(address)
+    from blockwise.volume.remote import RemoteStore  # TensorStore is loaded only for those who need it
+
+    return RemoteStore(address)

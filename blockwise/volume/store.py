@@ -185,12 +185,3 @@ class LocalStore(Store):
 
 def _doomed(folder: Path) -> Path:
     return folder.with_name(f".old-{folder.name}")
-
-
-def open_store(address: Address) -> Store:
-    """The container of an address, wherever it lies."""
-    if not address.is_remote:
-        return LocalStore(address)
-    from blockwise.volume.remote import RemoteStore  # TensorStore is loaded only for those who need it
-
-    return RemoteStore(address)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -113,35 +111,3 @@ def check_volume(project: Project, shape: tuple[int, int, int]) -> None:
             f"but a volume of shape {shape} (z, y, x) gives {given}: eigenvalues are 3 in 3D and 2 in one slice. "
             f"Train on images {'of one slice' if shape[0] == 1 else 'of more than one slice'}, as the volume is"
         )
-
-
-def _ilastik(project: Project, structure_tensor: StructureTensor) -> Engine:
-    from tasks.pixel_classification.ilastik_engine import IlastikEngine
-
-    return IlastikEngine(project, structure_tensor)
-
-
-def _fast(project: Project, structure_tensor: StructureTensor) -> Engine:
-    from tasks.pixel_classification.fast.engine import FastEngine
-
-    return FastEngine(project, structure_tensor)
-
-
-ENGINES: dict[str, Callable[[Project, StructureTensor], Engine]] = {
-    "fast": _fast,
-    "reference": ReferenceEngine,
-    "ilastik": _ilastik,
-}
-"""By name; an engine is imported only when it is asked for."""
-
-
-@lru_cache(maxsize=4)
-def make_engine(name: str, project: Project, structure_tensor: StructureTensor = "fastfilters") -> Engine:
-    """Make the engine of this name; the same one for the same project, which `load_project` keeps.
-
-    Raises:
-        UserError: there is none of this name, or it cannot work here or with this project.
-    """
-    if name not in ENGINES:
-        raise UserError(f"prediction.engine: {name!r} is not known; known are {', '.join(ENGINES)}")
-    return ENGINES[name](project, structure_tensor)

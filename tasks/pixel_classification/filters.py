@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.pixel_classification.compiled import compiled
+from blockwise.compiled import compiled
 from tasks.pixel_classification.symmetric import solve_2x2, solve_3x3
 
 Volume = NDArray[np.float32]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from blockwise.compiled import compiled
 from blockwise.identity import array_checksum, digest
-from tasks.pixel_classification.compiled import compiled
 
 
 @dataclass(frozen=True)

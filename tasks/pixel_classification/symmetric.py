@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from tasks.pixel_classification.compiled import inlined
+from blockwise.compiled import inlined
 
 
 @inlined

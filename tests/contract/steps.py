@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from blockwise.errors import UserError
 from blockwise.grid import Block, Grid
 from blockwise.outputs import VolumeOutput
-from blockwise.sources import BlocksSource, RawSource, VolumeInfo
+from blockwise.sources import RawSource
 from blockwise.step import BlockStep
+from blockwise.upstream import BlocksSource
 from blockwise.volume import Address, create_volume, open_volume, volume_exists
+from blockwise.volume.info import VolumeInfo
 
 CHUNK = 4
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import pipeline.export  # here, because luigi looks for its settings in the folder in which it is loaded
+import pipeline.exporting.write  # here, because luigi looks for its settings in the folder in which it is loaded
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "volumes.md"
 

@@ -18,9 +18,9 @@ import tifffile
 
 from blockwise.errors import UserError
 from blockwise.volume import Address, Spacing, Volume, create_volume, ingest, open_volume
-from pipeline.content import SimpleSegmentation
-from pipeline.export import export
-from pipeline.pyramid import Scales, coarser_levels
+from pipeline.exporting.content import SimpleSegmentation
+from pipeline.exporting.pyramid import Scales, coarser_levels
+from pipeline.exporting.write import export
 
 SPACING = {"resolution": [1.0, 4.0, 0.5, 0.25], "units": ["", "micrometer", "micrometer", "micrometer"]}
 
@@ -81,7 +81,7 @@ def test_tiff_is_read_by_others(probabilities: Volume, labels: Volume, tmp_path:
 def test_big_tiff_from_4_gb(labels: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = int(np.prod(labels.shape)) * 8
     for limit, is_big in ((size, True), (size + 1, False)):
-        monkeypatch.setattr("pipeline.export.BIG_TIFF_BYTES", limit)
+        monkeypatch.setattr("pipeline.exporting.write.BIG_TIFF_BYTES", limit)
         [path] = export(labels, f"{tmp_path}/{is_big}.tif")
         with tifffile.TiffFile(path) as file:
             assert file.is_bigtiff == is_big
@@ -174,8 +174,8 @@ def test_memory_stays_below_two_blocks_of_slices(tmp_path: Path) -> None:
         import sys
         import numpy as np
         from blockwise.volume import create_volume, ingest, open_volume
-        from pipeline.export import export
-        from pipeline.pyramid import Scales
+        from pipeline.exporting.write import export
+        from pipeline.exporting.pyramid import Scales
 
         folder, blocks = sys.argv[1], int(sys.argv[2])
         shape, depth = (blocks * 16, 512, 1024), 16

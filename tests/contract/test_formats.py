@@ -18,7 +18,7 @@ import z5py
 from blockwise.errors import DiskFullError, UserError
 from blockwise.volume import Address, Volume, check_writable, create_volume, open_volume
 from blockwise.volume.axes import Spacing, axistags
-from blockwise.volume.store import open_store
+from blockwise.volume.formats import open_store
 
 
 def everything(volume: Volume) -> np.ndarray:

@@ -17,13 +17,13 @@ import pytest
 
 from blockwise.errors import UserError
 from blockwise.volume import Address, create_volume, open_volume, volume_exists
+from blockwise.volume.formats import open_store
 from blockwise.volume.remote import (
     StoreDeniedError,
     StoreSlowError,
     StoreUnreachableError,
     translated,
 )
-from blockwise.volume.store import open_store
 from tests.contract import servers
 
 SECRET = "verysecretkey"

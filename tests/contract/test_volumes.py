@@ -24,8 +24,8 @@ from blockwise.volume import (
     open_volume,
     volume_exists,
 )
+from blockwise.volume.formats import open_store
 from blockwise.volume.metadata import NewArray, encode
-from blockwise.volume.store import open_store
 
 SHAPE = (11, 35, 20)
 INNER = (slice(3, 9), slice(15, 33), slice(0, 20))

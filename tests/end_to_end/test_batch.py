@@ -22,14 +22,14 @@ from skimage.measure import label
 from blockwise.backends import Outcome
 from blockwise.errors import UserError
 from blockwise.volume import create_volume, open_volume
-from pipeline.batch_images import BatchImages
-from pipeline.config import OF_CORES, Raw, Threshold, load_settings
-from pipeline.geometry import describe_raw
-from pipeline.images import scratch_folder
-from pipeline.manifest import image_settings, load_batch
+from pipeline.assembly.geometry import describe_raw
+from pipeline.batch.image_step import scratch_folder
+from pipeline.batch.images import BatchImages
+from pipeline.batch.manifest import image_settings, load_batch
+from pipeline.configuration.settings import OF_CORES, Raw, Threshold, load_settings
+from tasks.nodes.progress import status_text
 from tasks.pixel_classification.project import Project as IlastikProject
 from tasks.pixel_classification.training_images import read_pieces
-from tasks.progress import status_text
 from tests.batches import CASE, CONFIG, results, run_here, run_luigi, times, write_config, write_images
 from tests.runs import DATASETS, Project
 from tests.unit.pixel_cases import case_folder, read
@@ -234,7 +234,7 @@ def test_files_that_have_not_changed_are_not_opened_to_see_how_large_they_are(
         opened.append(raw.path)
         return describe_raw(raw, project)
 
-    monkeypatch.setattr("pipeline.image_sizes.describe_raw", describe)
+    monkeypatch.setattr("pipeline.batch.sizes.describe_raw", describe)
     assert BatchImages(load_batch("config.yaml", None)).large == [2]
     assert opened == []
     Path("images/cell0.png").write_bytes(Path("images/cell2.png").read_bytes())
@@ -304,7 +304,7 @@ def test_speed_is_told_in_images(monkeypatch: pytest.MonkeyPatch) -> None:
     write_images(2)
     write_config(batch={"files": "images/*.png", "small_voxels": 51 * 60 - 1}, blocks={"shape": [64, 64]})
     terminal = io.StringIO()
-    monkeypatch.setattr("tasks.progress.TERMINAL", Console(file=terminal, force_terminal=True, width=150))
+    monkeypatch.setattr("tasks.nodes.progress.TERMINAL", Console(file=terminal, force_terminal=True, width=150))
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     run, workflow = run_here(show=True)
     assert run.ok

@@ -14,12 +14,12 @@ import yaml
 import z5py
 
 from pipeline.__main__ import main
-from pipeline.batch_cleaning import find_ours_in_batch
-from pipeline.batch_images import BatchImages
-from pipeline.batch_summary import LONGEST_TABLE
-from pipeline.images import scratch_folder
-from pipeline.manifest import load_batch
-from pipeline.session import end_sessions
+from pipeline.batch.cleaning import find_ours_in_batch
+from pipeline.batch.image_step import scratch_folder
+from pipeline.batch.images import BatchImages
+from pipeline.batch.manifest import load_batch
+from pipeline.batch.summary import LONGEST_TABLE
+from pipeline.running.session import end_sessions
 from tests.batches import results, run_here, times, write_config, write_images
 from tests.runs import DATASETS, chunk_files
 
@@ -280,7 +280,7 @@ def test_clean_that_is_broken_off_goes_on_later(
     assert run_here()[0].ok
     Path("images/cell0.png").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.cleaning.delete_volume", lambda address: 1 / 0)
+        patch.setattr("pipeline.inspecting.cleaning.delete_volume", lambda address: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             call(capsys, "clean", "--yes")
     end_sessions()

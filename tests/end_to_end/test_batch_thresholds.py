@@ -12,7 +12,7 @@ import yaml
 
 from blockwise.errors import UserError
 from blockwise.volume import open_volume
-from pipeline.manifest import load_batch
+from pipeline.batch.manifest import load_batch
 from tests.batches import CONFIG, results, run_here, write_config, write_images
 from tests.runs import STEPS
 

@@ -11,7 +11,7 @@ import pytest
 import z5py
 
 from pipeline.__main__ import main
-from pipeline.planning import forecast_all
+from pipeline.inspecting.forecast import forecast_all
 from tests.runs import DATASETS, STEPS, Project, chunk_files
 
 

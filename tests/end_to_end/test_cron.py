@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import z5py
 
-from pipeline.lock import OWNER, SILENCE_S
+from pipeline.running.lock import OWNER, SILENCE_S
 from tests.runs import Project, assert_same, environment, run_luigi
 
 FIRINGS = 20

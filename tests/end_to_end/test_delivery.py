@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from blockwise.errors import UserError
 from blockwise.volume import open_volume
 from pipeline.__main__ import main
-from pipeline.delivery import export_result, ingest_advice, nickname
+from pipeline.configuration.nickname import nickname
+from pipeline.exporting.results import export_result, ingest_advice
 from tests.containers import png, tiff
 from tests.runs import Project
 

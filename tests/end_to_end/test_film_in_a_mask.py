@@ -12,7 +12,7 @@ from skimage.measure import label, regionprops_table
 
 from blockwise.volume import open_volume
 from pipeline import SimpleSegmentationWorkflow
-from pipeline.delivery import export_result
+from pipeline.exporting.results import export_result
 from tests.containers import hdf5, n5
 from tests.end_to_end.test_time import film, flat_project, whole
 

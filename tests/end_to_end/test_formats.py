@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from blockwise.errors import UserError
 from blockwise.volume import create_volume, open_volume
-from pipeline.session import end_sessions
+from pipeline.running.session import end_sessions
 from tests.containers import FORMATS, formats_of
 from tests.contract import servers
 from tests.runs import DATASETS, Project, make_project, settings

@@ -10,9 +10,9 @@ import z5py
 from skimage.filters import gaussian
 from skimage.measure import label
 
-from pipeline.cleaning import find_ours
-from pipeline.config import load_settings
-from pipeline.steps import build_steps
+from pipeline.assembly.steps import build_steps
+from pipeline.configuration.settings import load_settings
+from pipeline.inspecting.cleaning import find_ours
 from tests.runs import SHAPE, Project, chunk_files, dataset_folder
 
 SIGMA, THRESHOLD = 1.6, 0.25

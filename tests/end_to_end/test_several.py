@@ -16,11 +16,11 @@ from blockwise.errors import UserError
 from blockwise.volume import open_volume
 from pipeline import PredictionWorkflow, SimpleSegmentationWorkflow
 from pipeline.__main__ import main
-from pipeline.cleaning import find_ours
-from pipeline.config import load_settings
-from pipeline.delivery import export_result
-from pipeline.report import RunReport
-from pipeline.session import end_sessions
+from pipeline.configuration.settings import load_settings
+from pipeline.exporting.results import export_result
+from pipeline.inspecting.cleaning import find_ours
+from pipeline.running.report import RunReport
+from pipeline.running.session import end_sessions
 from tests.runs import ROOT, SHAPE, STEPS, Project
 
 SEVERAL = [

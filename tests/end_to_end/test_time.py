@@ -17,8 +17,8 @@ from skimage.measure import label
 
 from blockwise.errors import UserError
 from blockwise.volume import create_volume, open_volume
-from pipeline.config import load_settings
-from pipeline.steps import build_steps
+from pipeline.assembly.steps import build_steps
+from pipeline.configuration.settings import load_settings
 from tests.containers import hdf5, n5, tiff
 from tests.runs import ROOT, Project
 from tests.unit.pixel_cases import case_folder, read

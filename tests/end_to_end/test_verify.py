@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.__main__ import main
-from pipeline.session import end_sessions
+from pipeline.running.session import end_sessions
 from tests.runs import DATASETS, Project, assert_same, chunk_files, dataset_folder
 
 

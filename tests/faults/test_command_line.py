@@ -20,7 +20,7 @@ import pytest
 from blockwise.backends import LocalBackend
 from blockwise.plan import begin, plan_step
 from blockwise.run import run_step
-from pipeline.luigi_defaults import DEFAULTS
+from pipeline.running.luigi_defaults import DEFAULTS
 from tests.runs import ROOT, Project, assert_same, chunk_files, environment, run_luigi
 
 IN_OPEN = 0x20
@@ -150,7 +150,7 @@ def test_a_run_killed_between_two_targets_leaves_no_stale_one(project: Project, 
 
 
 def test_a_programming_error_keeps_its_traceback(unused: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.workflows.load_settings", lambda path: 1 / 0)
+    monkeypatch.setattr("pipeline.running.workflows.load_settings", lambda path: 1 / 0)
     code, text = run_luigi(unused)
     assert code == 40
     assert "Traceback" in text

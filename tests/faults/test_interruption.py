@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from blockwise.files import read_json
-from pipeline.session import begin_session
+from pipeline.running.session import begin_session
 from tests.luigid import Luigid
 from tests.processes import command_line, processes_in, wait_for
 from tests.runs import Project, assert_same, environment

@@ -15,7 +15,7 @@ from blockwise.backends import Outcome
 from blockwise.backends.slurm import SlurmBackend, SlurmOptions
 from blockwise.errors import UserError
 from blockwise.run import failure_summary, run_step
-from tasks.signals import terminate_like_interrupt
+from tasks.nodes.signals import terminate_like_interrupt
 from tests.contract.steps import Workspace
 from tests.processes import wait_for
 

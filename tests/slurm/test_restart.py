@@ -12,8 +12,8 @@ import pytest
 from blockwise.errors import UserError
 from blockwise.plan import is_complete
 from blockwise.run import run_step
-from pipeline.config import BackendSettings
-from pipeline.workflows import execution
+from pipeline.configuration.settings import BackendSettings
+from pipeline.running.execution import execution
 from tests.contract.steps import Workspace
 from tests.processes import wait_for
 from tests.slurm.cluster import Cluster

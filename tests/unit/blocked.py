@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.grid import Grid, grow, relative
-from tasks.component_cores import core_flags_of, describe_cores, fitting_cores
-from tasks.component_labels import (
+from tasks.components.core_sizes import core_flags_of, describe_cores, fitting_cores
+from tasks.components.labelling import (
     face_labels,
     group_numbers,
     label_components,
@@ -19,7 +19,8 @@ from tasks.component_labels import (
     pack_faces,
     unpack_faces,
 )
-from tasks.component_measures import (
+from tasks.components.labels_step import apply_lookup
+from tasks.components.measures import (
     columns,
     core_flags,
     from_columns,
@@ -27,8 +28,7 @@ from tasks.component_measures import (
     measure_components,
     measure_intensities,
 )
-from tasks.component_merge import combine_measures, dense_offsets, number_objects, pairs_between_blocks
-from tasks.connected_components import apply_lookup
+from tasks.components.merge_step import combine_measures, dense_offsets, number_objects, pairs_between_blocks
 from tasks.threshold import CORE, TRUNCATE, smooth_and_threshold
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tasks.pixel_classification.engine import make_engine
+from tasks.pixel_classification.engines import make_engine
 from tasks.pixel_classification.project import Project
 
 ROOT = Path(__file__).parents[2]

@@ -12,9 +12,9 @@ from hypothesis.extra.numpy import arrays
 from skimage.measure import label, regionprops_table
 
 from blockwise.grid import Grid
-from tasks.component_labels import label_components
-from tasks.connected_components import apply_lookup
-from tasks.object_table import object_table
+from tasks.components.labelling import label_components
+from tasks.components.labels_step import apply_lookup
+from tasks.components.object_table import object_table
 from tests.unit.blocked import blocked_components
 
 RANK = {4: 1, 8: 2, 6: 1, 18: 2, 26: 3}
@@ -142,9 +142,9 @@ def test_time_steps_do_not_touch():
 
 
 def _labelled_per_time_step(mask, grid):
-    from tasks.component_labels import face_labels, group_numbers
-    from tasks.component_measures import measure_components
-    from tasks.component_merge import combine_measures, dense_offsets, number_objects, pairs_between_blocks
+    from tasks.components.labelling import face_labels, group_numbers
+    from tasks.components.measures import measure_components
+    from tasks.components.merge_step import combine_measures, dense_offsets, number_objects, pairs_between_blocks
 
     labels, tables, faces = {}, {}, {}
     for block in grid:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from blockwise.errors import UserError
-from pipeline.conversion import converted, target_dtype
+from pipeline.exporting.conversion import converted, target_dtype
 
 
 def test_labels_that_do_not_fit_are_refused_with_numbers() -> None:

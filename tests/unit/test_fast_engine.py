@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from blockwise.grid import Grid, grow, relative
-from tasks.pixel_classification.engine import make_engine
+from tasks.pixel_classification.engines import make_engine
 from tasks.pixel_classification.fast import engine as fast
 from tasks.pixel_classification.features import FILTERS, Feature, compute_features
 from tasks.pixel_classification.project import Project, load_project

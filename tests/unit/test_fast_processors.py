@@ -13,7 +13,7 @@ import pytest
 PROGRAM = """
 import hashlib
 import h5py
-from tasks.pixel_classification.engine import make_engine
+from tasks.pixel_classification.engines import make_engine
 from tasks.pixel_classification.project import load_project
 with h5py.File("data/raw.h5") as file:
     image = file["data"][:40, :48, :56][..., None]

@@ -11,7 +11,7 @@ from skimage.filters import apply_hysteresis_threshold, gaussian
 from skimage.measure import label
 
 from blockwise.grid import Grid
-from pipeline.config import ConnectedComponents, Threshold
+from pipeline.configuration.settings import ConnectedComponents, Threshold
 from tests.unit.blocked import blocked_components, blocked_threshold
 
 

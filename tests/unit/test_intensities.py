@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from skimage.measure import label, regionprops_table
 
 from blockwise.grid import Grid
-from tasks.component_measures import (
+from tasks.components.exact_sums import ACCUMULATORS, exact_sums, values_of, whole_numbers
+from tasks.components.measures import (
     INTENSITY_DTYPES,
     columns,
     from_columns,
@@ -19,8 +20,7 @@ from tasks.component_measures import (
     mean_and_deviation,
     measure_intensities,
 )
-from tasks.exact_sums import ACCUMULATORS, exact_sums, values_of, whole_numbers
-from tasks.object_table import object_table
+from tasks.components.object_table import object_table
 from tests.unit.blocked import blocked_components
 
 

@@ -17,8 +17,8 @@ from blockwise.errors import UserError
 from blockwise.grid import Grid, pack_blocks
 from blockwise.mask import SURVEY, Mask, MaskReader, masked, survey
 from blockwise.volume import Address, create_volume, open_volume
-from pipeline.config import Settings
-from pipeline.masking import mask_and_grid, possible_factors
+from pipeline.assembly.masking import mask_and_grid, possible_factors
+from pipeline.configuration.settings import Settings
 from tests.unit.blocked import blocked_components, blocked_threshold
 
 

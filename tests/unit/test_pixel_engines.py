@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from blockwise.errors import UserError
-from tasks.pixel_classification.engine import make_engine
+from tasks.pixel_classification.engines import make_engine
 from tasks.pixel_classification.features import FILTERS, Feature, check_size
 from tasks.pixel_classification.project import load_project
 from tests.unit.pixel_cases import DATA, ROOT
@@ -19,7 +19,7 @@ MEASURE = """
 import sys
 from dataclasses import replace
 import numpy as np
-from tasks.pixel_classification.engine import make_engine
+from tasks.pixel_classification.engines import make_engine
 from tasks.pixel_classification.features import Feature, n_channels
 from tasks.pixel_classification.project import load_project
 from tasks.pixel_classification.forest import Tree, join_trees

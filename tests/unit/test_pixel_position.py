@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from blockwise.grid import grow, relative
-from tasks.pixel_classification.engine import make_engine
+from tasks.pixel_classification.engines import make_engine
 from tasks.pixel_classification.features import FILTERS, Feature, StructureTensor, compute_features, halo
 from tasks.pixel_classification.project import load_project
 from tests.unit.pixel_cases import DATA, image_zyxc, predict

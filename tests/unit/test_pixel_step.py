@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from blockwise.errors import UserError
-from pipeline.cleaning import find_ours
-from pipeline.config import Settings, load_settings
-from pipeline.steps import build_steps
+from pipeline.assembly.steps import build_steps
+from pipeline.configuration.settings import Settings, load_settings
+from pipeline.inspecting.cleaning import find_ours
 from tasks.pixel_classification.training import open_project, trained
 from tasks.prediction import PredictionStep
 from tests.unit.pixel_cases import copied, image_zyxc, predict

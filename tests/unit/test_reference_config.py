@@ -7,7 +7,7 @@ from typing import get_args, get_origin
 
 import yaml
 
-from pipeline.config import Section, Settings, load_settings
+from pipeline.configuration.settings import Section, Settings, load_settings
 
 REFERENCE = Path(__file__).parents[2] / "configs" / "reference.yaml"
 NEEDED = {"work_dir", "raw", "path", "key", "output", "project"}

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from blockwise.errors import UserError
-from blockwise.sources import VolumeInfo
 from blockwise.volume import Address, create_volume
-from pipeline.config import Threshold
-from pipeline.smoothing import sigma_in_voxels
+from blockwise.volume.info import VolumeInfo
+from pipeline.assembly.smoothing import sigma_in_voxels
+from pipeline.configuration.settings import Threshold
 
 
 def raw(folder: Path, axes: str = "zyx", **attributes: object) -> VolumeInfo:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba import uint64
 
-from tasks.pixel_classification.compiled import Integer, compiled, inlined
+from blockwise.compiled import Integer, compiled, inlined
 from tasks.pixel_classification.symmetric import solve_2x2, solve_3x3
 
 Buffer = np.ndarray[Any, np.dtype[np.float32]]

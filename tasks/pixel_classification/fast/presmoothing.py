@@ -13,7 +13,7 @@ import numpy as np
 from numba import uint64
 from numpy.typing import NDArray
 
-from tasks.pixel_classification.compiled import Integer, compiled
+from blockwise.compiled import Integer, compiled
 
 Volume = NDArray[np.float32]
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import uint64
 
-from tasks.pixel_classification.compiled import Integer, compiled
+from blockwise.compiled import Integer, compiled
 from tasks.pixel_classification.fast.lanes import LANES, copy_8, is_nan
 from tasks.pixel_classification.fast.tile import MARGIN, N_BUFFERS, load, scale_features
 from tasks.pixel_classification.fast.traversal import add_probabilities, count_votes, reach

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import uint64
 
-from tasks.pixel_classification.compiled import Integer, compiled
+from blockwise.compiled import Integer, compiled
 from tasks.pixel_classification.fast.passes import (
     difference,
     eigenvalues,

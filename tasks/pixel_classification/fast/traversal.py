@@ -17,7 +17,7 @@ import numpy as np
 from numba import uint64
 from numpy.typing import NDArray
 
-from tasks.pixel_classification.compiled import Integer, compiled
+from blockwise.compiled import Integer, compiled
 from tasks.pixel_classification.fast.lanes import LANES, count, less
 from tasks.pixel_classification.forest import Forest
 

@@ -1,0 +1,149 @@
+"""From one threshold of a configuration to the steps that make objects of probabilities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from blockwise.errors import UserError
+from blockwise.grid import Grid
+from blockwise.step import BlockStep
+from pipeline.assembly.classes import class_index
+from pipeline.assembly.smoothing import sigma_in_voxels
+from pipeline.configuration.settings import ConnectedComponents, Settings, Threshold
+from tasks.components.cores_step import CoresStep
+from tasks.components.faces_step import ComponentFacesStep
+from tasks.components.labelling import CONNECTIVITIES
+from tasks.components.labels_step import ConnectedComponentsStep
+from tasks.components.measures import INTENSITY_DTYPES
+from tasks.components.merge_step import ComponentMergeStep
+from tasks.prediction import PredictionStep
+from tasks.threshold import ThresholdStep
+
+DATASETS = {"threshold": "thresholded", "connected_components": "connected_components", "cores": "cores"}
+"""Names of datasets, to which that of the threshold is added, by the steps that write them."""
+
+
+@dataclass(frozen=True)
+class ObjectSteps:
+    """The steps from probabilities to objects, each with those before it."""
+
+    threshold: ThresholdStep
+    component_faces: ComponentFacesStep
+    component_merge: ComponentMergeStep
+    connected_components: ConnectedComponentsStep
+    cores: CoresStep | None
+
+    def all(self) -> tuple[BlockStep, ...]:
+        """All of them, each after those that it reads."""
+        found = (getattr(self, name) for name in self.names())
+        return tuple(step for step in found if step is not None)
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """The steps' names, in their order; fields are called as the steps are."""
+        return tuple(field.name for field in fields(cls))
+
+
+def object_steps(settings: Settings, threshold: Threshold, prediction: PredictionStep) -> ObjectSteps:
+    """Make the steps of one threshold.
+
+    Raises:
+        UserError: a value does not fit the probabilities.
+    """
+    grid = prediction.grid
+    where = "threshold" if len(settings.threshold) == 1 else f"threshold {threshold.name}"
+    components = threshold.connected_components or settings.connected_components
+    suffix = f"_{threshold.name}" if threshold.name else ""
+    common = {
+        "work_dir": settings.work_dir,
+        "change_detection": settings.change_detection,
+        "variant": threshold.name or "",
+    }
+    storage = {"chunks": prediction.chunks, "shards": prediction.shards}
+    blocks = {**common, "grid": grid, "mask": prediction.mask}
+    class_ = _class_index(settings, threshold.class_, prediction, f"{where}.class")
+    thresholded = ThresholdStep(
+        **blocks,
+        prediction=prediction,
+        class_index=class_,
+        sigma=(0.0,) * ("t" in grid.axes) + sigma_in_voxels(threshold, prediction.raw, grid.axes.replace("t", "")),
+        threshold=threshold.lowest,
+        core=threshold.core,
+        core_class=_core_class(settings, threshold, prediction, where, class_),
+        address=f"{settings.output}:{DATASETS['threshold']}{suffix}",
+        **storage,
+    )
+    _check_components(components, threshold, prediction, where)
+    faces = ComponentFacesStep(
+        **blocks,
+        threshold=thresholded,
+        foreground=components.foreground,
+        connectivity=_connectivity(components, grid),
+        intensities=components.intensities,
+        core_sizes=threshold.core_min_size > 1 or threshold.core_max_size is not None,
+    )
+    merge = ComponentMergeStep(
+        **common,
+        grid=Grid(grid.axes, grid.shape, grid.shape, grid.roi),
+        faces=faces,
+        min_size=components.min_size,
+        max_size=components.max_size,
+        numbering=components.numbering,
+        core_min_size=threshold.core_min_size,
+        core_max_size=threshold.core_max_size,
+    )
+    address = f"{settings.output}:{DATASETS['connected_components']}{suffix}"
+    final = ConnectedComponentsStep(**blocks, **storage, merge=merge, address=address)
+    address = f"{settings.output}:{DATASETS['cores']}{suffix}"
+    cores = CoresStep(**blocks, **storage, objects=final, address=address) if threshold.keep_cores else None
+    return ObjectSteps(thresholded, faces, merge, final, cores)
+
+
+def _class_index(settings: Settings, chosen: int | str, prediction: PredictionStep, key: str) -> int:
+    index = class_index(chosen, prediction.class_names, settings, key)
+    if index not in prediction.classes:
+        raise UserError(
+            f"{key}: {chosen!r} is not among prediction.classes {settings.prediction.classes}; add it there"
+        )
+    return index
+
+
+def _core_class(
+    settings: Settings, threshold: Threshold, prediction: PredictionStep, where: str, class_: int
+) -> int | None:
+    """The class of the cores; None where it is that of the objects, under whatever name."""
+    if threshold.core_class is None:
+        return None
+    index = _class_index(settings, threshold.core_class, prediction, f"{where}.core_class")
+    return None if index == class_ else index
+
+
+def _check_components(
+    components: ConnectedComponents, threshold: Threshold, prediction: PredictionStep, where: str
+) -> None:
+    if threshold.method == "hysteresis" and not components.foreground:
+        raise UserError(
+            f"{where}.method: hysteresis keeps objects that hold a core, but connected_components.foreground: 0 "
+            "makes objects of what lies between; use foreground: 1, or method: simple"
+        )
+    dtype = np.dtype(prediction.raw.dtype).name
+    if components.intensities and dtype not in INTENSITY_DTYPES:
+        raise UserError(
+            f"connected_components.intensities: raw {prediction.raw.address} holds {dtype}; sums that are exact for "
+            f"every block shape are offered for {', '.join(INTENSITY_DTYPES)}. Set intensities: false, or convert it"
+        )
+
+
+def _connectivity(components: ConnectedComponents, grid: Grid) -> int:
+    spatial = grid.axes.replace("t", "")
+    known = CONNECTIVITIES[len(spatial)]
+    if components.connectivity is None:
+        return known[-1]
+    if components.connectivity not in known:
+        raise UserError(
+            f"connected_components.connectivity: {components.connectivity}; for the axes {spatial} it is one of "
+            f"{known}"
+        )
+    return components.connectivity

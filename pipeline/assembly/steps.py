@@ -1,0 +1,237 @@
+"""From a configuration to steps: everything that can be wrong is found here, before any work."""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from blockwise.errors import UserError
+from blockwise.grid import Grid
+from blockwise.mask import Mask
+from blockwise.outputs import VolumeOutput
+from blockwise.step import BlockStep
+from blockwise.volume import Address
+from blockwise.volume.formats import check_writable
+from blockwise.volume.info import VolumeInfo
+from pipeline.assembly.classes import chosen_classes
+from pipeline.assembly.geometry import describe_raw, make_grid, one_block, output_storage
+from pipeline.assembly.masking import mask_and_grid
+from pipeline.assembly.object_steps import ObjectSteps, object_steps
+from pipeline.configuration.settings import BackendSettings, Settings
+from tasks.pixel_classification.engines import make_engine
+from tasks.pixel_classification.project import Project
+from tasks.pixel_classification.training import open_project
+from tasks.prediction import PredictionStep
+from tasks.simple_segmentation import SimpleSegmentationStep
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of a configuration.
+
+    Attributes:
+        prediction: the step that all others read.
+        objects: from probabilities to objects, for each threshold.
+        simple_segmentation: the most probable class; None where classes are left out of the probabilities.
+        axes_from: who says what the raw volume's axes are, for people.
+    """
+
+    prediction: PredictionStep
+    objects: tuple[ObjectSteps, ...]
+    simple_segmentation: SimpleSegmentationStep | None
+    axes_from: str
+
+    def all(self) -> tuple[BlockStep, ...]:
+        """All steps from the raw volume to objects, each after those that it reads."""
+        return (self.prediction, *(step for objects in self.objects for step in objects.all()))
+
+    def everything(self) -> tuple[BlockStep, ...]:
+        """The steps of all workflows, each after those that it reads."""
+        return self.all() + (() if self.simple_segmentation is None else (self.simple_segmentation,))
+
+    def begun(self) -> tuple[BlockStep, ...]:
+        """All steps to objects, and those beside them that a run was once asked for: they have a folder."""
+        others = (step for step in self.everything()[len(self.all()) :] if step.folder.parent.exists())
+        return (*self.all(), *others)
+
+    def up_to(self, name: str) -> tuple[BlockStep, ...]:
+        """The steps that a workflow needs which ends with the steps of this name, so far as there are any.
+
+        Raises:
+            UserError: the configuration has no such step.
+        """
+        if name == SimpleSegmentationStep.name:
+            if self.simple_segmentation is None:
+                raise UserError(
+                    f"prediction.classes: {list(self.prediction.classes)} leaves out classes, and one of these may "
+                    "be the most probable; a simple segmentation needs prediction.classes: all"
+                )
+            return (self.prediction, self.simple_segmentation)
+        order = (self.prediction.name, *ObjectSteps.names())
+        return tuple(step for step in self.all() if order.index(step.name) <= order.index(name))
+
+
+def build_steps(settings: Settings, *, whole: bool = False) -> Steps:
+    """Make the steps of a configuration.
+
+    Args:
+        settings: the configuration.
+        whole: one block for all of the volume (for each time step), whatever the configuration says.
+
+    Raises:
+        UserError: an input is missing, a value does not fit it, or a worker would need too much memory.
+    """
+    check_writable(Address(settings.output, "probabilities"))
+    project = open_project(settings.prediction.project)
+    info, axes_from = describe_raw(settings.raw, project)
+    if whole:
+        settings = settings.model_copy(update={"blocks": one_block(settings.blocks, info)})
+    mask, grid = mask_and_grid(settings, make_grid(settings, info))
+    prediction = _prediction_step(settings, info, project, grid, mask)
+    objects = tuple(object_steps(settings, threshold, prediction) for threshold in settings.threshold)
+    steps = Steps(prediction, objects, _simple_segmentation_step(settings, prediction), axes_from)
+    check_memory(steps, settings)
+    _check_not_in_place(steps)
+    return steps
+
+
+def _simple_segmentation_step(settings: Settings, prediction: PredictionStep) -> SimpleSegmentationStep | None:
+    if prediction.classes != tuple(range(len(prediction.class_names))):
+        return None
+    return SimpleSegmentationStep(
+        work_dir=settings.work_dir,
+        change_detection=settings.change_detection,
+        grid=prediction.grid,
+        mask=prediction.mask,
+        prediction=prediction,
+        address=f"{settings.output}:simple_segmentation",
+        chunks=prediction.chunks,
+        shards=prediction.shards,
+    )
+
+
+def _check_not_in_place(steps: Steps) -> None:
+    """Refuse to write over what is read; the raw volume and the mask may be results of other runs."""
+    resolve = functools.cache(os.path.realpath)  # the outputs share a container, and a batch has thousands
+
+    def place(text: str) -> Path:
+        address = Address.parse(text)
+        return Path(resolve(address.path), address.key)
+
+    read = {place(steps.prediction.raw.address): "the raw volume"}
+    if steps.prediction.mask is not None:
+        read[place(steps.prediction.mask.address)] = "the mask"
+    for step in steps.everything():
+        output = step.output()
+        if isinstance(output, VolumeOutput) and (what := read.get(place(output.address))):
+            raise UserError(
+                f"output {output.address}: this is {what} itself, which would be lost; set another `output`"
+            )
+
+
+def _prediction_step(
+    settings: Settings, info: VolumeInfo, project: Project, grid: Grid, mask: Mask | None
+) -> PredictionStep:
+    prediction = settings.prediction
+    channels = _channels(settings, info, project)
+    _check_axes(settings, info, project, grid)
+    engine = make_engine(prediction.engine, project, structure_tensor=prediction.structure_tensor)
+    sizes = dict(zip(grid.axes, grid.shape, strict=True))
+    try:
+        engine.check_shape((sizes.get("z", 1), sizes["y"], sizes["x"]))
+    except UserError as error:
+        raise UserError(f"raw {info.address}: {error}") from None
+    blocks = dict(zip(grid.axes, grid.block_shape, strict=True))
+    block = (blocks.get("z", 1), blocks["y"], blocks["x"])
+    halo = engine.halo if "z" in grid.axes else (0, *engine.halo[1:])
+    read = tuple(min(b + 2 * h, sizes.get(a, 1)) for a, b, h in zip("zyx", block, halo, strict=True))
+    return PredictionStep(
+        work_dir=settings.work_dir,
+        change_detection=settings.change_detection,
+        grid=grid,
+        mask=mask,
+        raw=info,
+        channels=channels,
+        project=prediction.project,
+        project_hash=project.content_hash,
+        classes=chosen_classes(settings, project),
+        class_names=project.classes,
+        dtype=prediction.dtype,
+        engine=prediction.engine,
+        structure_tensor=prediction.structure_tensor,
+        seed=prediction.seed,
+        feature_halo=halo,
+        engine_memory=int(engine.bytes_per_voxel * math.prod(read)),
+        address=f"{settings.output}:probabilities",
+        **output_storage(settings, grid),
+    )
+
+
+def _check_axes(settings: Settings, info: VolumeInfo, project: Project, grid: Grid) -> None:
+    expected = project.axes.replace("t", "").replace("c", "")
+    found = grid.axes.replace("t", "")
+    lengths = dict(zip(grid.axes, grid.shape, strict=True))
+    image = project.lanes[-1]
+    # As in ilastik, an axis of length 1 is as good as none.
+    same = len([a for a in expected if image.length(a) != 1]) == len([a for a in found if lengths[a] != 1])
+    if len(expected) != len(found) and not same:
+        raise UserError(
+            f"raw {info.address}: {len(found)} spatial axes ({info.axes}, shape {info.shape}), but project "
+            f"{settings.prediction.project} was made for {len(expected)} ({project.axes}); use data with the same "
+            "axes as the project's images, or set raw.axes if they are named wrongly"
+        )
+
+
+def _channels(settings: Settings, info: VolumeInfo, project: Project) -> tuple[int, ...]:
+    available = info.shape[info.axes.index("c")] if "c" in info.axes else 1
+    chosen = settings.raw.channel
+    channels = tuple(range(available)) if chosen is None else (chosen,) if isinstance(chosen, int) else chosen
+    if not channels or not all(0 <= c < available for c in channels):
+        raise UserError(f"raw.channel: {chosen}, but {info.address} has channels 0 to {available - 1}")
+    if len(channels) != project.n_channels:
+        raise UserError(
+            f"raw {info.address}: {len(channels)} channels ({info.axes}, shape {info.shape}), but project "
+            f"{settings.prediction.project} was made for {project.n_channels}; choose with raw.channel, or check "
+            "raw.axes"
+        )
+    return channels
+
+
+def check_memory(steps: Steps, settings: Settings) -> None:
+    """Refuse a configuration whose workers would need more memory than there is.
+
+    Raises:
+        UserError: naming the step, what it needs, what it may have, and what to change.
+    """
+    limit, allowed = _memory_limit(settings.backend)
+    for step in steps.everything():
+        needed = step.projected_memory()
+        if needed > limit:
+            raise UserError(
+                f"{step.label}: a worker needs about {needed / 1e9:.2f} GB for blocks of "
+                f"{'x'.join(map(str, step.grid.block_shape))}, but {allowed}; use smaller blocks, fewer workers, or "
+                "more memory"
+            )
+
+
+def _memory_limit(backend: BackendSettings) -> tuple[float, str]:
+    """Bytes that a worker may have, and who says so."""
+    if backend.memory_gb:
+        return backend.memory_gb * 1e9, f"backend.memory_gb allows {backend.memory_gb:.2f} GB"
+    if backend.name == "slurm":
+        memory_gb = backend.slurm.memory_gb or math.inf
+        return memory_gb * 1e9, f"backend.slurm.memory_gb asks for {memory_gb:.2f} GB"
+    limit = psutil.virtual_memory().total / backend.workers
+    return limit, f"this machine has {limit / 1e9:.2f} GB for each of {backend.workers} workers"
+
+
+def default_config() -> str:
+    """The configuration that ``luigi.cfg`` names for ``ConnectedComponentsWorkflow``; empty where it names none."""
+    import luigi
+
+    return str(luigi.configuration.get_config().get("ConnectedComponentsWorkflow", "config", ""))

@@ -1,0 +1,91 @@
+"""Finds what runs of a batch have left, for all its images, those that are no longer named included."""
+
+from __future__ import annotations
+
+import contextlib
+from itertools import chain
+from pathlib import Path
+
+from blockwise.backends.slurm.ledger import Ledger
+from blockwise.errors import UserError
+from blockwise.mask import SURVEY
+from blockwise.plan import IDENTITY
+from blockwise.step import BlockStep
+from pipeline.batch.image_identity import image_steps
+from pipeline.batch.image_step import ImagesStep, scratch_folder
+from pipeline.batch.images import BatchImages
+from pipeline.batch.manifest import IMAGES
+from pipeline.batch.results_record import RECORD, ImageResults, recorded, results_of
+from pipeline.batch.sizes import SIZES
+from pipeline.batch.summary import SUMMARY, is_summary
+from pipeline.inspecting.cleaning import find_classifiers, find_step
+
+
+def find_ours_in_batch(images: BatchImages) -> list[str]:
+    """Datasets, folders and files that carry our fingerprints, as text: datasets as ``path:key``, then paths.
+
+    Whatever else lies in the same folders is not listed.
+
+    Raises:
+        UserError: jobs may be alive that nobody can cancel, because the batch has their step no more.
+    """
+    work_dir = Path(images.shared.work_dir)
+    _refuse_living_jobs(images)
+    found = [item for folder in image_folders(images) for item in _of_image(images, folder)]
+    own = [*find_step(work_dir, ImagesStep.name), *find_classifiers(work_dir)]
+    own += [str(path) for path in (work_dir / SUMMARY,) if is_summary(path)]
+    others = [work_dir / SIZES, work_dir / "logs" / ImagesStep.name, work_dir / "logs" / "run.log"]
+    return found + own + [str(path) for path in (*others, scratch_folder(str(work_dir))) if path.exists()]
+
+
+def image_folders(images: BatchImages) -> list[Path]:
+    """Folders of the images that are named, then of those that once were."""
+    parent = Path(images.shared.work_dir) / IMAGES
+    named = [parent / name for name in images.names]
+    return list(dict.fromkeys((*named, *(path.parent for path in sorted(parent.glob(f"*/{RECORD}"))))))
+
+
+def named_steps(images: BatchImages) -> dict[str, BlockStep]:
+    """All steps that a run of the batch computes, as far as they can be made, by names for people."""
+    found: dict[str, BlockStep] = {} if images.small is None else {images.small.label: images.small}
+    for i in images.large:
+        with contextlib.suppress(UserError, OSError):
+            found |= {f"{images.names[i]}: {step.label}": step for step in images.steps(i).all()}
+    return found
+
+
+def ledgers(images: BatchImages) -> set[Path]:
+    """Folders in which jobs are listed that may be alive. Asked first: steps of many images take long to make."""
+    parent = (Path(images.shared.work_dir) / IMAGES).resolve()
+    return {path.parent for pattern in ("jobs/*", "*/*/jobs/*") for path in parent.glob(pattern)}
+
+
+def _refuse_living_jobs(images: BatchImages) -> None:
+    found = ledgers(images)
+    unknown = found - {Ledger(step).folder for step in named_steps(images).values()} if found else found
+    for folder in sorted(unknown):
+        raise UserError(
+            f"{folder}: SLURM jobs of an image, or of a step, that the batch has no more may be alive; put it back, "
+            "so that clean can cancel them"
+        )
+
+
+def _of_image(images: BatchImages, folder: Path) -> list[str]:
+    results = recorded(folder) or _expected(images, folder.name)
+    found = results.present()
+    labels = sorted({path.parent.parent.name for path in folder.glob(f"*/*/{IDENTITY}")})
+    work = list(chain.from_iterable(find_step(folder, label) for label in labels))
+    # Without dataset or work file nothing says that tables of these names are ours.
+    tables = [folder / name for name in results.tables] if found or work or recorded(folder) else []
+    others = [folder / SURVEY, folder / RECORD, *(folder / "logs" / label for label in labels), *tables]
+    return [*found, *work, *find_classifiers(folder), *(str(path) for path in others if path.exists())]
+
+
+def _expected(images: BatchImages, name: str) -> ImageResults:
+    """What the present settings have an image write, for results without a record."""
+    try:
+        i = images.names.index(name)
+        steps = images.steps(i) if i in images.large else image_steps(images.settings[i])
+        return results_of(steps)
+    except (ValueError, UserError, OSError):
+        return ImageResults({}, ())

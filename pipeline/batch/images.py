@@ -1,0 +1,66 @@
+"""The images of a batch: each with its settings, small ones and large ones apart."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from blockwise.errors import UserError
+from blockwise.plan import is_complete
+from pipeline.assembly.steps import Steps, build_steps
+from pipeline.batch.image_step import ImagesStep, images_step
+from pipeline.batch.manifest import Batch
+from pipeline.batch.sizes import ImageSizes
+from pipeline.configuration.settings import Settings
+
+
+class BatchImages:
+    """The images of a batch, in its order.
+
+    Attributes:
+        batch: as configuration and manifest have it.
+        shared: settings that all images share; the work folder is that of the batch.
+        sizes: of the images.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.shared: Settings = batch.settings
+        self.sizes = ImageSizes(self.shared.work_dir)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all images."""
+        return self.batch.names
+
+    @property
+    def settings(self) -> tuple[Settings, ...]:
+        """Of each image."""
+        return self.batch.images
+
+    @cached_property
+    def large(self) -> list[int]:
+        """Indices of the images that are computed block by block."""
+        limit = self.shared.batch.small_voxels
+        return [i for i, settings in enumerate(self.settings) if self.sizes.voxels(settings) > limit]
+
+    @cached_property
+    def small(self) -> ImagesStep | None:
+        """The step over small images; None where there are none."""
+        large = set(self.large)
+        indices = [i for i in range(len(self.names)) if i not in large]
+        return images_step(self.batch, indices) if indices else None
+
+    def steps(self, i: int) -> Steps:
+        """Steps of a large image.
+
+        Raises:
+            UserError: as ``build_steps``.
+        """
+        return build_steps(self.settings[i])
+
+    def is_done_in_blocks(self, i: int) -> bool:
+        """Whether all steps of a large image are finished and up to date."""
+        try:
+            return all(is_complete(step) for step in self.steps(i).all())
+        except (UserError, OSError):
+            return False

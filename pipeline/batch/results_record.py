@@ -1,0 +1,66 @@
+"""What a batch has written for an image, noted so that it can be removed when the image is no longer named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from blockwise.files import read_json, write_json
+from blockwise.outputs import VolumeOutput, found_dataset
+from pipeline.assembly.steps import Steps
+from pipeline.configuration.settings import Settings
+
+RECORD = "results.json"
+"""File in an image's folder; read before anything of the image is removed, and itself removed last."""
+
+
+@dataclass(frozen=True)
+class ImageResults:
+    """Results of an image, those of former settings included, whether they are there or not.
+
+    Attributes:
+        datasets: by address the fingerprints that they were given.
+        tables: names of files in the image's folder.
+    """
+
+    datasets: Mapping[str, tuple[str, ...]]
+    tables: tuple[str, ...]
+
+    def present(self) -> list[str]:
+        """Addresses of those datasets that lie there and carry one of these fingerprints."""
+        return [address for address, marks in self.datasets.items() if _fingerprint(address) in marks]
+
+
+def results_of(steps: Steps) -> ImageResults:
+    """What an image's steps write."""
+    outputs = [(step.output(), step.fingerprint) for step in steps.all()]
+    datasets = {output.address: (mark,) for output, mark in outputs if isinstance(output, VolumeOutput)}
+    merges = [objects.component_merge for objects in steps.objects]
+    return ImageResults(datasets, tuple(merge.table(kind).name for merge in merges for kind in ("csv", "parquet")))
+
+
+def recorded(folder: Path) -> ImageResults | None:
+    """What was noted in an image's folder; None where nothing was."""
+    record = read_json(folder / RECORD)
+    if record is None or not {"datasets", "tables"} <= record.keys():
+        return None
+    return ImageResults({a: tuple(marks) for a, marks in record["datasets"].items()}, tuple(record["tables"]))
+
+
+def record(settings: Settings, steps: Steps) -> None:
+    """Note what is about to be written for an image; what was noted before stays."""
+    folder = Path(settings.work_dir)
+    before, new = recorded(folder) or ImageResults({}, ()), results_of(steps)
+    addresses = dict.fromkeys((*before.datasets, *new.datasets))
+    both = ImageResults(
+        {a: tuple(dict.fromkeys((*before.datasets.get(a, ()), *new.datasets.get(a, ())))) for a in addresses},
+        tuple(dict.fromkeys((*before.tables, *new.tables))),
+    )
+    if both != before:
+        write_json(folder / RECORD, {"datasets": dict(both.datasets), "tables": both.tables}, indent=None)
+
+
+def _fingerprint(address: str) -> str | None:
+    found = found_dataset(address)
+    return None if found is None else str(found["fingerprint"])

@@ -1,0 +1,167 @@
+"""Many files with one configuration: small images whole, large ones block by block, one summary."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import luigi
+from luigi.interface import PidLockAlreadyTakenExit
+from rich.console import Console
+
+from blockwise.errors import UserError
+from blockwise.plan import is_complete
+from pipeline.batch.image_step import ImagesStep, ImagesTask
+from pipeline.batch.images import BatchImages
+from pipeline.batch.manifest import load_batch
+from pipeline.batch.results_record import record
+from pipeline.batch.summary import SUMMARY, ImageReport, count_objects, summary_table, totals, write_summary
+from pipeline.running.chain import step_tasks
+from pipeline.running.execution import execution
+from pipeline.running.lock import WorkDirBusyError
+from pipeline.running.session import begin_session
+from tasks.nodes.execution import Execution
+from tasks.nodes.signals import terminate_like_interrupt
+from tasks.nodes.task import StepFailedError
+
+_TO_LUIGI = ("set_status_message", "set_progress_percentage")
+
+
+class BatchWorkflow(luigi.Task):
+    """All images of a batch, through prediction, threshold and connected components.
+
+    It is one task for Luigi, however many images there are. What fails is reported, and does not hold up the others.
+
+    Attributes:
+        config: path of the configuration file.
+        manifest: path of the table of images; empty: as the configuration says.
+        quiet: say nothing unless something is wrong, for cron.
+    """
+
+    # What fails has had its attempts; Luigi would try all that failed again, minutes later, before it says so.
+    retry_count = 1
+
+    config: str = luigi.Parameter(default="", description="path of the configuration file")
+    manifest: str = luigi.Parameter(default="", description="table of images, .csv or .yaml")
+    quiet: bool = luigi.BoolParameter(
+        default=False, significant=False, description="say nothing unless something is wrong, for cron"
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.images = BatchImages(load_batch(self.config, self.manifest or None))
+
+    def requires(self) -> list[luigi.Task]:
+        """Nothing; whoever asks is about to run, so the work folder is locked first."""
+        try:
+            begin_session(self.images.shared.work_dir, self.quiet)
+        except WorkDirBusyError as error:
+            print(error, file=sys.stderr)
+            raise PidLockAlreadyTakenExit from error
+        return []
+
+    def complete(self) -> bool:
+        """Whether all images are done, of their present files and settings, and the summary is written."""
+        if not self.summary_path.exists():
+            return False
+        small = self.images.small
+        if small is not None and not is_complete(small):
+            return False
+        return all(self.images.is_done_in_blocks(i) for i in self.images.large)
+
+    def run(self) -> None:
+        """Bring all images up to date, then write and print the summary."""
+        failures: dict[str, str] = {}
+        small, large = self.images.small, self.images.large
+        self.images.sizes.keep()
+        with terminate_like_interrupt():
+            stopped = "" if small is None else self._run_small(small)
+            for i in large:
+                message = self._run_in_blocks(i)
+                if message:
+                    failures[self.images.names[i]] = message
+        rows = list(self._report(failures))
+        write_summary(self.summary_path, rows)
+        failed = sum(row.state != "done" for row in rows)
+        if failed or not self.quiet:
+            Console().print(
+                summary_table(rows), totals(rows), f"  summary  {self.summary_path}", sep="\n", soft_wrap=True
+            )
+        if failed:
+            raise StepFailedError(
+                f"{failed} of {len(rows)} images are not done{stopped}; the others are. Mend the cause and run the "
+                f"same command again; it tries these only. All messages: {self.summary_path}"
+            )
+
+    def on_failure(self, exception: BaseException) -> str:
+        """What Luigi shows for a failure: for what a user can mend, the message alone."""
+        if isinstance(exception, UserError):
+            return str(exception)
+        text: str = super().on_failure(exception)
+        return text
+
+    @property
+    def summary_path(self) -> Path:
+        """The table of all images."""
+        return Path(self.images.shared.work_dir) / SUMMARY
+
+    @cached_property
+    def execution(self) -> Execution:
+        """How images and blocks are computed."""
+        return execution(self.images.shared.backend)
+
+    def _run_small(self, step: ImagesStep) -> str:
+        """Compute the small images that are not done; why some were not tried, if any were not."""
+        if is_complete(step):
+            return ""
+        task = ImagesTask.of(step, self.execution)
+        for name in _TO_LUIGI:
+            setattr(task, name, getattr(self, name, None))
+        try:
+            task.run()
+        except StepFailedError as error:
+            stopped = [line.strip() for line in str(error).splitlines() if line.strip().startswith("stopped:")]
+            return f" ({stopped[0]})" if stopped else ""
+        return ""
+
+    def _run_in_blocks(self, i: int) -> str:
+        """Run the steps of a large image; what went wrong, if anything did."""
+        try:
+            steps = self.images.steps(i)
+            record(self.images.settings[i], steps)
+            for objects in steps.objects:
+                # The image's folder is the batch's own, so the tables in it are ours; this folder tells.
+                objects.component_merge.folder.parent.mkdir(parents=True, exist_ok=True)
+            for tasks in step_tasks(steps, self.execution).values():
+                for task in tasks:
+                    if not task.complete():
+                        task.run()
+        except Exception as error:  # one image must not hold up the others
+            return f"{error}" if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        return ""
+
+    def _report(self, failures: dict[str, str]) -> Iterator[ImageReport]:
+        small = self.images.small
+        markers = {} if small is None else small.markers.scan()
+        failed = {} if small is None else small.markers.failures()
+        numbers = {} if small is None else {name: i for i, name in enumerate(small.names)}
+        for name, settings in zip(self.images.names, self.images.settings, strict=True):
+            number, seconds, message = numbers.get(name), None, failures.get(name, "")
+            state = "failed" if message else "done"
+            if number is not None and number in markers:
+                seconds = markers[number].seconds
+            elif number is not None:
+                failure = failed.get(number)
+                state = "failed" if failure else "not tried"
+                message = f"{failure.error}: {failure.message}" if failure else ""
+            objects = count_objects(settings) if state == "done" else None
+            yield ImageReport(name, state, objects, seconds, settings.raw.address, settings.output, message)
+
+
+@BatchWorkflow.event_handler(luigi.Event.DEPENDENCY_PRESENT)
+def _say_that_nothing_is_to_do(task: luigi.Task) -> None:
+    if isinstance(task, BatchWorkflow) and not task.quiet:
+        print(f"Nothing to do: all {len(task.images.names):,} images are done.\n  summary  {task.summary_path}")

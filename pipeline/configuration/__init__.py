@@ -1,0 +1,1 @@
+"""What the user wrote: settings, and what is wrong with them."""

@@ -1,0 +1,270 @@
+"""The configuration file: its keys, their types and defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from blockwise.backends.slurm import SlurmOptions
+from blockwise.errors import UserError
+from blockwise.faults import Faults
+from pipeline.configuration.complaints import explanations
+
+
+class Section(BaseModel):
+    """A part of the configuration; keys that it does not know are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Raw(Section):
+    """The raw volume. See ``configs/reference.yaml`` for the meaning of every key."""
+
+    path: str
+    key: str = ""
+    axes: str | None = None
+    channel: int | tuple[int, ...] | None = None
+
+    @property
+    def address(self) -> str:
+        """The volume as one value."""
+        return f"{self.path}:{self.key}" if self.key else self.path
+
+    @field_validator("axes")
+    @classmethod
+    def _known_axes(cls, axes: str | None) -> str | None:
+        if axes is not None and (
+            set(axes) - set("tczyx") or len(set(axes)) < len(axes) or not {"y", "x"} <= set(axes)
+        ):
+            raise ValueError(
+                f"{axes!r} are not axes; write one letter of t, c, z, y, x per axis, such as zyx or czyx"
+            )
+        return axes
+
+
+class Blocks(Section):
+    """The blocks."""
+
+    shape: tuple[PositiveInt, ...] | None = None
+    chunks: tuple[PositiveInt, ...] | None = None
+    shards: tuple[PositiveInt, ...] | None = None
+    roi: tuple[tuple[int | None, int | None], ...] | None = None
+    mask: str | None = None
+    mask_factor: tuple[PositiveInt, ...] | None = None
+
+
+class Prediction(Section):
+    """Pixel classification."""
+
+    project: str
+    classes: Literal["all"] | tuple[int | str, ...] = "all"
+    dtype: Literal["float32", "uint8"] = "float32"
+    engine: str = "fast"
+    structure_tensor: Literal["fastfilters", "vigra"] = "fastfilters"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
+Sigma = Annotated[float, Field(ge=0)]
+
+
+Level = Annotated[float, Field(ge=0, le=1)]
+
+
+class ConnectedComponents(Section):
+    """Objects."""
+
+    foreground: Literal[0, 1] = 1
+    connectivity: Literal[4, 6, 8, 18, 26] | None = None
+    min_size: Annotated[int, Field(ge=0)] = 0
+    max_size: PositiveInt | None = None
+    intensities: bool = False
+    numbering: Literal["continue", "restart"] = "continue"
+
+    @model_validator(mode="after")
+    def _sizes_leave_something(self) -> ConnectedComponents:
+        if self.max_size is not None and self.max_size < self.min_size:
+            raise ValueError(f"max_size {self.max_size} is below min_size {self.min_size}; no object has such a size")
+        return self
+
+
+OF_CORES = {"core_class": None, "core_min_size": 0, "core_max_size": None, "keep_cores": False}
+"""Keys of a threshold that belong to hysteresis, and their defaults. At these they are no part of what is compared
+with older results."""
+
+
+class Threshold(Section):
+    """Smoothing and threshold."""
+
+    name: Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$")] | None = None
+    class_: int | str = Field(1, alias="class")
+    sigma: Sigma | tuple[Sigma, ...] = 1.6
+    sigma_unit: Literal["voxel", "physical"] = "voxel"
+    method: Literal["simple", "hysteresis"] = "simple"
+    threshold: Level = 0.5
+    core: Level | None = None
+    core_class: int | str | None = None
+    core_min_size: Annotated[int, Field(ge=0)] = 0
+    core_max_size: PositiveInt | None = None
+    final: Level | None = None
+    keep_cores: bool = False
+    connected_components: ConnectedComponents | None = None
+
+    @model_validator(mode="after")
+    def _levels_of_the_method(self) -> Threshold:
+        if self.method == "simple":
+            if self.core is not None or self.final is not None:
+                raise ValueError("core and final belong to method: hysteresis, which is not set")
+            if odd := [name for name in OF_CORES if getattr(self, name) != OF_CORES[name]]:
+                raise ValueError(f"{', '.join(odd)}: only for method: hysteresis, which is not set")
+        elif self.core is None or self.final is None or "threshold" in self.model_fields_set:
+            raise ValueError(
+                "method hysteresis needs core and final, such as core: 0.8, final: 0.5, and no threshold"
+            )
+        elif self.core < self.final and self.core_class is None:
+            raise ValueError(f"core {self.core} is below final {self.final}; the core lies within the final objects")
+        elif self.core_max_size is not None and self.core_max_size < self.core_min_size:
+            raise ValueError(
+                f"core_max_size {self.core_max_size} is below core_min_size {self.core_min_size}; no core has such "
+                "a size"
+            )
+        return self
+
+    @property
+    def lowest(self) -> float:
+        """What a voxel of an object exceeds."""
+        return self.threshold if self.final is None else self.final
+
+
+class Slurm(Section, SlurmOptions):
+    """How jobs are submitted to a SLURM cluster."""
+
+
+class FaultSettings(Section, Faults):
+    """Faults on purpose, for trials."""
+
+
+class BackendSettings(Section):
+    """Where and how blocks are computed; changing it redoes nothing."""
+
+    name: Literal["local", "slurm"] = "local"
+    workers: PositiveInt = 2
+    max_attempts: PositiveInt = 3
+    timeout_s: PositiveFloat | None = None
+    memory_gb: PositiveFloat | None = None
+    detach: bool = False
+    slurm: Slurm = Slurm()
+    faults: FaultSettings = FaultSettings()
+
+
+class Batch(Section):
+    """Many files with the same settings."""
+
+    files: str | tuple[str, ...] | None = None
+    manifest: str | None = None
+    small_voxels: PositiveInt = 4_194_304
+
+
+class Settings(Section):
+    """The whole configuration."""
+
+    work_dir: str
+    raw: Raw
+    output: str
+    blocks: Blocks = Blocks()
+    prediction: Prediction
+    threshold: tuple[Threshold, ...] = (Threshold(),)
+    connected_components: ConnectedComponents = ConnectedComponents()
+    backend: BackendSettings = BackendSettings()
+    batch: Batch = Batch()
+    change_detection: Literal["files", "metadata"] = "files"
+
+    @field_validator("raw", mode="before")
+    @classmethod
+    def _address_or_mapping(cls, value: Any) -> Any:
+        return {"path": value} if isinstance(value, str) else value
+
+    @field_validator("threshold", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return value if isinstance(value, list | tuple) else (value,)
+
+    @field_validator("threshold")
+    @classmethod
+    def _names_differ(cls, value: tuple[Threshold, ...]) -> tuple[Threshold, ...]:
+        names = [threshold.name for threshold in value]
+        if not names:
+            raise ValueError("the list is empty; leave the key out for the defaults")
+        if len(names) > 1 and (None in names or len(set(names)) < len(names)):
+            raise ValueError(f"several thresholds need a name each, all different; found {names}")
+        return value
+
+
+def load_settings(path: str) -> Settings:
+    """Read a configuration file.
+
+    Raises:
+        UserError: it is not there, is not YAML, or holds a key or value that is not right; each such key is named.
+    """
+    values = read_values(path)
+    if is_of_batch(values):
+        raise UserError(
+            f"configuration {path}: it is of many files (batch), which BatchWorkflow runs; for one volume, set raw"
+        )
+    return make_settings(values, f"configuration {path}")
+
+
+def is_of_batch(values: dict[str, Any]) -> bool:
+    """Whether a configuration is of many files: it names them under ``batch``, and none under ``raw``."""
+    raw = values.get("raw")
+    return bool(values.get("batch")) and not (isinstance(raw, str) or (isinstance(raw, dict) and raw.get("path")))
+
+
+def read_values(path: str) -> dict[str, Any]:
+    """Read a configuration file as it stands.
+
+    Raises:
+        UserError: it is not there, or is not YAML with keys.
+    """
+    if not path:
+        raise UserError(
+            "no configuration is named: give --config FILE, or set config below [ConnectedComponentsWorkflow] in a "
+            f"luigi.cfg (looked from {Path.cwd()})"
+        )
+    try:
+        text = Path(path).read_text()
+    except FileNotFoundError as error:
+        raise UserError(f"configuration {path}: there is no such file (looked from {Path.cwd()})") from error
+    except (IsADirectoryError, PermissionError, UnicodeDecodeError) as error:
+        raise UserError(f"configuration {path}: cannot be read: {error}") from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"configuration {path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"configuration {path}: expected keys such as work_dir, raw, output; found {values!r:.60}")
+    return values
+
+
+def make_settings(values: dict[str, Any], where: str) -> Settings:
+    """Turn keys and values into settings.
+
+    Raises:
+        UserError: a key or value is not right; each is named, after ``where``.
+    """
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        lines = explanations(error, values, Settings)
+        raise UserError("\n".join([f"{where}:", *(f"  {line}" for line in lines)])) from None

@@ -1,0 +1,1 @@
+"""A run looked at in a terminal: forecast, status, verification, cleaning, agreement."""

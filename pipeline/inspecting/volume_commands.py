@@ -1,0 +1,97 @@
+"""``python -m pipeline`` for configurations of one volume."""
+
+from __future__ import annotations
+
+from rich import filesize
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from blockwise.backends.slurm.overview import describe_jobs
+from pipeline.assembly.steps import Steps
+from pipeline.configuration.settings import Settings
+from pipeline.exporting.results import ingest_advice
+from pipeline.inspecting.forecast import StepForecast, forecast_all
+from pipeline.inspecting.forecast import status as step_status
+from pipeline.inspecting.verification import verify
+from pipeline.running.session import begin_session
+from tasks.nodes.terminal import counting_bar
+
+
+def plan(settings: Settings, steps: Steps, console: Console) -> None:
+    """Print what a run would do."""
+    table = Table("step", "blocks", "left", "reads", "writes", "halo", "memory", box=SIMPLE)
+    for column in table.columns:
+        column.no_wrap = True
+        column.justify = "left" if column.header == "step" else "right"
+    rows = forecast_all(steps.begun())
+    if rows[0].left:
+        steps.prediction.check_raw()
+    for row in rows:
+        table.add_row(*_plan_cells(row))
+    grid = steps.prediction.grid
+    raw = steps.prediction.raw
+    console.print(
+        f"raw {raw.address}: axes {raw.axes} (from {steps.axes_from}), shape {raw.shape}, {raw.dtype}; "
+        f"blocks {grid.block_shape}",
+        markup=False,
+    )
+    console.print(
+        f"project {settings.prediction.project}: classes {', '.join(steps.prediction.class_names)}", markup=False
+    )
+    console.print(table)
+    console.print("halo: voxels read beyond those written; memory: projected, for one worker")
+    for row in rows:
+        for reason in row.reasons:
+            console.print(f"{row.step}: {reason}", highlight=False, markup=False)
+    advice = ingest_advice(steps)
+    if advice:
+        console.print(advice, highlight=False, markup=False, soft_wrap=True)
+
+
+def _plan_cells(row: StepForecast) -> list[str]:
+    left = f"{row.left:,}" if row.exact else f"<= {row.left:,}"
+    return [
+        row.step,
+        f"{row.blocks:,}",
+        left,
+        _bytes(row.bytes_read),
+        _bytes(row.bytes_written),
+        f"{100 * row.halo_waste:.0f} %",
+        _bytes(row.memory),
+    ]
+
+
+def _bytes(number: float) -> str:
+    return filesize.decimal(int(number))
+
+
+def status(steps: Steps, console: Console) -> bool:
+    """Print how far a run has come; False where something has failed."""
+    table = Table("step", "done", "failed", "missing", "finished", box=SIMPLE)
+    rows = [step_status(step) for step in steps.begun()]
+    for row in rows:
+        table.add_row(
+            row.step, f"{row.done:,}", f"{row.failed:,}", f"{row.missing:,}", "yes" if row.finished else "no"
+        )
+    console.print(table)
+    for row in rows:
+        for message in row.messages:
+            console.print(f"{row.step}: {message}", highlight=False, markup=False)
+    for line in describe_jobs({step.label: step for step in steps.everything()}):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return not any(row.failed for row in rows)
+
+
+def check(settings: Settings, steps: Steps) -> int:
+    """Read finished blocks back and print what is damaged; the number of damaged blocks."""
+    begin_session(settings.work_dir)
+    damaged = 0
+    for step in steps.begun():
+        with counting_bar(step.label, step.markers.count()) as progress:
+            result = verify(step, settings.backend.workers, progress)
+        print(f"{step.label}: {result.checked} blocks read, {len(result.damaged)} damaged")
+        for item in result.damaged:
+            print(f"  block {item.block} at {item.start}: {item.found}")
+        damaged += len(result.damaged)
+    return damaged

@@ -1,0 +1,1 @@
+"""A run: workflows, session, lock, report."""

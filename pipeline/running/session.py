@@ -1,0 +1,105 @@
+"""What a run needs around it: the lock on its work folder, its log, and quiet ends."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.logging import RichHandler
+
+from blockwise.errors import UserError
+from pipeline.running.lock import WorkDirLock
+from tasks.nodes.terminal import TERMINAL
+
+PACKAGES = ("blockwise", "tasks", "pipeline")
+"""Packages whose loggers write the run's log."""
+
+_locks: dict[str, WorkDirLock] = {}
+"""Locks held by this process until it ends; the system releases them even when it is killed."""
+
+
+def begin_session(work_dir: str, quiet: bool = False) -> None:
+    """Lock the work folder for the rest of this process, and log to it.
+
+    A lock whose process has died, however it died, is free again.
+
+    Args:
+        work_dir: the folder.
+        quiet: tell the terminal of warnings and errors only; the log has everything.
+
+    Raises:
+        WorkDirBusyError: another run holds the lock.
+        UserError: the folder cannot be made or written.
+    """
+    folder = Path(work_dir)
+    key = str(folder.resolve())
+    if key in _locks:
+        return
+    lock = WorkDirLock(folder)
+    try:
+        lock.acquire()
+    except OSError as error:
+        raise UserError(f"work_dir {work_dir}: cannot be written: {error}") from error
+    _locks[key] = lock
+    _log_to(folder / "logs" / "run.log", quiet)
+    sys.excepthook = _quiet_interrupt
+
+
+def end_sessions() -> None:
+    """Release the locks of this process; for programs that go on after a run."""
+    for lock in _locks.values():
+        lock.release()
+    _locks.clear()
+    for name in PACKAGES:
+        package = logging.getLogger(name)
+        for handler in package.handlers:
+            handler.close()
+        package.handlers = []
+
+
+def hide_tracebacks_of_user_errors() -> None:
+    """Have Luigi log errors that a user can mend without a traceback; all others keep theirs."""
+    logging.getLogger("luigi-interface").addFilter(_without_user_traceback)
+
+
+def _without_user_traceback(record: logging.LogRecord) -> bool:
+    # Where requires() fails, Luigi puts the traceback into the text while it handles the error.
+    error = record.exc_info[1] if record.exc_info else sys.exc_info()[1]
+    if isinstance(error, UserError):
+        record.msg, record.args = str(error), ()
+        record.exc_info = None
+        record.exc_text = None
+    return True
+
+
+def _log_to(path: Path, quiet: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    to_file = _RunLog(path)
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    to_terminal: logging.Handler = logging.StreamHandler()
+    if TERMINAL.is_terminal:
+        to_terminal = RichHandler(
+            console=TERMINAL, show_path=False, show_time=False, show_level=False, highlighter=None
+        )
+    to_terminal.setLevel(logging.WARNING if quiet else logging.INFO)
+    for name in PACKAGES:
+        package = logging.getLogger(name)
+        package.setLevel(logging.INFO)
+        package.handlers = [to_file, to_terminal]
+
+
+class _RunLog(logging.FileHandler):
+    """The run's log; where it cannot be written (a full disk), the run goes on, and the terminal has it all."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name that logging calls)
+        """Say nothing: the step that meets the same disk says it."""
+
+
+def _quiet_interrupt(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> Any:
+    if issubclass(kind, KeyboardInterrupt):
+        print("\ninterrupted; finished blocks are kept, the same command goes on from here", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)

@@ -1,0 +1,132 @@
+"""The workflows that users name on Luigi's command line."""
+
+from __future__ import annotations
+
+import abc
+import sys
+from functools import cached_property
+from typing import Any, ClassVar
+
+import luigi
+from luigi.interface import PidLockAlreadyTakenExit
+
+from pipeline.assembly.steps import Steps, build_steps
+from pipeline.configuration.settings import Settings, load_settings
+from pipeline.running.chain import step_tasks
+from pipeline.running.execution import execution
+from pipeline.running.lock import WorkDirBusyError
+from pipeline.running.report import RunReport
+from pipeline.running.session import begin_session
+from tasks.nodes.execution import Execution
+from tasks.nodes.kinds import SimpleSegmentationTask
+from tasks.nodes.task import BlockTask
+
+
+class Workflow(luigi.Task):
+    """A chain of steps up to one of them, and a report at its end.
+
+    Attributes:
+        config: path of the configuration file.
+        quiet: say nothing unless something is wrong, for cron.
+    """
+
+    config: str = luigi.Parameter(default="", description="path of the configuration file")
+    quiet: bool = luigi.BoolParameter(
+        default=False, significant=False, description="say nothing unless something is wrong, for cron"
+    )
+
+    last_step: ClassVar[str]
+    """Name of the step that ends the workflow."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Read here and once, so that a wrong setting is refused before Luigi schedules anything.
+        self.settings: Settings = load_settings(self.config)
+        self.steps: Steps = build_steps(self.settings)
+        for step in self.steps.up_to(self.last_step):
+            step.output().check_ours()
+
+    @abc.abstractmethod
+    def last_tasks(self) -> list[BlockTask]:
+        """The tasks whose steps end the workflow."""
+
+    @cached_property
+    def report(self) -> RunReport:
+        """The report at the end."""
+        return RunReport(self.get_task_family(), self.settings, self.steps.up_to(self.last_step))
+
+    def requires(self) -> list[BlockTask]:
+        """The last steps' tasks; whoever asks is about to run, so the work folder is locked first."""
+        try:
+            begin_session(self.settings.work_dir, self.quiet)
+        except WorkDirBusyError as error:
+            print(error, file=sys.stderr)
+            raise PidLockAlreadyTakenExit from error
+        return self.last_tasks()
+
+    def complete(self) -> bool:
+        """Whether all steps are finished and the report is of their present results."""
+        return all(task.complete() for task in self.last_tasks()) and self.report.is_current()
+
+    def run(self) -> None:
+        """Write and print the report."""
+        self.report.write()
+        if not self.quiet:
+            print(self.report.text())
+
+    @cached_property
+    def execution(self) -> Execution:
+        """How blocks are computed."""
+        return execution(self.settings.backend)
+
+    @cached_property
+    def tasks(self) -> dict[str, list[BlockTask]]:
+        """The tasks of all steps to objects, by the steps' names, one for each threshold."""
+        return step_tasks(self.steps, self.execution)
+
+
+class PredictionWorkflow(Workflow):
+    """Raw volume and project -> probabilities."""
+
+    last_step = "prediction"
+
+    def last_tasks(self) -> list[BlockTask]:
+        """Prediction."""
+        return self.tasks["prediction"]
+
+
+class SimpleSegmentationWorkflow(Workflow):
+    """Raw volume and project -> the most probable class of each voxel."""
+
+    last_step = "simple_segmentation"
+
+    def last_tasks(self) -> list[BlockTask]:
+        """Simple segmentation."""
+        step = self.steps.up_to(self.last_step)[-1]
+        return [SimpleSegmentationTask.of(step, self.execution, *self.tasks["prediction"])]
+
+
+class ThresholdWorkflow(Workflow):
+    """Raw volume and project -> mask, for each threshold."""
+
+    last_step = "threshold"
+
+    def last_tasks(self) -> list[BlockTask]:
+        """Thresholds."""
+        return self.tasks["threshold"]
+
+
+class ConnectedComponentsWorkflow(Workflow):
+    """Raw volume and project -> labelled objects, and their cores where they are wanted, for each threshold."""
+
+    last_step = "cores"
+
+    def last_tasks(self) -> list[BlockTask]:
+        """Connected components, and cores."""
+        return [*self.tasks["connected_components"], *self.tasks.get("cores", ())]
+
+
+@Workflow.event_handler(luigi.Event.DEPENDENCY_PRESENT)
+def _say_that_nothing_is_to_do(task: luigi.Task) -> None:
+    if isinstance(task, Workflow) and not task.quiet:
+        print(f"Nothing to do: {task.get_task_family()} is finished and up to date.\n{task.report.places()}")

@@ -1,0 +1,1 @@
+"""Connected components: labelling, faces, merge, measures, tables, cores."""

@@ -1,0 +1,72 @@
+"""The size of cores, with hysteresis: a core that is too small or too large keeps no object.
+
+A core is a connected part of what exceeds the upper threshold. It may reach over blocks, as objects do, and is joined
+by the same means: its labels on the blocks' faces. It lies in one object, because it is connected.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.components.labelling import first_voxels, group_numbers
+
+
+def describe_cores(core_labels: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
+    """What the merge must know of the cores of a block.
+
+    Args:
+        core_labels: of the cores, as ``label_components`` gives them; n cores.
+        labels: of the components that they lie in, of the same shape and connectivity.
+
+    Returns:
+        int64 (n, 2): number of voxels, label of the component.
+    """
+    voxels = np.bincount(core_labels.ravel(), minlength=1)[1:]
+    return np.stack([voxels, labels.ravel()[first_voxels(core_labels)]], axis=1).astype(np.int64)
+
+
+def fitting_cores(
+    voxels: NDArray[np.int64], pairs: NDArray[np.int64], min_size: int, max_size: int | None
+) -> NDArray[np.bool_]:
+    """Which parts of cores belong to a core of the wanted size.
+
+    Args:
+        voxels: of the parts of all blocks, by dense number; (n,).
+        pairs: int64 (pairs, 2), dense numbers of parts that touch across blocks.
+        min_size: smallest core that counts, in voxels.
+        max_size: largest one; None for no limit.
+
+    Returns:
+        bool (n,).
+    """
+    groups = group_numbers(len(voxels), pairs)
+    sizes = np.zeros(len(voxels), np.int64)
+    np.add.at(sizes, groups, voxels)
+    fits = sizes >= min_size
+    if max_size is not None:
+        fits &= sizes <= max_size
+    found: NDArray[np.bool_] = fits[groups]
+    return found
+
+
+def core_flags_of(
+    cores: NDArray[np.int64], fits: NDArray[np.bool_], core_offsets: NDArray[np.int64], offsets: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Which components hold a part of a core that fits.
+
+    Args:
+        cores: of all blocks, one block below the other, as ``describe_cores`` gives them; n parts.
+        fits: bool (n,).
+        core_offsets: place of each block's first part, as ``dense_offsets`` gives them.
+        offsets: the same of the components.
+
+    Returns:
+        int64 (components,), 1 or 0, by the components' dense numbers.
+    """
+    flags = np.zeros(offsets[-1], np.int64)
+    first = np.repeat(offsets[:-1], np.diff(core_offsets))
+    flags[(first + cores[:, 1] - 1)[fits]] = 1
+    return flags

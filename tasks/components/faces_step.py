@@ -1,0 +1,151 @@
+"""Step 3: label each block in memory; keep what joins components across blocks, not the labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blockwise.grid import Block
+from blockwise.mask import open_mask
+from blockwise.outputs import FolderOutput
+from blockwise.sources import Source
+from blockwise.step import BASE_MEMORY, BlockStep
+from blockwise.upstream import BlocksSource
+from blockwise.volume import open_volume
+from tasks.components.core_sizes import describe_cores
+from tasks.components.labelling import face_labels, label_components, pack_faces, unpack_faces
+from tasks.components.measures import Layout, columns, core_flags, layout, measure_components, measure_intensities
+from tasks.threshold import CORE, ThresholdStep
+
+LABELLING_BYTES_PER_VOXEL = 24
+"""Mask, labels, cc3d's tables, and the running maximum that finds first voxels."""
+
+
+class ComponentFacesStep(BlockStep):
+    """Components of each block by itself.
+
+    Attributes:
+        threshold: the step that makes the mask.
+        foreground: 1: objects are what the mask holds; 0: objects are its zeros.
+        connectivity: neighbours of a voxel: 6, 18, 26 in 3D; 4, 8 in 2D.
+        intensities: measure the raw volume below each component.
+        core_sizes: label the cores by themselves too, so that their sizes become known.
+    """
+
+    name: ClassVar[str] = "component_faces"
+    version: ClassVar[int] = 2
+
+    threshold: ThresholdStep
+    foreground: int
+    connectivity: int
+    intensities: bool = False
+    core_sizes: bool = False
+
+    def settings(self) -> Mapping[str, Any]:
+        """Settings that can change the result."""
+        optional = {name: True for name in ("intensities", "core_sizes") if getattr(self, name)}
+        return {"foreground": self.foreground, "connectivity": self.connectivity, **optional}
+
+    @cached_property
+    def _sources(self) -> tuple[Source, ...]:
+        raw = (self.threshold.prediction.raw_source,) if self.intensities else ()
+        return (BlocksSource(self.threshold), *raw, *self.mask_sources())
+
+    def sources(self) -> tuple[Source, ...]:
+        """The thresholded volume, the raw volume for intensities, and the mask of what is computed."""
+        return self._sources
+
+    def output(self) -> FolderOutput:
+        """One file per block."""
+        return FolderOutput(self.folder / "data", self.grid)
+
+    @property
+    def spatial(self) -> tuple[int, ...]:
+        """Places of the spatial axes in the grid; time steps are labelled each by itself."""
+        return tuple(i for i, axis in enumerate(self.grid.axes) if axis != "t")
+
+    @property
+    def layout(self) -> Layout:
+        """Which measures there are of a component."""
+        channels = len(self.threshold.prediction.channels) if self.intensities else 0
+        core = self.threshold.core is not None
+        return layout(len(self.spatial), core=core, channels=channels, dtype=self.raw_dtype)
+
+    @property
+    def raw_dtype(self) -> str:
+        """The raw volume's type, without byte order."""
+        return np.dtype(self.threshold.prediction.raw.dtype).name
+
+    def projected_memory(self) -> int:
+        """What is labelled, what labelling needs, and the raw volume."""
+        # Twice, and one channel at a time as whole numbers of 64 bits.
+        raw = 2 * self.threshold.prediction.raw_bytes_per_voxel + 8 if self.intensities else 0
+        per_voxel = LABELLING_BYTES_PER_VOXEL + raw + (5 if self.core_sizes else 0)
+        return BASE_MEMORY + per_voxel * math.prod(self.grid.largest_read_shape(self.halo))
+
+    def bytes_per_block(self) -> tuple[int, int]:
+        """What is labelled, and the raw volume; two faces per axis, two bytes a voxel."""
+        voxels = self.grid.voxels
+        raw = self.threshold.prediction.raw_bytes_per_voxel if self.intensities else 0
+        faces = sum(4 * voxels // self.grid.block_shape[axis] for axis in self.spatial)
+        return voxels * (1 + raw), faces * (2 if self.core_sizes else 1)
+
+    def prepare(self) -> Any:
+        """Open the thresholded volume and the mask, and the raw volume for intensities."""
+        raw = open_volume(self.threshold.prediction.raw.address) if self.intensities else None
+        return open_volume(self.threshold.address), open_mask(self.mask, self.grid), raw
+
+    def labels(self, block: Block, prepared: Any) -> NDArray[Any]:
+        """Labels of one block, spatial axes only; ``prepared`` as ``prepare`` gives it."""
+        return self._labels_and_cores(block, prepared)[0]
+
+    def _labels_and_cores(self, block: Block, prepared: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        thresholded, mask, _ = prepared
+        shape = self._shape(block)
+        inside = None if mask is None else mask.read(block.write_box).reshape(shape)
+        values = thresholded.read(block.write_box).reshape(shape)
+        return label_components(values, self.foreground, self.connectivity, inside), values == CORE
+
+    def label_cores(self, is_core: NDArray[np.bool_]) -> NDArray[Any]:
+        """Labels of the cores of one block, spatial axes only."""
+        return label_components(is_core, 1, self.connectivity)
+
+    def _shape(self, block: Block) -> tuple[int, ...]:
+        return tuple(block.write_box[i].stop - block.write_box[i].start for i in self.spatial)
+
+    def compute(self, block: Block, prepared: Any) -> dict[str, NDArray[Any]]:
+        """Describe the components of one block: their measures side by side, int64, and all faces, flat.
+
+        With ``core_sizes`` the same of the cores.
+        """
+        labels, is_core = self._labels_and_cores(block, prepared)
+        origin = tuple(block.write_box[i].start for i in self.spatial)
+        shape = tuple(self.grid.shape[i] for i in self.spatial)
+        measures = measure_components(labels, origin, shape)
+        if "t" in self.grid.axes:
+            measures["first"] = measures["first"] + block.write_box[0].start * math.prod(shape)
+        if self.threshold.core is not None:
+            measures["core"] = core_flags(labels, is_core)
+        if self.intensities:
+            image = self.threshold.prediction.read_raw(prepared[2], block.write_box)
+            channels = [image[..., i].reshape(labels.shape) for i in range(image.shape[-1])]
+            measures.update(measure_intensities(labels, channels))
+        found = {"components": columns(measures), "faces": pack_faces(face_labels(labels))}
+        if self.core_sizes:
+            cores = self.label_cores(is_core)
+            found |= {"cores": describe_cores(cores, labels), "core_faces": pack_faces(face_labels(cores))}
+        return found
+
+    def read_table(self, block: Block, name: str) -> NDArray[np.int64]:
+        """Read what ``compute`` has written of a block's ``components`` or ``cores``."""
+        table: NDArray[np.int64] = self.output().read(block, name)
+        return table
+
+    def read_faces(self, block: Block, name: str) -> dict[str, NDArray[Any]]:
+        """Read what ``compute`` has written of a block's ``faces`` or ``core_faces``."""
+        return unpack_faces(self.output().read(block, name), self._shape(block))

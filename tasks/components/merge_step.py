@@ -1,0 +1,252 @@
+"""Step 4: join the blocks' components into objects, and number them as if there had been no blocks."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blockwise.grid import Block, Grid
+from blockwise.outputs import FilesOutput
+from blockwise.step import BASE_MEMORY, BlockStep
+from blockwise.upstream import WholeSource
+from tasks.components.core_sizes import core_flags_of, fitting_cores
+from tasks.components.faces_step import ComponentFacesStep
+from tasks.components.labelling import group_numbers, neighbour_axes, touching_pairs
+from tasks.components.measures import COMBINE, Measures, from_columns
+
+Arrays = Mapping[str, NDArray[Any]]
+FACE_CACHE_BYTES = 256_000_000
+PROJECTED_COMPONENTS_PER_VOXEL = 1e-4
+"""For plans only: how many components a volume may have before anything is known of it."""
+BYTES_PER_COMPONENT = 400
+TABLES_MEMORY = 120_000_000
+"""For the libraries that write the tables; measured: 350 MB where there is next to nothing to merge."""
+
+
+def dense_offsets(counts: Mapping[int, int], block_ids: int) -> NDArray[np.int64]:
+    """Number the components of all blocks through: component k (from 1) of block b is ``offsets[b] + k - 1``.
+
+    Args:
+        counts: components of each block.
+        block_ids: number of block ids, blocks that are not computed included.
+
+    Returns:
+        int64 (block_ids + 1,); the last one is the number of components.
+    """
+    per_block = np.zeros(block_ids + 1, np.int64)
+    for block_id, count in counts.items():
+        per_block[block_id + 1] = count
+    return np.cumsum(per_block)
+
+
+def forward_offsets(axes: str, reach: int) -> list[tuple[int, ...]]:
+    """Offsets to the neighbouring blocks that a voxel's neighbours can lie in, one of each opposite pair.
+
+    None leads along t: time steps are independent.
+    """
+    choices = [(0,) if axis == "t" else (-1, 0, 1) for axis in axes]
+    return [
+        offset
+        for offset in itertools.product(*choices)
+        if offset > (0,) * len(axes) and sum(o != 0 for o in offset) <= reach
+    ]
+
+
+def pairs_between_blocks(
+    grid: Grid, faces: Callable[[int], Arrays], offsets: NDArray[np.int64], reach: int
+) -> Iterator[NDArray[np.int64]]:
+    """Pairs of dense component numbers that touch across block borders, block by block; int64 (pairs, 2)."""
+    is_spatial = [axis != "t" for axis in grid.axes]
+    directions = forward_offsets(grid.axes, reach)
+    for block in grid:
+        if offsets[block.id + 1] == offsets[block.id]:
+            continue
+        for direction in directions:
+            index = tuple(i + d for i, d in zip(block.index, direction, strict=True))
+            if index not in grid:
+                continue
+            other = grid.id_of(index)
+            if offsets[other + 1] == offsets[other]:
+                continue
+            spatial = tuple(itertools.compress(direction, is_spatial))
+            pairs = touching_pairs(faces(block.id), faces(other), spatial, reach)
+            yield pairs + np.array([offsets[block.id] - 1, offsets[other] - 1])
+
+
+def combine_measures(measures: Measures, groups: NDArray[Any]) -> dict[str, NDArray[np.int64]]:
+    """Measures of groups of components.
+
+    Args:
+        measures: of all components by dense number.
+        groups: the group of each, as ``group_numbers`` gives them.
+
+    Returns:
+        The same measures of the groups 0, 1, ...
+    """
+    if len(groups) == 0:
+        return {name: np.asarray(values, np.int64) for name, values in measures.items()}
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    return {name: COMBINE[name].reduceat(values[order], starts) for name, values in measures.items()}
+
+
+def number_objects(
+    objects: Measures, min_size: int, max_size: int | None = None, restart_every: int | None = None
+) -> tuple[NDArray[np.uint64], dict[str, NDArray[np.int64]]]:
+    """Drop objects that are not wanted, and number the others.
+
+    Args:
+        objects: measures as ``combine_measures`` gives them; where they have ``core``, objects without a core are
+            dropped.
+        min_size: objects with fewer voxels are dropped.
+        max_size: objects with more voxels are dropped; None for none.
+        restart_every: voxels of a time step, where each step's objects count from 1; None to number all through.
+
+    Returns:
+        The number (from 1; 0 if dropped) of each object, uint64; and the measures of those that are kept, and their
+        numbers as ``label``, in order. Objects are numbered in raster order of their first voxels, as
+        ``skimage.measure.label`` does.
+    """
+    wanted = objects["voxels"] >= min_size
+    if max_size is not None:
+        wanted &= objects["voxels"] <= max_size
+    if "core" in objects:
+        wanted &= objects["core"] > 0
+    kept = np.flatnonzero(wanted)
+    kept = kept[np.argsort(objects["first"][kept])]
+    numbers = np.zeros(len(wanted), np.uint64)
+    labels = _labels(objects["first"][kept], restart_every)
+    numbers[kept] = labels
+    return numbers, {**{name: values[kept] for name, values in objects.items()}, "label": labels}
+
+
+def _labels(first: NDArray[np.int64], restart_every: int | None) -> NDArray[np.int64]:
+    """Numbers from 1 of objects in the order of their first voxels; from 1 again in each time step if so asked."""
+    labels = np.arange(1, len(first) + 1)
+    if restart_every is None:
+        return labels
+    steps = first // restart_every
+    return labels - np.searchsorted(steps, steps)
+
+
+class ComponentMergeStep(BlockStep):
+    """Join components over all blocks, in one job; its own grid has one block.
+
+    Attributes:
+        faces: the step that labels each block.
+        min_size: smallest object that is kept, in voxels.
+        max_size: largest object that is kept; None for no limit.
+        numbering: over time, ``continue``: no number twice; ``restart``: from 1 in each time step.
+        core_min_size: smallest core that keeps an object, in voxels; counts where the faces have ``core_sizes``.
+        core_max_size: largest one; None for no limit.
+    """
+
+    name: ClassVar[str] = "component_merge"
+    version: ClassVar[int] = 1
+
+    faces: ComponentFacesStep
+    min_size: int
+    max_size: int | None = None
+    numbering: Literal["continue", "restart"] = "continue"
+    core_min_size: int = 0
+    core_max_size: int | None = None
+
+    def settings(self) -> Mapping[str, Any]:
+        """Settings that can change the result; others are left out, so that older results stay valid."""
+        optional: dict[str, Any] = {} if self.max_size is None else {"max_size": self.max_size}
+        if self.faces.core_sizes:
+            optional |= {"core_min_size": self.core_min_size, "core_max_size": self.core_max_size}
+        return {"min_size": self.min_size, **optional, **({"numbering": "restart"} if self._restart_every else {})}
+
+    @property
+    def _restart_every(self) -> int | None:
+        is_restarted = self.numbering == "restart" and "t" in self.grid.axes
+        return math.prod(self.grid.shape[1:]) if is_restarted else None
+
+    @cached_property
+    def _source(self) -> WholeSource:
+        return WholeSource(self.faces)
+
+    def sources(self) -> tuple[WholeSource, ...]:
+        """Components of all blocks."""
+        return (self._source,)
+
+    def output(self) -> FilesOutput:
+        """Lookup tables, and the objects as CSV and Parquet."""
+        arrays = ("lookup", "offsets", *(("core_lookup", "core_offsets") if self.faces.core_sizes else ()))
+        return FilesOutput(self.folder / "data", arrays, (self.table("csv"), self.table("parquet")))
+
+    def table(self, suffix: str) -> Path:
+        """Path of the object table."""
+        return Path(self.work_dir) / f"objects{'_' * bool(self.variant)}{self.variant}.{suffix}"
+
+    def projected_memory(self) -> int:
+        """Grows with components, never with voxels; how many there will be is a guess before they are counted."""
+        guess = int(self.faces.grid.voxels * PROJECTED_COMPONENTS_PER_VOXEL)
+        # Sums that are exact for floats are long, and become Python's integers in the end.
+        limbs = sum(columns for name, columns in self.faces.layout if name.startswith("intensity_"))
+        return BASE_MEMORY + TABLES_MEMORY + guess * (BYTES_PER_COMPONENT + 3 * 8 * limbs)
+
+    def compute(self, block: Block, prepared: Any) -> Arrays:
+        """Write the object tables; return the lookup table and where each block's part of it begins.
+
+        With sizes of cores also which parts of cores are kept, and where each block's begin.
+        """
+        components, offsets = self._read("components")
+        measures = from_columns(components, self.faces.layout)
+        found: dict[str, NDArray[Any]] = {"offsets": offsets}
+        if self.faces.core_sizes:
+            cores, core_offsets = self._read("cores")
+            pairs = self._pairs("core_faces", core_offsets)
+            fits = fitting_cores(cores[:, 0], pairs, self.core_min_size, self.core_max_size)
+            measures["core"] = core_flags_of(cores, fits, core_offsets, offsets)
+            found |= {"core_lookup": fits, "core_offsets": core_offsets}
+        groups = group_numbers(len(components), self._pairs("faces", offsets))
+        objects = combine_measures(measures, groups)
+        del components, measures  # with very many components it is these tables that need the memory
+        numbers, objects = number_objects(objects, self.min_size, self.max_size, self._restart_every)
+        self._write_tables(objects)
+        return {"lookup": numbers[groups], **found}
+
+    def _read(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """All blocks' tables of one kind, one below the other, and where each begins."""
+        grid = self.faces.grid
+        tables = {block.id: self.faces.read_table(block, name) for block in grid}
+        counts = {block_id: len(table) for block_id, table in tables.items()}
+        offsets = dense_offsets(counts, math.prod(grid.blocks_per_axis))
+        return np.concatenate(list(tables.values())), offsets
+
+    def _pairs(self, name: str, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Dense numbers of what touches across blocks, by faces of one kind."""
+        grid = self.faces.grid
+
+        @functools.lru_cache(maxsize=_cached_blocks(grid))
+        def faces(block_id: int) -> Arrays:
+            return self.faces.read_faces(grid.block(block_id), name)
+
+        found = pairs_between_blocks(grid, faces, offsets, neighbour_axes(self.faces.connectivity))
+        return np.concatenate([*found, np.empty((0, 2), np.int64)])
+
+    def _write_tables(self, objects: Measures) -> None:
+        # Slow to load: a run with nothing to do is over before.
+        from tasks.components.object_table import object_table, write_csv, write_parquet
+
+        faces, grid = self.faces, self.faces.grid
+        channels = faces.threshold.prediction.channels if faces.intensities else ()
+        table = object_table(objects, grid.axes, grid.shape, channels, faces.raw_dtype)
+        write_csv(table, self.table("csv"))
+        write_parquet(table, self.table("parquet"))
+
+
+def _cached_blocks(grid: Grid) -> int:
+    """How many blocks' faces may stay in memory; at the least those that two neighbours need."""
+    face = sum(2 * math.prod(grid.block_shape) // n for n in grid.block_shape)
+    return max(32, FACE_CACHE_BYTES // (2 * face))

@@ -1,0 +1,1 @@
+"""Luigi's view of steps."""
