@@ -17,7 +17,8 @@ from pathlib import Path
 
 from blockwise.files import read_json, replacing, write_json
 from blockwise.markers import Marker
-from blockwise.plan import OUTPUT, Item
+from blockwise.ownership import recorded_id
+from blockwise.plan import Item
 from blockwise.step import BlockStep, load_step
 from blockwise.watchdog import Watchdog
 from blockwise.worker import START_LIMIT_S, Worker
@@ -58,7 +59,7 @@ def write_orders(folder: Path, step: BlockStep, lists: list[list[Order]], timeou
     with replacing(folder / TASKS) as temporary, temporary.open("w") as file:
         for orders in lists:
             file.write(json.dumps([asdict(order) for order in orders]) + "\n")
-    array = {"step": step.to_json(), "fingerprint": step.fingerprint, "output": present_output(step)}
+    array = {"step": step.to_json(), "fingerprint": step.fingerprint, "output": recorded_id(step)}
     write_json(folder / ARRAY, array | {"timeout_s": timeout_s})
 
 
@@ -78,11 +79,6 @@ def present_marker(step: BlockStep, item: Item) -> Marker | None:
     return marker
 
 
-def present_output(step: BlockStep) -> str:
-    """Id of the output that a step's markers vouch for."""
-    return str((read_json(step.folder / OUTPUT) or {}).get("id"))
-
-
 def run_job(folder: Path, task: int, log: str) -> None:
     """Compute a task's blocks, one after the other; a block that fails does not end the job, one that hangs does."""
     array = read_json(folder / ARRAY)
@@ -99,7 +95,7 @@ def run_job(folder: Path, task: int, log: str) -> None:
     begun = False
     for order in orders:
         block = order.item.block
-        if present_output(step) != array["output"]:
+        if recorded_id(step) != array["output"]:
             print(f"ends early: {step.output().address} has been replaced by a newer run")
             return
         if present_marker(step, order.item):

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from blockwise.files import replacing
-from blockwise.grid import Block, Box, Grid, pack_blocks
+from blockwise.grid import Box, Grid, pack_blocks
 from blockwise.identity import array_checksum, canonical_json, digest
 from blockwise.stamps import UNWATCHED, Checksums, Snapshot
 from blockwise.volume import Volume, open_volume
@@ -151,21 +151,16 @@ def _bounds(grid: Grid, group: tuple[range, ...]) -> Box:
 
 
 class MaskSource:
-    """The mask as something that a step reads: what lies below a block stamps it, not the mask's files.
+    """The mask as something that a step reads: what lies below a block stamps it, not the mask's files."""
 
-    Attributes:
-        halo: the step reads the mask in its read boxes, not only in its write boxes.
-    """
+    name = label = "mask"
 
-    name = "mask"
-
-    def __init__(self, mask: Mask, grid: Grid, work_dir: str, *, watch_files: bool, halo: bool) -> None:
+    def __init__(self, mask: Mask, grid: Grid, work_dir: str, *, watch_files: bool) -> None:
         self.mask = mask
         self.address = mask.address
         self.grid = grid
         self.work_dir = work_dir
         self.watch_files = watch_files
-        self.halo = halo
 
     def identity(self) -> Any:
         """That there is one; where its voxels are is in the grid and in the stamps."""
@@ -173,8 +168,7 @@ class MaskSource:
 
     def snapshot(self) -> Snapshot:
         """Look at the mask, or at what was found before."""
-        found = survey(self.mask, self.grid, self.work_dir, watch_files=self.watch_files)
-        return found if self.halo else _Below(found)
+        return survey(self.mask, self.grid, self.work_dir, watch_files=self.watch_files)
 
     def digest(self) -> str:
         """Digest over all of it."""
@@ -183,14 +177,3 @@ class MaskSource:
     def forget(self, damaged: Box) -> bool:
         """A given mask cannot be computed again."""
         return False
-
-
-class _Below:
-    """Checksums of the mask, of each block its own."""
-
-    def __init__(self, found: Checksums) -> None:
-        self.found = found
-        self.digest = found.digest
-
-    def stamp(self, block: Block, box: Box) -> str:
-        return self.found.stamp(block, block.write_box)

@@ -13,11 +13,11 @@ from blockwise.files import read_json, replacing, write_json
 from blockwise.identity import differences
 from blockwise.markers import Marker
 from blockwise.outputs import new_attributes
-from blockwise.stamps import UNWATCHED, Checksums, Snapshot, differs
+from blockwise.ownership import OUTPUT, recorded_id, why_not_ours
+from blockwise.stamps import UNWATCHED, Checksums, Snapshot, WrittenFiles, differs
 from blockwise.step import BlockStep
 
 IDENTITY = "identity.json"
-OUTPUT = "output.json"
 DOOMED = ".old-"
 """Begins the name of a folder that is being removed."""
 
@@ -38,6 +38,21 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Totals:
+    """What a finished step's blocks were and took, from their markers.
+
+    Attributes:
+        checksums: of the blocks.
+        cpu_seconds: of all blocks.
+        peak_memory_mb: of the worker that needed most.
+    """
+
+    checksums: Checksums
+    cpu_seconds: float
+    peak_memory_mb: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """What is left of a step.
 
@@ -46,14 +61,18 @@ class Plan:
         done: number of blocks that stay as they are.
         reasons: why anything is to do, one line each; empty when nothing is.
         inputs: digest of each source.
+        files: digest over the output's files; empty where anything is to do.
         new_output: the output must be created.
+        totals: of all blocks; None where anything is to do.
     """
 
     items: list[Item]
     done: int
     reasons: list[str]
     inputs: Mapping[str, str]
+    files: str
     new_output: bool
+    totals: Totals | None
 
 
 @dataclass
@@ -66,13 +85,29 @@ class _Tally:
 def plan_step(step: BlockStep) -> Plan:
     """Compare markers, sources and output with each other; nothing is changed."""
     step.output().check_ours()
-    snapshots = {source.name: source.snapshot() for source in step.sources()}
+    snapshots = {name: source.snapshot() for name, source in step.inputs.items()}
     new_output, reasons = _output_state(step)
     markers = {} if new_output else step.markers.scan()
-    items, tally = _items(step, snapshots, markers)
+    files = step.output().files() if markers and step.change_detection != "metadata" else None
+    items, tally = _items(step, snapshots, markers, files)
     reasons += _tally_reasons(tally, len(step.grid), fresh=new_output or not markers)
-    digests = {name: snapshot.digest for name, snapshot in snapshots.items()}
-    return Plan(items, len(step.grid) - len(items), reasons, digests, new_output)
+    return Plan(
+        items=items,
+        done=len(step.grid) - len(items),
+        reasons=reasons,
+        inputs={name: snapshot.digest for name, snapshot in snapshots.items()},
+        files="" if items else UNWATCHED if files is None else files.digest,
+        new_output=new_output,
+        totals=None if items else _totals(step, markers),
+    )
+
+
+def _totals(step: BlockStep, markers: Mapping[int, Marker]) -> Totals:
+    return Totals(
+        checksums=Checksums.of(step.grid, markers.values()),
+        cpu_seconds=round(sum(marker.cpu_seconds for marker in markers.values()), 3),
+        peak_memory_mb=max((marker.peak_memory_mb for marker in markers.values()), default=0.0),
+    )
 
 
 def begin(step: BlockStep, plan: Plan) -> None:
@@ -87,34 +122,33 @@ def begin(step: BlockStep, plan: Plan) -> None:
         write_json(step.folder / IDENTITY, step.identity)
         attributes = new_attributes(step.fingerprint, step.provenance())
         step.output().create(attributes)
-        write_json(step.folder / OUTPUT, {"id": attributes["id"]})
+        layout = {} if step.layout == 1 else {"layout": step.layout}
+        write_json(step.folder / OUTPUT, {"id": attributes["id"], **layout})
         return  # no markers are left
     for item in plan.items:
         if not item.check:
             step.markers.remove(item.block)
 
 
-def finish(step: BlockStep, inputs: Mapping[str, str], seconds: float) -> None:
-    """Write the target: all blocks have markers."""
-    markers = step.markers.scan()
+def finish(step: BlockStep, plan: Plan, seconds: float) -> None:
+    """Write the target of a step of which, when the plan was made, nothing was left."""
     output = step.output().found()
-    if len(markers) < len(step.grid) or output is None:
-        raise RuntimeError(f"{step.label}: {len(markers)} of {len(step.grid)} markers at the end of the step")
-    checksums = Checksums.of(step.grid, markers.values())
+    if plan.totals is None or output is None:
+        raise RuntimeError(f"{step.label}: {plan.done} of {len(step.grid)} blocks are done at the end of the step")
     with replacing(step.checksums_path) as temporary, temporary.open("wb") as file:
-        np.save(file, checksums.checksums)
+        np.save(file, plan.totals.checksums.checksums)
     write_json(
         step.target_path,
         {
             "fingerprint": step.fingerprint,
-            "digest": checksums.digest,
-            "inputs": dict(inputs),
+            "digest": plan.totals.checksums.digest,
+            "inputs": dict(plan.inputs),
             "output": output["id"],
-            "files": _files_digest(step),
+            "files": plan.files,
             "blocks": len(step.grid),
             "seconds": round(seconds, 3),
-            "cpu_seconds": round(sum(marker.cpu_seconds for marker in markers.values()), 3),
-            "peak_memory_mb": max((marker.peak_memory_mb for marker in markers.values()), default=0.0),
+            "cpu_seconds": plan.totals.cpu_seconds,
+            "peak_memory_mb": plan.totals.peak_memory_mb,
         },
     )
 
@@ -127,10 +161,9 @@ def is_complete(step: BlockStep) -> bool:
     target = step.read_target()
     if target is None:
         return False
-    output = step.output().found()
-    if output is None or output["fingerprint"] != step.fingerprint or output["id"] != target["output"]:
+    if why_not_ours(step) or recorded_id(step) != target["output"]:
         return False
-    if any(differs(target["inputs"].get(source.name), source.digest()) for source in step.sources()):
+    if any(differs(target["inputs"].get(name), source.digest()) for name, source in step.inputs.items()):
         return False
     return step.markers.count() >= len(step.grid) and not differs(target["files"], _files_digest(step))
 
@@ -143,12 +176,11 @@ def _files_digest(step: BlockStep) -> str:
 
 def _output_state(step: BlockStep) -> tuple[bool, list[str]]:
     """Whether the output must be made anew, and why."""
-    found = step.output().found()
-    recorded = read_json(step.folder / OUTPUT)
-    if found and recorded and found["fingerprint"] == step.fingerprint and found["id"] == recorded["id"]:
+    why = why_not_ours(step)
+    if not why:
         return False, []
-    if step.folder.exists() and recorded:
-        return True, [f"the output of {step.label} is gone, or was made by another run: all blocks are redone"]
+    if recorded_id(step):
+        return True, [f"the output of {step.label} is made anew: {why}"]
     reasons = []
     for folder in _other_folders(step):
         old = read_json(folder / IDENTITY)
@@ -175,14 +207,16 @@ def _remove(folder: Path) -> None:
 
 
 def _items(
-    step: BlockStep, snapshots: Mapping[str, Snapshot], markers: Mapping[int, Marker]
+    step: BlockStep,
+    snapshots: Mapping[str, Snapshot],
+    markers: Mapping[int, Marker],
+    files: WrittenFiles | None,
 ) -> tuple[list[Item], _Tally]:
     items: list[Item] = []
     tally = _Tally()
-    files = step.output().files() if markers and step.change_detection != "metadata" else None
     for block in step.grid:
-        read_box = step.read_box(block)
-        stamps = {name: snapshot.stamp(block, read_box) for name, snapshot in snapshots.items()}
+        boxes = step.reads(block)
+        stamps = {name: snapshot.stamp(boxes[name]) for name, snapshot in snapshots.items()}
         marker = markers.get(block.id)
         if marker is None:
             tally.missing += 1
@@ -191,7 +225,7 @@ def _items(
             for name in changed:
                 tally.stale[name] = tally.stale.get(name, 0) + 1
             items.append(Item(block.id, stamps))
-        elif files and marker.files != files.stamp(block, block.write_box):
+        elif files and marker.files != files.stamp(block):
             tally.touched += 1
             items.append(Item(block.id, stamps, check=True))
     return items, tally

@@ -7,10 +7,14 @@ import time
 from collections.abc import Callable
 
 from blockwise.backends import Backend, Outcome, Referee
-from blockwise.plan import begin, finish, plan_step
+from blockwise.ownership import check_ours
+from blockwise.plan import Plan, begin, finish, plan_step
 from blockwise.step import BlockStep
 
 logger = logging.getLogger(__name__)
+
+LOOKS = 3
+"""How often a step does its blocks: those whose input or output has changed meanwhile are done again."""
 
 
 def run_step(step: BlockStep, backend: Backend, max_attempts: int, report: Callable[[Outcome], None]) -> Outcome:
@@ -28,21 +32,36 @@ def run_step(step: BlockStep, backend: Backend, max_attempts: int, report: Calla
     start = time.monotonic()
     backend.take_over(step)
     plan = plan_step(step)
+    if plan.new_output:
+        backend.clear(step)
+    outcome = Outcome(total=len(plan.items))
+    for look in range(LOOKS):
+        _tell(step, plan)
+        begin(step, plan)
+        if not plan.items:
+            break
+        outcome.total = outcome.done + len(plan.items)
+        report(outcome)
+        backend.run(step, plan.items, Referee(outcome, max_attempts), report)
+        report(outcome)
+        if outcome.failed or outcome.stopped:
+            return outcome
+        # What was read, or written, may have changed meanwhile: then the blocks in question are not done.
+        plan = plan_step(step)
+        if plan.new_output:
+            check_ours(step)
+        if look == LOOKS - 1 and plan.items:
+            outcome.stopped = f"what it reads or writes keeps changing: {'; '.join(plan.reasons)}"
+            return outcome
+    finish(step, plan, time.monotonic() - start)
+    return outcome
+
+
+def _tell(step: BlockStep, plan: Plan) -> None:
     for reason in plan.reasons:
         logger.info("%s: %s", step.label, reason)
     if plan.items:
         logger.info("%s: %d of %d blocks to do", step.label, len(plan.items), len(step.grid))
-    if plan.new_output:
-        backend.clear(step)
-    begin(step, plan)
-    outcome = Outcome(total=len(plan.items))
-    if plan.items:
-        report(outcome)
-        backend.run(step, plan.items, Referee(outcome, max_attempts), report)
-        report(outcome)
-    if not outcome.failed and not outcome.stopped:
-        finish(step, plan.inputs, time.monotonic() - start)
-    return outcome
 
 
 def failure_summary(step: BlockStep, outcome: Outcome, shown: int = 5) -> str:

@@ -8,7 +8,8 @@ round.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from blockwise.grid import Box
@@ -22,7 +23,11 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """Its key among the step's inputs."""
+        """What kind of thing it is: ``raw``, ``mask``, or the name of a step."""
+
+    @property
+    def label(self) -> str:
+        """Name that nothing else in a run has."""
 
     def identity(self) -> Any:
         """What of it goes into the step's fingerprint."""
@@ -41,6 +46,16 @@ class Source(Protocol):
         """Have the blocks below a damaged box (of the dataset) computed again; False where nobody can."""
 
 
+def by_name(sources: Sequence[Source]) -> dict[str, Source]:
+    """Sources by the names under which the records of a step keep them.
+
+    That of its kind where one source has it (``prediction``), else its label (``prediction_2``): so the records of
+    steps that read no two results of one kind are called after what they read, however it is labelled.
+    """
+    kinds = Counter(source.name for source in sources)
+    return {source.name if kinds[source.name] == 1 else source.label: source for source in sources}
+
+
 class RawSource:
     """A volume that is given. Its fingerprint is in its metadata, its stamps are its chunk files' sizes and times.
 
@@ -50,7 +65,7 @@ class RawSource:
         watch_files: compare the files' states; False looks at the metadata only.
     """
 
-    name = "raw"
+    name = label = "raw"
 
     def __init__(self, info: VolumeInfo, axes: str, watch_files: bool) -> None:
         self.info = info

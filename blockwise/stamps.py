@@ -15,14 +15,25 @@ from blockwise.volume import Volume
 
 
 class Snapshot(Protocol):
-    """The state of something at one moment."""
+    """The state, at one moment, of something that a step reads."""
 
     @property
     def digest(self) -> str:
         """One value for all of it."""
 
-    def stamp(self, block: Block, box: Box) -> str:
-        """One value for the part that concerns a block and a box of it."""
+    def stamp(self, box: Box) -> str:
+        """One value for a part of it; the box is one of the grid of what is read."""
+
+
+class WrittenFiles(Protocol):
+    """The state, at one moment, of the files that a step's blocks have written."""
+
+    @property
+    def digest(self) -> str:
+        """One value for all of them."""
+
+    def stamp(self, block: Block) -> str:
+        """One value for those of a block."""
 
 
 class FileStates:
@@ -39,7 +50,7 @@ class FileStates:
         self.digest = array_checksum(self.states)
         self._everything = [slice(None)] * self.states.ndim
 
-    def stamp(self, block: Block, box: Box) -> str:
+    def stamp(self, box: Box) -> str:
         """Digest over the files below a box."""
         region = self._everything.copy()
         for axis, s, f in zip(self.spatial, box, self.file_shape, strict=True):
@@ -61,8 +72,8 @@ class Unwatched:
 
     digest = UNWATCHED
 
-    def stamp(self, block: Block, box: Box) -> str:
-        """The same for every block."""
+    def stamp(self, box: Box) -> str:
+        """The same for every box."""
         return self.digest
 
 
@@ -84,7 +95,7 @@ class Checksums:
             flat[marker.block] = marker.checksum.encode()
         return cls(grid, checksums)
 
-    def stamp(self, block: Block, box: Box) -> str:
+    def stamp(self, box: Box) -> str:
         """Digest over the checksums of the blocks that a box touches."""
         touched = tuple(slice(s.start // b, -(-s.stop // b)) for s, b in zip(box, self.grid.block_shape, strict=True))
         return digest(self.checksums[touched].tobytes())

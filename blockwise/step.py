@@ -8,9 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 from blockwise.files import read_json
 from blockwise.grid import Block, Box, Grid, grow
@@ -18,7 +18,7 @@ from blockwise.identity import fingerprint
 from blockwise.markers import Markers
 from blockwise.mask import Mask, MaskSource
 from blockwise.outputs import Output
-from blockwise.sources import Source
+from blockwise.sources import Source, by_name
 
 BASE_MEMORY = 250_000_000
 """Bytes that a worker needs before it has read a voxel: the interpreter and the libraries."""
@@ -43,6 +43,9 @@ class BlockStep(BaseModel, ABC):
     name: ClassVar[str]
     version: ClassVar[int]
     """Raised whenever the same settings give another result."""
+    layout: ClassVar[int] = 1
+    """Raised whenever the same result is kept in other files: the step is done again, and what reads it only where
+    what it reads differs."""
     unit: ClassVar[str] = "voxel"
     """What the grid counts, in the singular; the speed of a run is told in it."""
 
@@ -80,12 +83,19 @@ class BlockStep(BaseModel, ABC):
         """Box that read boxes are cut to: what the source has."""
         return self.grid.domain
 
-    def mask_sources(self, *, halo: bool = False) -> tuple[Source, ...]:
-        """The mask, if there is one; ``halo`` where it is read in the read box."""
+    def mask_sources(self) -> tuple[Source, ...]:
+        """The mask, if there is one."""
         if self.mask is None:
             return ()
-        watch = self.change_detection == "files"
-        return (MaskSource(self.mask, self.grid, self.work_dir, watch_files=watch, halo=halo),)
+        return (MaskSource(self.mask, self.grid, self.work_dir, watch_files=self.change_detection == "files"),)
+
+    def reads(self, block: Block) -> Mapping[str, Box]:
+        """What a block reads of each source, by its name in ``inputs``: a box in the source's own grid.
+
+        Its stamps are taken of these boxes. Unless a step says otherwise it is the read box for all sources, which
+        then have the step's own grid.
+        """
+        return dict.fromkeys(self.inputs, self.read_box(block))
 
     def prepare(self) -> Any:
         """Load what all blocks share; called once per worker."""
@@ -99,7 +109,7 @@ class BlockStep(BaseModel, ABC):
         """Readable account of where the result comes from; goes into the output's attributes."""
         return {"step": self.name, "step_version": self.version, **self.settings()}
 
-    def bytes_per_block(self) -> tuple[int, int]:
+    def bytes_of_all_blocks(self) -> tuple[int, int]:
         """Bytes, uncompressed, that all blocks together read and write; an estimate for plans."""
         return 0, 0
 
@@ -111,13 +121,18 @@ class BlockStep(BaseModel, ABC):
         return f"{self.name}_{self.variant}" if self.variant else self.name
 
     @cached_property
+    def inputs(self) -> dict[str, Source]:
+        """The sources by the names under which the step's records keep them."""
+        return by_name(self.sources())
+
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """All that the fingerprint is made of."""
         return {
             "step": self.name,
             "version": self.version,
             "settings": dict(self.settings()),
-            "inputs": {source.name: source.identity() for source in self.sources()},
+            "inputs": {name: source.identity() for name, source in self.inputs.items()},
             "grid": self.grid.identity(),
             **({"variant": self.variant} if self.variant else {}),
         }
@@ -171,13 +186,29 @@ class BlockStep(BaseModel, ABC):
 
     def to_json(self) -> str:
         """Text from which ``load_step`` makes the step again."""
-        kind = f"{type(self).__module__}:{type(self).__qualname__}"
-        return json.dumps({"kind": kind, "step": self.model_dump(mode="json")})
+        return json.dumps(_as_value(self))
 
 
 def load_step(text: str) -> BlockStep:
     """Make a step from the text of ``BlockStep.to_json``."""
-    value = json.loads(text)
+    step: BlockStep = _from_value(json.loads(text))
+    return step
+
+
+def _as_value(step: BlockStep) -> dict[str, Any]:
+    kind = f"{type(step).__module__}:{type(step).__qualname__}"
+    return {"kind": kind, "step": step.model_dump(mode="json")}
+
+
+def _from_value(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
     module, _, name = value["kind"].partition(":")
     kind: type[BlockStep] = getattr(importlib.import_module(module), name)
     return kind.model_validate(value["step"])
+
+
+StepT = TypeVar("StepT", bound=BlockStep)
+
+Before = Annotated[StepT, PlainSerializer(_as_value), BeforeValidator(_from_value)]
+"""A field of a step with a step before it: any that gives what the field's type says, of whatever kind."""

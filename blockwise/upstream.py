@@ -8,18 +8,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blockwise.grid import Block, Box
+from blockwise.grid import Box, Grid
 from blockwise.identity import array_checksum
 from blockwise.stamps import Checksums, Snapshot
 from blockwise.step import BlockStep
 
 
 class BlocksSource:
-    """The output of another step on the same grid. Stamps are the checksums of the blocks that a read box touches."""
+    """The output of another step. Stamps are the checksums of the blocks that a box of its grid touches."""
 
     def __init__(self, step: BlockStep) -> None:
         self.step = step
         self.name = step.name
+        self.label = step.label
         self.address = step.output().address
 
     def identity(self) -> str:
@@ -55,45 +56,33 @@ def finished_checksums(step: BlockStep) -> Checksums:
     return Checksums.of(step.grid, step.markers)
 
 
-class WholeSource(BlocksSource):
-    """The output of another step, all of it read by one block."""
-
-    def snapshot(self) -> Snapshot:
-        """Read the other step's markers."""
-        return _Whole(finished_checksums(self.step).digest)
-
-
-class _Whole:
-    def __init__(self, digest: str) -> None:
-        self.digest = digest
-
-    def stamp(self, block: Block, read_box: Box) -> str:
-        return self.digest
-
-
-class TableSource(WholeSource):
-    """Rows of another step's table, of which each block reads its own. Stamps are checksums of these rows.
+class TableSource(BlocksSource):
+    """Rows of another step's table. Stamps are the checksums of the rows of the blocks that a box touches.
 
     Attributes:
+        grid: of the blocks that rows belong to.
         rows: path of the ``.npy`` file with the rows of all blocks, one block after the other.
         offsets: path of the ``.npy`` file with the first row of each block by block id, and the number of rows.
     """
 
-    def __init__(self, step: BlockStep, rows: Path, offsets: Path) -> None:
+    def __init__(self, step: BlockStep, grid: Grid, rows: Path, offsets: Path) -> None:
         super().__init__(step)
+        self.grid = grid
         self.rows = rows
         self.offsets = offsets
 
     def snapshot(self) -> Snapshot:
         """Map the table into memory."""
-        return _Rows(finished_checksums(self.step).digest, self.rows, self.offsets)
+        return _Rows(finished_checksums(self.step).digest, self.grid, self.rows, self.offsets)
 
 
 class _Rows:
-    def __init__(self, digest: str, rows: Path, offsets: Path) -> None:
+    def __init__(self, digest: str, grid: Grid, rows: Path, offsets: Path) -> None:
         self.digest = digest
+        self.grid = grid
         self.rows: NDArray[Any] = np.load(rows, mmap_mode="r")
         self.offsets: NDArray[np.int64] = np.load(offsets)
 
-    def stamp(self, block: Block, read_box: Box) -> str:
-        return array_checksum(self.rows[self.offsets[block.id] : self.offsets[block.id + 1]])
+    def stamp(self, box: Box) -> str:
+        parts = [self.rows[self.offsets[i] : self.offsets[i + 1]] for i in self.grid.ids_touching(box)]
+        return array_checksum(parts[0] if len(parts) == 1 else np.concatenate(parts))

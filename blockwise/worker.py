@@ -24,6 +24,7 @@ from blockwise.errors import UserError
 from blockwise.faults import Faults
 from blockwise.grid import box_size
 from blockwise.markers import Failure, Marker
+from blockwise.ownership import check_ours
 from blockwise.plan import Item
 from blockwise.step import BlockStep, load_step
 from blockwise.usage import Stopwatch, forget_peak_memory, peak_memory
@@ -148,6 +149,7 @@ class Worker:
         self.step.markers.remove(item.block)
         checksum = self.output.write(block, data)
         self.faults.after(self.step.name, self.output, block, data, attempt)
+        check_ours(self.step)
         self._mark(item, checksum, attempt, start)
 
     def _is_good(self, item: Item) -> bool:
@@ -194,7 +196,7 @@ class Worker:
             return ""
         for source in self.step.sources():
             if source.address == error.address and source.forget(error.box):
-                return source.name
+                return source.label
         return ""
 
 

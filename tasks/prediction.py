@@ -15,11 +15,12 @@ from blockwise.errors import UserError
 from blockwise.grid import Block, Box, box_shape, grow, relative
 from blockwise.mask import open_mask
 from blockwise.outputs import VolumeOutput
-from blockwise.sources import RawSource, Source
-from blockwise.step import BASE_MEMORY, BlockStep
-from blockwise.volume import Address, Volume, open_volume
+from blockwise.sources import Source
+from blockwise.step import BASE_MEMORY
+from blockwise.volume import Address, open_volume
 from blockwise.volume.info import VolumeInfo
-from tasks.pixel_classification.axes import to_zyxc
+from blockwise.volume_step import Holds, VolumeStep
+from tasks.channels import RawChannels
 from tasks.pixel_classification.engine import Engine
 from tasks.pixel_classification.engines import make_engine
 from tasks.pixel_classification.features import StructureTensor
@@ -49,7 +50,7 @@ def _compile(engine: Engine, reach: tuple[int, ...], n_channels: int, dtype: str
     engine.predict(image, interior)
 
 
-class PredictionStep(BlockStep):
+class PredictionStep(VolumeStep):
     """Pixel classification.
 
     Attributes:
@@ -65,13 +66,11 @@ class PredictionStep(BlockStep):
         seed: for training, where the project has labels only.
         feature_halo: voxels (z, y, x) around a block that the features depend on.
         engine_memory: bytes that the engine needs at its peak for the largest block.
-        address: output dataset.
-        chunks: of the output, per axis of the grid.
-        shards: of the output, per axis of the grid; None for one chunk a file.
     """
 
     name: ClassVar[str] = "prediction"
     version: ClassVar[int] = 1
+    gives: ClassVar[Holds] = "probabilities"
 
     raw: VolumeInfo
     channels: tuple[int, ...]
@@ -85,9 +84,6 @@ class PredictionStep(BlockStep):
     seed: int
     feature_halo: tuple[int, int, int]
     engine_memory: int
-    address: str
-    chunks: tuple[int, ...]
-    shards: tuple[int, ...] | None = None
 
     def settings(self) -> Mapping[str, Any]:
         """Settings that can change the result; of the project its content, not its path."""
@@ -109,13 +105,17 @@ class PredictionStep(BlockStep):
         return {**super().provenance(), "project_path": self.project, "raw": self.raw.address}
 
     @cached_property
-    def raw_source(self) -> RawSource:
-        """The raw volume as something that a step reads."""
-        return RawSource(self.raw, self.grid.axes, self.change_detection == "files")
+    def raw_channels(self) -> RawChannels:
+        """What is read of the raw volume."""
+        return RawChannels(info=self.raw, channels=self.channels, axes=self.grid.axes)
 
     def sources(self) -> tuple[Source, ...]:
         """The raw volume, and the mask."""
-        return (self.raw_source, *self.mask_sources())
+        return (self.raw_channels.source(watch_files=self.change_detection == "files"), *self.mask_sources())
+
+    def reads(self, block: Block) -> Mapping[str, Box]:
+        """The raw volume with a halo; the mask without."""
+        return {"raw": self.read_box(block), "mask": block.write_box}
 
     def output(self) -> VolumeOutput:
         """Probabilities, one class a channel."""
@@ -141,7 +141,7 @@ class PredictionStep(BlockStep):
         raw = read * len(self.channels) * (np.dtype(self.raw.dtype).itemsize + 4)
         return BASE_MEMORY + raw + written + self.engine_memory
 
-    def bytes_per_block(self) -> tuple[int, int]:
+    def bytes_of_all_blocks(self) -> tuple[int, int]:
         """The raw volume with halo; probabilities of all written classes."""
         voxels = self.grid.voxels
         read = voxels * (1 + self.grid.halo_waste(self.halo)) * np.dtype(self.raw.dtype).itemsize
@@ -182,7 +182,7 @@ class PredictionStep(BlockStep):
         """Compute the probabilities of one block; they are 0 outside the mask."""
         engine, volume, mask = prepared
         read_box = grow(block.write_box, self.halo, self.read_domain)
-        image = self.read_raw(volume, read_box)
+        image = self.raw_channels.read(volume, read_box)
         inner = dict(zip(self.grid.axes, relative(block.write_box, read_box), strict=True))
         interior = tuple(inner.get(axis, slice(0, 1)) for axis in "zyx")
         probabilities = engine.predict(image, interior)[list(self.classes)]
@@ -193,18 +193,3 @@ class PredictionStep(BlockStep):
             return found
         inside = mask.read(block.write_box)
         return np.where(np.expand_dims(inside, self.output().axes.index("c")), found, found.dtype.type(0))
-
-    def read_raw(self, volume: Volume, box: Box) -> NDArray[Any]:
-        """Read the project's channels in a box of the grid that is one time step thick; zyxc, dtype as stored."""
-        boxes = dict(zip(self.grid.axes, box, strict=True))
-        data = volume.read(tuple(self._channel_range if axis == "c" else boxes[axis] for axis in self.raw.axes))
-        return to_zyxc(data, self.raw.axes)[..., [c - self._channel_range.start for c in self.channels]]
-
-    @property
-    def raw_bytes_per_voxel(self) -> int:
-        """Of the project's channels, as stored."""
-        return len(self.channels) * np.dtype(self.raw.dtype).itemsize
-
-    @cached_property
-    def _channel_range(self) -> slice:
-        return slice(min(self.channels), max(self.channels) + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,10 @@ from blockwise.grid import Block
 from blockwise.mask import open_mask
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import Source
-from blockwise.step import BASE_MEMORY, BlockStep
+from blockwise.step import BASE_MEMORY, Before
 from blockwise.upstream import BlocksSource
 from blockwise.volume import open_volume
-from tasks.prediction import PredictionStep
+from blockwise.volume_step import Holds, VolumeStep, giving
 
 
 def most_probable(probabilities: NDArray[Any], inside: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
@@ -34,21 +34,20 @@ def most_probable(probabilities: NDArray[Any], inside: NDArray[np.bool_] | None 
     return classes if inside is None else np.where(inside, classes, np.uint8(0))
 
 
-class SimpleSegmentationStep(BlockStep):
+class SimpleSegmentationStep(VolumeStep):
     """The most probable class, ilastik's "Simple Segmentation".
 
     Attributes:
-        prediction: the step that makes the probabilities, of all classes.
-        address: output dataset.
+        probabilities: the step that makes them, of all classes.
+        classes: their names.
     """
 
     name: ClassVar[str] = "simple_segmentation"
     version: ClassVar[int] = 1
+    gives: ClassVar[Holds] = "classes"
 
-    prediction: PredictionStep
-    address: str
-    chunks: tuple[int, ...]
-    shards: tuple[int, ...] | None = None
+    probabilities: Annotated[Before[VolumeStep], giving("probabilities")]
+    classes: tuple[str, ...]
 
     def settings(self) -> Mapping[str, Any]:
         """None of its own."""
@@ -56,7 +55,7 @@ class SimpleSegmentationStep(BlockStep):
 
     @cached_property
     def _sources(self) -> tuple[Source, ...]:
-        return (BlocksSource(self.prediction), *self.mask_sources())
+        return (BlocksSource(self.probabilities), *self.mask_sources())
 
     def sources(self) -> tuple[Source, ...]:
         """The probabilities, and the mask."""
@@ -64,26 +63,30 @@ class SimpleSegmentationStep(BlockStep):
 
     def output(self) -> VolumeOutput:
         """Classes from 1, uint8."""
-        extra = {"classes": list(self.prediction.class_names)}
+        extra = {"classes": list(self.classes)}
         return VolumeOutput(self.address, self.grid, self.chunks, "uint8", 0, extra, self.shards)
 
     def projected_memory(self) -> int:
         """Probabilities of all classes, places of the largest, and the result."""
-        per_voxel = len(self.prediction.classes) * np.dtype(self.prediction.dtype).itemsize + 10
+        per_voxel = self._read_per_voxel + 10
         return BASE_MEMORY + per_voxel * math.prod(self.grid.largest_read_shape(self.halo))
 
-    def bytes_per_block(self) -> tuple[int, int]:
+    def bytes_of_all_blocks(self) -> tuple[int, int]:
         """Probabilities of all classes; a byte a voxel."""
-        read = len(self.prediction.classes) * np.dtype(self.prediction.dtype).itemsize
-        return self.grid.voxels * read, self.grid.voxels
+        return self.grid.voxels * self._read_per_voxel, self.grid.voxels
+
+    @property
+    def _read_per_voxel(self) -> int:
+        stored = self.probabilities.output()
+        return stored.channels * np.dtype(stored.dtype).itemsize
 
     def prepare(self) -> Any:
         """Open the probabilities and the mask."""
-        return open_volume(self.prediction.address), open_mask(self.mask, self.grid)
+        return open_volume(self.probabilities.address), open_mask(self.mask, self.grid)
 
     def compute(self, block: Block, prepared: Any) -> NDArray[np.uint8]:
         """Compute the classes of one block."""
         volume, mask = prepared
-        stored = self.prediction.output()
+        stored = self.probabilities.output()
         probabilities = np.moveaxis(volume.read(stored.box(block.write_box)), stored.axes.index("c"), 0)
         return most_probable(probabilities, mask and mask.read(block.write_box))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,10 @@ from blockwise.grid import Block, Box, box_shape, relative
 from blockwise.mask import open_mask
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import Source
-from blockwise.step import BASE_MEMORY, BlockStep
+from blockwise.step import BASE_MEMORY, Before
 from blockwise.upstream import BlocksSource
 from blockwise.volume import Volume, open_volume
-from tasks.prediction import PredictionStep
+from blockwise.volume_step import Holds, VolumeStep, giving
 
 TRUNCATE = 4.0
 """The Gaussian ends after this many sigmas."""
@@ -92,31 +92,32 @@ def smooth_and_threshold(
     return found
 
 
-class ThresholdStep(BlockStep):
+class ThresholdStep(VolumeStep):
     """Smooth and threshold.
 
     Attributes:
-        prediction: the step that makes the probabilities.
+        probabilities: the step that makes them.
         class_index: class to take, from 0, as the project counts them.
+        channel: of the probabilities, that holds this class.
         sigma: standard deviation of the Gaussian, in voxels, per axis of the grid (0 along t).
         threshold: smoothed probability above which the mask is 1.
         core: smoothed probability above which it is ``CORE``; None without hysteresis.
         core_class: class of the cores where it is another one; see ``smooth_and_threshold``.
-        address: output dataset.
+        core_channel: of the probabilities, that holds the class of the cores; None where there is none.
     """
 
     name: ClassVar[str] = "threshold"
     version: ClassVar[int] = 1
+    gives: ClassVar[Holds] = "mask"
 
-    prediction: PredictionStep
+    probabilities: Annotated[Before[VolumeStep], giving("probabilities")]
     class_index: int
+    channel: int
     sigma: tuple[float, ...]
     threshold: float
     core: float | None = None
     core_class: int | None = None
-    address: str
-    chunks: tuple[int, ...]
-    shards: tuple[int, ...] | None = None
+    core_channel: int | None = None
 
     def settings(self) -> Mapping[str, Any]:
         """Settings that can change the result."""
@@ -125,13 +126,9 @@ class ThresholdStep(BlockStep):
             optional["core_class"] = self.core_class
         return {"class": self.class_index, "sigma": list(self.sigma), "threshold": self.threshold, **optional}
 
-    @cached_property
-    def _source(self) -> BlocksSource:
-        return BlocksSource(self.prediction)
-
     def sources(self) -> tuple[Source, ...]:
-        """The probabilities, and the mask."""
-        return (self._source, *self.mask_sources(halo=True))
+        """The probabilities, and the mask; both with halo."""
+        return (BlocksSource(self.probabilities), *self.mask_sources())
 
     def output(self) -> VolumeOutput:
         """The mask, uint8."""
@@ -147,34 +144,39 @@ class ThresholdStep(BlockStep):
 
         With another class for the cores its probabilities, the first class smoothed, and the sum.
         """
-        itemsize = np.dtype(self.prediction.dtype).itemsize
+        itemsize = self._itemsize
         smoothed = 4 if itemsize == 4 else 8
         voxels = math.prod(self.grid.largest_read_shape(self.halo))
         per_voxel = itemsize + 3 * smoothed + (0 if self.mask is None else 24)
-        if self.core_class is not None:
+        if self.core_channel is not None:
             per_voxel += itemsize + 2 * smoothed
         return BASE_MEMORY + voxels * per_voxel
 
-    def bytes_per_block(self) -> tuple[int, int]:
+    def bytes_of_all_blocks(self) -> tuple[int, int]:
         """Probabilities of one class, or two, with halo; a mask."""
         voxels = self.grid.voxels
-        itemsize = np.dtype(self.prediction.dtype).itemsize * (1 if self.core_class is None else 2)
+        itemsize = self._itemsize * (1 if self.core_channel is None else 2)
         return int(voxels * (1 + self.grid.halo_waste(self.halo)) * itemsize), voxels
+
+    @property
+    def _itemsize(self) -> int:
+        """Bytes of a probability."""
+        return np.dtype(self.probabilities.output().dtype).itemsize
 
     def prepare(self) -> Any:
         """Open the probabilities and the mask."""
-        return open_volume(self.prediction.address), open_mask(self.mask, self.grid)
+        return open_volume(self.probabilities.address), open_mask(self.mask, self.grid)
 
     def compute(self, block: Block, prepared: Any) -> NDArray[np.uint8]:
         """Compute the mask of one block."""
         volume, mask = prepared
         read_box = self.read_box(block)
-        probabilities = self._probabilities(volume, read_box, self.class_index)
-        of_core = None if self.core_class is None else self._probabilities(volume, read_box, self.core_class)
+        probabilities = self._read(volume, read_box, self.channel)
+        of_core = None if self.core_channel is None else self._read(volume, read_box, self.core_channel)
         inside = mask and mask.read(read_box)
         interior = relative(block.write_box, read_box)
         return smooth_and_threshold(probabilities, self.sigma, self.threshold, interior, inside, self.core, of_core)
 
-    def _probabilities(self, volume: Volume, read_box: Box, class_index: int) -> NDArray[Any]:
-        channel = self.prediction.classes.index(class_index)
-        return volume.read(self.prediction.output().box(read_box, channel)).reshape(box_shape(read_box))
+    def _read(self, volume: Volume, read_box: Box, channel: int) -> NDArray[Any]:
+        """Probabilities of one class, of the grid's axes."""
+        return volume.read(self.probabilities.output().box(read_box, channel)).reshape(box_shape(read_box))

@@ -40,7 +40,14 @@ from tasks.nodes.execution import Execution
 from tasks.nodes.task import BlockTask
 
 ROOT = Path(__file__).resolve().parents[1]
-STEPS = ("prediction", "threshold", "component_faces", "component_merge", "connected_components")
+STEPS = (
+    "prediction",
+    "threshold",
+    "component_faces",
+    "component_merge",
+    "connected_components",
+    "object_table",
+)
 DATASETS = ("probabilities", "thresholded", "connected_components")
 SHAPE = (36, 36, 128)
 BLOCK = (36, 18, 32)

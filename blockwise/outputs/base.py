@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from blockwise.grid import Block, Box
-from blockwise.stamps import Snapshot
+from blockwise.stamps import WrittenFiles
 
 
 class Output(Protocol):
@@ -38,7 +38,7 @@ class Output(Protocol):
     def files_stamp(self, block: Block) -> str:
         """Digest over size and time of one block's files; equal to the stamp that ``files`` has for it."""
 
-    def files(self) -> Snapshot:
+    def files(self) -> WrittenFiles:
         """Size and time of all files."""
 
 

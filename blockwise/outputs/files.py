@@ -18,7 +18,7 @@ from blockwise.errors import UserError
 from blockwise.files import read_json, replacing, write_json
 from blockwise.grid import Block, Box, Grid
 from blockwise.identity import array_checksum, digest
-from blockwise.stamps import Snapshot
+from blockwise.stamps import WrittenFiles
 from blockwise.volume import (
     DamagedDataError,
 )
@@ -101,7 +101,7 @@ class FolderOutput:
         """Size and time of a block's file."""
         return _file_state(self.path(block.id))
 
-    def files(self) -> Snapshot:
+    def files(self) -> WrittenFiles:
         """Size and time of all blocks' files."""
         return _NamedFiles({block_id: _file_state(self.path(block_id)) for block_id in self.grid.ids()})
 
@@ -114,11 +114,13 @@ class FilesOutput:
         folder: for the arrays.
         arrays: names of the arrays.
         tables: paths of further files that the step writes itself before it returns the arrays.
+        owners: folders; one that is there tells that tables in these places are ours.
     """
 
     folder: Path
     arrays: tuple[str, ...]
-    tables: tuple[Path, ...]
+    tables: tuple[Path, ...] = ()
+    owners: tuple[Path, ...] = ()
 
     @property
     def address(self) -> str:
@@ -128,7 +130,7 @@ class FilesOutput:
     def check_ours(self) -> None:
         """Refuse to overwrite tables when no run of ours has been in this work folder."""
         for table in self.tables:
-            if table.exists() and not self.folder.parent.parent.exists():
+            if table.exists() and not any(folder.exists() for folder in self.owners):
                 raise UserError(f"{table} exists but was not written by this pipeline; move it, or change `work_dir`")
 
     def found(self) -> Mapping[str, Any] | None:
@@ -171,7 +173,7 @@ class FilesOutput:
         """Size and time of all files."""
         return digest(",".join(_file_state(path) for path in (*map(self.path, self.arrays), *self.tables)))
 
-    def files(self) -> Snapshot:
+    def files(self) -> WrittenFiles:
         """Size and time of all files, which one block has written."""
         return _NamedFiles({0: self.files_stamp(_ONLY_BLOCK)})
 
@@ -207,7 +209,7 @@ class _NamedFiles:
         self.states = states
         self.digest = digest(",".join(states.values()))
 
-    def stamp(self, block: Block, box: Box) -> str:
+    def stamp(self, block: Block) -> str:
         return self.states[block.id]
 
 

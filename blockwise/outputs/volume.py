@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from blockwise.errors import UserError
 from blockwise.grid import Block, Box, Grid
 from blockwise.identity import array_checksum
-from blockwise.stamps import FileStates, Snapshot
+from blockwise.stamps import FileStates, WrittenFiles
 from blockwise.volume import (
     Address,
     Volume,
@@ -105,9 +105,9 @@ class VolumeOutput:
         """Digest over size and time of one block's chunks."""
         return array_checksum(self._opened.file_states(self.box(block.write_box)))
 
-    def files(self) -> Snapshot:
+    def files(self) -> WrittenFiles:
         """Size and time of all chunks."""
-        return FileStates(open_volume(self.address), tuple(self.axes.index(axis) for axis in self.grid.axes))
+        return _Chunks(FileStates(open_volume(self.address), tuple(self.axes.index(a) for a in self.grid.axes)))
 
     @cached_property
     def _opened(self) -> Volume:
@@ -127,6 +127,17 @@ class VolumeOutput:
         """Values of the grid's axes, and one more for the channels at their place, if there are any."""
         named = dict(zip(self.grid.axes, values, strict=True), c=channels)
         return tuple(named[axis] for axis in self.axes)
+
+
+class _Chunks:
+    """Size and time of the files below each block's write box."""
+
+    def __init__(self, states: FileStates) -> None:
+        self.states = states
+        self.digest = states.digest
+
+    def stamp(self, block: Block) -> str:
+        return self.states.stamp(block.write_box)
 
 
 def found_dataset(address: str) -> Mapping[str, Any] | None:

@@ -16,8 +16,10 @@ from tasks.components.cores_step import CoresStep
 from tasks.components.faces_step import ComponentFacesStep
 from tasks.components.labelling import CONNECTIVITIES
 from tasks.components.labels_step import ConnectedComponentsStep
-from tasks.components.measures import INTENSITY_DTYPES
 from tasks.components.merge_step import ComponentMergeStep
+from tasks.objects.image_measures import EXACT_DTYPES
+from tasks.objects.measures_step import MeasuresStep
+from tasks.objects.table_step import ObjectTableStep
 from tasks.prediction import PredictionStep
 from tasks.threshold import ThresholdStep
 
@@ -34,6 +36,8 @@ class ObjectSteps:
     component_merge: ComponentMergeStep
     connected_components: ConnectedComponentsStep
     cores: CoresStep | None
+    measures: MeasuresStep | None
+    object_table: ObjectTableStep
 
     def all(self) -> tuple[BlockStep, ...]:
         """All of them, each after those that it reads."""
@@ -64,29 +68,33 @@ def object_steps(settings: Settings, threshold: Threshold, prediction: Predictio
     storage = {"chunks": prediction.chunks, "shards": prediction.shards}
     blocks = {**common, "grid": grid, "mask": prediction.mask}
     class_ = _class_index(settings, threshold.class_, prediction, f"{where}.class")
+    core_class = _core_class(settings, threshold, prediction, where, class_)
     thresholded = ThresholdStep(
         **blocks,
-        prediction=prediction,
+        probabilities=prediction,
         class_index=class_,
+        channel=prediction.classes.index(class_),
         sigma=(0.0,) * ("t" in grid.axes) + sigma_in_voxels(threshold, prediction.raw, grid.axes.replace("t", "")),
         threshold=threshold.lowest,
         core=threshold.core,
-        core_class=_core_class(settings, threshold, prediction, where, class_),
+        core_class=core_class,
+        core_channel=None if core_class is None else prediction.classes.index(core_class),
         address=f"{settings.output}:{DATASETS['threshold']}{suffix}",
         **storage,
     )
     _check_components(components, threshold, prediction, where)
     faces = ComponentFacesStep(
         **blocks,
-        threshold=thresholded,
+        thresholded=thresholded,
         foreground=components.foreground,
         connectivity=_connectivity(components, grid),
-        intensities=components.intensities,
+        cores=threshold.core is not None,
         core_sizes=threshold.core_min_size > 1 or threshold.core_max_size is not None,
     )
+    one_block = Grid(grid.axes, grid.shape, grid.shape, grid.roi)
     merge = ComponentMergeStep(
         **common,
-        grid=Grid(grid.axes, grid.shape, grid.shape, grid.roi),
+        grid=one_block,
         faces=faces,
         min_size=components.min_size,
         max_size=components.max_size,
@@ -95,10 +103,29 @@ def object_steps(settings: Settings, threshold: Threshold, prediction: Predictio
         core_max_size=threshold.core_max_size,
     )
     address = f"{settings.output}:{DATASETS['connected_components']}{suffix}"
-    final = ConnectedComponentsStep(**blocks, **storage, merge=merge, address=address)
-    address = f"{settings.output}:{DATASETS['cores']}{suffix}"
-    cores = CoresStep(**blocks, **storage, objects=final, address=address) if threshold.keep_cores else None
-    return ObjectSteps(thresholded, faces, merge, final, cores)
+    final = ConnectedComponentsStep(**blocks, **storage, faces=faces, merge=merge, address=address)
+    cores = None
+    if threshold.keep_cores:
+        cores = CoresStep(
+            **blocks,
+            **storage,
+            objects=final,
+            thresholded=thresholded,
+            connectivity=faces.connectivity,
+            fitting=merge if faces.core_sizes else None,
+            address=f"{settings.output}:{DATASETS['cores']}{suffix}",
+        )
+    measures = None
+    if components.intensities or components.probabilities:
+        measures = MeasuresStep(
+            **blocks,
+            objects=final,
+            raw=prediction.raw_channels if components.intensities else None,
+            probabilities=prediction if components.probabilities else None,
+            classes=prediction.classes if components.probabilities else (),
+        )
+    table = ObjectTableStep(**common, grid=one_block, faces=faces, merge=merge, measures=measures)
+    return ObjectSteps(thresholded, faces, merge, final, cores, measures, table)
 
 
 def _class_index(settings: Settings, chosen: int | str, prediction: PredictionStep, key: str) -> int:
@@ -129,10 +156,10 @@ def _check_components(
             "makes objects of what lies between; use foreground: 1, or method: simple"
         )
     dtype = np.dtype(prediction.raw.dtype).name
-    if components.intensities and dtype not in INTENSITY_DTYPES:
+    if components.intensities and dtype not in EXACT_DTYPES:
         raise UserError(
             f"connected_components.intensities: raw {prediction.raw.address} holds {dtype}; sums that are exact for "
-            f"every block shape are offered for {', '.join(INTENSITY_DTYPES)}. Set intensities: false, or convert it"
+            f"every block shape are offered for {', '.join(EXACT_DTYPES)}. Set intensities: false, or convert it"
         )
 
 

@@ -99,7 +99,7 @@ def _small_status(step: ImagesStep) -> StepStatus:
     present = ImageSource("configuration", step).snapshot()
     markers = (marker for marker in step.markers if marker.block not in failures)
     blocks = [(marker, step.grid.block(marker.block)) for marker in markers]
-    done = sum(marker.stamps.get("configuration") == present.stamp(b, b.write_box) for marker, b in blocks)
+    done = sum(marker.stamps.get("configuration") == present.stamp(b.write_box) for marker, b in blocks)
     return StepStatus(
         step=step.label,
         done=done,

@@ -18,7 +18,7 @@ from blockwise.identity import array_checksum, digest
 from blockwise.markers import Markers
 from blockwise.outputs import ATTRIBUTES, VolumeOutput, new_attributes
 from blockwise.sources import Source
-from blockwise.stamps import UNWATCHED, Snapshot
+from blockwise.stamps import UNWATCHED, Snapshot, WrittenFiles
 from blockwise.step import BASE_MEMORY, BlockStep
 from blockwise.volume import Address, open_volume
 from pipeline.assembly.steps import Steps
@@ -182,6 +182,11 @@ class ImageSource:
     step: ImagesStep
     address: str = ""
 
+    @property
+    def label(self) -> str:
+        """The same."""
+        return self.name
+
     def identity(self) -> Any:
         """Nothing; see ``ImagesStep``."""
         return None
@@ -220,8 +225,8 @@ class _Stamps:
         self.stamps = stamps
         self.digest = digest(",".join(stamps))
 
-    def stamp(self, block: Block, box: Box) -> str:
-        return self.stamps[block.id]
+    def stamp(self, box: Box) -> str:
+        return self.stamps[box[0].start]
 
 
 @dataclass(frozen=True)
@@ -287,9 +292,18 @@ class ImagesOutput:
             states = ["absent"]
         return digest(",".join([*states, *tables]))
 
-    def files(self) -> Snapshot:
+    def files(self) -> WrittenFiles:
         """Size and time of all files of all images."""
-        return _Stamps([self.files_stamp(block) for block in self.step.grid])
+        return _Written(_Stamps([self.files_stamp(block) for block in self.step.grid]))
+
+
+class _Written:
+    def __init__(self, stamps: _Stamps) -> None:
+        self.stamps = stamps
+        self.digest = stamps.digest
+
+    def stamp(self, block: Block) -> str:
+        return self.stamps.stamp(block.write_box)
 
 
 def _volumes(steps: Steps) -> list[VolumeOutput]:

@@ -36,8 +36,8 @@ def results_of(steps: Steps) -> ImageResults:
     """What an image's steps write."""
     outputs = [(step.output(), step.fingerprint) for step in steps.all()]
     datasets = {output.address: (mark,) for output, mark in outputs if isinstance(output, VolumeOutput)}
-    merges = [objects.component_merge for objects in steps.objects]
-    return ImageResults(datasets, tuple(merge.table(kind).name for merge in merges for kind in ("csv", "parquet")))
+    tables = [objects.object_table for objects in steps.objects]
+    return ImageResults(datasets, tuple(table.table(kind).name for table in tables for kind in ("csv", "parquet")))
 
 
 def recorded(folder: Path) -> ImageResults | None:

@@ -134,7 +134,7 @@ class BatchWorkflow(luigi.Task):
             record(self.images.settings[i], steps)
             for objects in steps.objects:
                 # The image's folder is the batch's own, so the tables in it are ours; this folder tells.
-                objects.component_merge.folder.parent.mkdir(parents=True, exist_ok=True)
+                objects.object_table.folder.parent.mkdir(parents=True, exist_ok=True)
             for tasks in step_tasks(steps, self.execution).values():
                 for task in tasks:
                     if not task.complete():

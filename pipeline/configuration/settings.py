@@ -90,6 +90,7 @@ class ConnectedComponents(Section):
     min_size: Annotated[int, Field(ge=0)] = 0
     max_size: PositiveInt | None = None
     intensities: bool = False
+    probabilities: bool = False
     numbering: Literal["continue", "restart"] = "continue"
 
     @model_validator(mode="after")

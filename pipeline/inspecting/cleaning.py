@@ -13,7 +13,8 @@ from blockwise.files import read_json
 from blockwise.identity import fingerprint
 from blockwise.mask import SURVEY
 from blockwise.outputs import VolumeOutput, found_dataset
-from blockwise.plan import IDENTITY, OUTPUT
+from blockwise.ownership import OUTPUT
+from blockwise.plan import IDENTITY
 from blockwise.step import BlockStep
 from blockwise.volume import Address, delete_volume, remove_bare_container
 from pipeline.assembly.object_steps import DATASETS, ObjectSteps
@@ -23,11 +24,16 @@ from pipeline.configuration.settings import Settings
 from pipeline.running.lock import LOCK, OWNER
 from pipeline.running.session import begin_session, end_sessions
 from tasks.components.merge_step import ComponentMergeStep
+from tasks.objects.table_step import ObjectTableStep
 from tasks.prediction import CLASSIFIERS
 from tasks.simple_segmentation import SimpleSegmentationStep
 
 FORMER_DATASETS = {**DATASETS, SimpleSegmentationStep.name: SimpleSegmentationStep.name}
 """Names of datasets, without that of a threshold, by the steps that write them."""
+
+
+TABLE_STEPS = (ObjectTableStep.name, ComponentMergeStep.name)
+"""Steps that write object tables, and one that did so in earlier versions."""
 
 
 def find_ours(settings: Settings, steps: Steps) -> list[str]:
@@ -39,12 +45,10 @@ def find_ours(settings: Settings, steps: Steps) -> list[str]:
     work_dir = Path(settings.work_dir)
     found += find_classifiers(work_dir)
     # Without the step's folder nothing says that tables of these names are ours.
-    merged = {Path(item).parent.name for item in found}
+    labels = {Path(item).parent.name for item in found}
+    variants = {label.removeprefix(name) for label in labels for name in TABLE_STEPS if label.startswith(name)}
     tables = [
-        work_dir / f"objects{label.removeprefix(ComponentMergeStep.name)}.{suffix}"
-        for label in sorted(merged)
-        if label.startswith(ComponentMergeStep.name)
-        for suffix in ("csv", "parquet")
+        work_dir / f"objects{variant}.{suffix}" for variant in sorted(variants) for suffix in ("csv", "parquet")
     ]
     reports = [path for path in sorted(work_dir.glob("*Workflow.json")) if "digests" in (read_json(path) or {})]
     if reports:

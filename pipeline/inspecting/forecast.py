@@ -70,7 +70,7 @@ def _forecast(step: BlockStep, nothing_before: bool) -> StepForecast:
     elif exact:
         plan = plan_step(step)
         left, reasons = len(plan.items), tuple(plan.reasons)
-    read, written = step.bytes_per_block()
+    read, written = step.bytes_of_all_blocks()
     return StepForecast(
         step=step.label,
         blocks=len(step.grid),

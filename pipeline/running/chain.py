@@ -9,6 +9,8 @@ from tasks.nodes.kinds import (
     ComponentMergeTask,
     ConnectedComponentsTask,
     CoresTask,
+    MeasuresTask,
+    ObjectTableTask,
     PredictionTask,
     ThresholdTask,
 )
@@ -28,6 +30,10 @@ def step_tasks(steps: Steps, execution: Execution) -> dict[str, list[BlockTask]]
         merge = ComponentMergeTask.of(objects.component_merge, execution, faces)
         final = ConnectedComponentsTask.of(objects.connected_components, execution, threshold, merge)
         cores = () if objects.cores is None else (CoresTask.of(objects.cores, execution, threshold, final),)
-        for task in (threshold, faces, merge, final, *cores):
+        measures = (
+            () if objects.measures is None else (MeasuresTask.of(objects.measures, execution, prediction, final),)
+        )
+        table = ObjectTableTask.of(objects.object_table, execution, faces, merge, *measures)
+        for task in (threshold, faces, merge, final, *cores, *measures, table):
             tasks.setdefault(task.step.name, []).append(task)
     return tasks

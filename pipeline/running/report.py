@@ -14,7 +14,7 @@ from blockwise.files import read_json, replacing, write_json
 from blockwise.step import BlockStep
 from blockwise.volume import open_volume
 from pipeline.configuration.settings import Settings
-from tasks.components.merge_step import ComponentMergeStep
+from tasks.objects.table_step import ObjectTableStep
 from tasks.threshold import CORE
 
 Panel = tuple[str, NDArray[Any], dict[str, Any]]
@@ -60,17 +60,17 @@ class RunReport:
 
     def text(self) -> str:
         """The summary, for a terminal."""
-        from tasks.components.object_table import read_column  # slow to load: a run with nothing to do is over before
+        from tasks.objects.table import read_column  # slow to load: a run with nothing to do is over before
 
         lines = [f"{self.workflow} is finished."]
         grid = self.steps[0].grid
         voxels = grid.voxels
         size = " x ".join(str(s.stop - s.start) for s in grid.domain)
         lines.append(f"  volume   {size} ({grid.axes}), {voxels:,} voxels in {len(grid)} blocks")
-        for merge in self._merges():
-            voxels_each = read_column(merge.table("parquet"), "voxels").to_numpy()
+        for table in self._tables():
+            voxels_each = read_column(table.table("parquet"), "voxels").to_numpy()
             count, total, largest = len(voxels_each), voxels_each.sum(), voxels_each.max(initial=0)
-            which = f" {merge.variant}:" if merge.variant else ""
+            which = f" {table.variant}:" if table.variant else ""
             lines.append(f"  objects {which} {count:,}, {total:,} voxels in all, the largest {largest:,}")
         lines += [f"  {'step':<{self._width + 2}}  seconds   CPU seconds   per voxel   memory"]
         for name, target in self._targets().items():
@@ -84,7 +84,7 @@ class RunReport:
     def places(self) -> str:
         """Where the results lie."""
         rows = [(step.label, step.output().address) for step in self.steps if hasattr(step, "address")]
-        rows += [(_table_name(merge), f"{merge.table('csv')} and .parquet") for merge in self._merges()]
+        rows += [(_table_name(table), f"{table.table('csv')} and .parquet") for table in self._tables()]
         rows.append(("picture", str(self.picture)))
         return "\n".join(["  results", *(f"    {name:<{self._width}}{place}" for name, place in rows)])
 
@@ -105,13 +105,13 @@ class RunReport:
     def _digests(self) -> dict[str, str]:
         return {name: target["digest"] for name, target in self._targets().items()}
 
-    def _merges(self) -> list[ComponentMergeStep]:
+    def _tables(self) -> list[ObjectTableStep]:
         """The steps that have written object tables."""
-        return [step for step in self.steps if isinstance(step, ComponentMergeStep)]
+        return [step for step in self.steps if isinstance(step, ObjectTableStep)]
 
 
-def _table_name(merge: ComponentMergeStep) -> str:
-    return f"objects_{merge.variant}" if merge.variant else "objects"
+def _table_name(table: ObjectTableStep) -> str:
+    return f"objects_{table.variant}" if table.variant else "objects"
 
 
 def draw_overview(steps: tuple[BlockStep, ...], path: Path) -> None:

@@ -117,13 +117,13 @@ class ThresholdWorkflow(Workflow):
 
 
 class ConnectedComponentsWorkflow(Workflow):
-    """Raw volume and project -> labelled objects, and their cores where they are wanted, for each threshold."""
+    """Raw volume and project -> labelled objects, cores where they are wanted, a table; for each threshold."""
 
-    last_step = "cores"
+    last_step = "object_table"
 
     def last_tasks(self) -> list[BlockTask]:
-        """Connected components, and cores."""
-        return [*self.tasks["connected_components"], *self.tasks.get("cores", ())]
+        """Connected components, cores, and the tables of objects."""
+        return [*self.tasks["connected_components"], *self.tasks.get("cores", ()), *self.tasks["object_table"]]
 
 
 @Workflow.event_handler(luigi.Event.DEPENDENCY_PRESENT)

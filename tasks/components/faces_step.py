@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import cached_property
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +13,14 @@ from blockwise.grid import Block
 from blockwise.mask import open_mask
 from blockwise.outputs import FolderOutput
 from blockwise.sources import Source
-from blockwise.step import BASE_MEMORY, BlockStep
+from blockwise.step import BASE_MEMORY, Before, BlockStep
 from blockwise.upstream import BlocksSource
 from blockwise.volume import open_volume
+from blockwise.volume_step import VolumeStep, giving
 from tasks.components.core_sizes import describe_cores
 from tasks.components.labelling import face_labels, label_components, pack_faces, unpack_faces
-from tasks.components.measures import Layout, columns, core_flags, layout, measure_components, measure_intensities
-from tasks.threshold import CORE, ThresholdStep
+from tasks.components.measures import Layout, component_layout, core_flags, measure_components, side_by_side
+from tasks.threshold import CORE
 
 LABELLING_BYTES_PER_VOXEL = 24
 """Mask, labels, cc3d's tables, and the running maximum that finds first voxels."""
@@ -30,35 +30,30 @@ class ComponentFacesStep(BlockStep):
     """Components of each block by itself.
 
     Attributes:
-        threshold: the step that makes the mask.
+        thresholded: the step that makes the mask.
         foreground: 1: objects are what the mask holds; 0: objects are its zeros.
         connectivity: neighbours of a voxel: 6, 18, 26 in 3D; 4, 8 in 2D.
-        intensities: measure the raw volume below each component.
+        cores: the mask marks cores, and only objects with one are kept.
         core_sizes: label the cores by themselves too, so that their sizes become known.
     """
 
     name: ClassVar[str] = "component_faces"
     version: ClassVar[int] = 2
 
-    threshold: ThresholdStep
+    thresholded: Annotated[Before[VolumeStep], giving("mask")]
     foreground: int
     connectivity: int
-    intensities: bool = False
+    cores: bool = False
     core_sizes: bool = False
 
     def settings(self) -> Mapping[str, Any]:
-        """Settings that can change the result."""
-        optional = {name: True for name in ("intensities", "core_sizes") if getattr(self, name)}
+        """Settings that can change the result; that cores are marked is the thresholded volume's."""
+        optional = {"core_sizes": True} if self.core_sizes else {}
         return {"foreground": self.foreground, "connectivity": self.connectivity, **optional}
 
-    @cached_property
-    def _sources(self) -> tuple[Source, ...]:
-        raw = (self.threshold.prediction.raw_source,) if self.intensities else ()
-        return (BlocksSource(self.threshold), *raw, *self.mask_sources())
-
     def sources(self) -> tuple[Source, ...]:
-        """The thresholded volume, the raw volume for intensities, and the mask of what is computed."""
-        return self._sources
+        """The thresholded volume, and the mask of what is computed."""
+        return (BlocksSource(self.thresholded), *self.mask_sources())
 
     def output(self) -> FolderOutput:
         """One file per block."""
@@ -70,42 +65,31 @@ class ComponentFacesStep(BlockStep):
         return tuple(i for i, axis in enumerate(self.grid.axes) if axis != "t")
 
     @property
-    def layout(self) -> Layout:
+    def columns(self) -> Layout:
         """Which measures there are of a component."""
-        channels = len(self.threshold.prediction.channels) if self.intensities else 0
-        core = self.threshold.core is not None
-        return layout(len(self.spatial), core=core, channels=channels, dtype=self.raw_dtype)
-
-    @property
-    def raw_dtype(self) -> str:
-        """The raw volume's type, without byte order."""
-        return np.dtype(self.threshold.prediction.raw.dtype).name
+        return component_layout(len(self.spatial), core=self.cores)
 
     def projected_memory(self) -> int:
-        """What is labelled, what labelling needs, and the raw volume."""
-        # Twice, and one channel at a time as whole numbers of 64 bits.
-        raw = 2 * self.threshold.prediction.raw_bytes_per_voxel + 8 if self.intensities else 0
-        per_voxel = LABELLING_BYTES_PER_VOXEL + raw + (5 if self.core_sizes else 0)
+        """What is labelled, and what labelling needs."""
+        per_voxel = LABELLING_BYTES_PER_VOXEL + (5 if self.core_sizes else 0)
         return BASE_MEMORY + per_voxel * math.prod(self.grid.largest_read_shape(self.halo))
 
-    def bytes_per_block(self) -> tuple[int, int]:
-        """What is labelled, and the raw volume; two faces per axis, two bytes a voxel."""
+    def bytes_of_all_blocks(self) -> tuple[int, int]:
+        """What is labelled; two faces per axis, two bytes a voxel."""
         voxels = self.grid.voxels
-        raw = self.threshold.prediction.raw_bytes_per_voxel if self.intensities else 0
         faces = sum(4 * voxels // self.grid.block_shape[axis] for axis in self.spatial)
-        return voxels * (1 + raw), faces * (2 if self.core_sizes else 1)
+        return voxels, faces * (2 if self.core_sizes else 1)
 
     def prepare(self) -> Any:
-        """Open the thresholded volume and the mask, and the raw volume for intensities."""
-        raw = open_volume(self.threshold.prediction.raw.address) if self.intensities else None
-        return open_volume(self.threshold.address), open_mask(self.mask, self.grid), raw
+        """Open the thresholded volume and the mask."""
+        return open_volume(self.thresholded.address), open_mask(self.mask, self.grid)
 
     def labels(self, block: Block, prepared: Any) -> NDArray[Any]:
         """Labels of one block, spatial axes only; ``prepared`` as ``prepare`` gives it."""
         return self._labels_and_cores(block, prepared)[0]
 
     def _labels_and_cores(self, block: Block, prepared: Any) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        thresholded, mask, _ = prepared
+        thresholded, mask = prepared
         shape = self._shape(block)
         inside = None if mask is None else mask.read(block.write_box).reshape(shape)
         values = thresholded.read(block.write_box).reshape(shape)
@@ -129,13 +113,9 @@ class ComponentFacesStep(BlockStep):
         measures = measure_components(labels, origin, shape)
         if "t" in self.grid.axes:
             measures["first"] = measures["first"] + block.write_box[0].start * math.prod(shape)
-        if self.threshold.core is not None:
+        if self.cores:
             measures["core"] = core_flags(labels, is_core)
-        if self.intensities:
-            image = self.threshold.prediction.read_raw(prepared[2], block.write_box)
-            channels = [image[..., i].reshape(labels.shape) for i in range(image.shape[-1])]
-            measures.update(measure_intensities(labels, channels))
-        found = {"components": columns(measures), "faces": pack_faces(face_labels(labels))}
+        found = {"components": side_by_side(measures, self.columns), "faces": pack_faces(face_labels(labels))}
         if self.core_sizes:
             cores = self.label_cores(is_core)
             found |= {"cores": describe_cores(cores, labels), "core_faces": pack_faces(face_labels(cores))}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,9 +12,9 @@ from numpy.typing import NDArray
 from blockwise.grid import Block
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import Source
-from blockwise.step import BASE_MEMORY, BlockStep
-from blockwise.upstream import BlocksSource, TableSource
-from tasks.components.faces_step import LABELLING_BYTES_PER_VOXEL
+from blockwise.step import BASE_MEMORY
+from blockwise.volume_step import Holds, VolumeStep
+from tasks.components.faces_step import LABELLING_BYTES_PER_VOXEL, ComponentFacesStep
 from tasks.components.merge_step import ComponentMergeStep
 
 
@@ -38,38 +37,28 @@ def apply_lookup(labels: NDArray[Any], lookup: NDArray[Any]) -> NDArray[np.uint6
     return objects
 
 
-class ConnectedComponentsStep(BlockStep):
+class ConnectedComponentsStep(VolumeStep):
     """Final labels.
 
     Attributes:
-        merge: the step that joins components.
-        address: output dataset.
+        faces: the step that labels each block.
+        merge: the step that joins its components.
     """
 
     name: ClassVar[str] = "connected_components"
     version: ClassVar[int] = 1
+    gives: ClassVar[Holds] = "labels"
 
+    faces: ComponentFacesStep
     merge: ComponentMergeStep
-    address: str
-    chunks: tuple[int, ...]
-    shards: tuple[int, ...] | None = None
 
     def settings(self) -> Mapping[str, Any]:
         """None of its own."""
         return {}
 
-    @cached_property
-    def _sources(self) -> tuple[Source, ...]:
-        table = self.merge.output()
-        return (
-            BlocksSource(self.merge.faces.threshold),
-            TableSource(self.merge, table.path("lookup"), table.path("offsets")),
-            *self.mask_sources(),
-        )
-
     def sources(self) -> tuple[Source, ...]:
         """What the blocks' components are made of, and of the lookup table the rows of the block."""
-        return self._sources
+        return (*self.faces.sources(), self.merge.rows("lookup"))
 
     def output(self) -> VolumeOutput:
         """Labels, uint64."""
@@ -80,7 +69,7 @@ class ConnectedComponentsStep(BlockStep):
         voxels = math.prod(self.grid.largest_read_shape(self.halo))
         return BASE_MEMORY + voxels * (LABELLING_BYTES_PER_VOXEL + 8)
 
-    def bytes_per_block(self) -> tuple[int, int]:
+    def bytes_of_all_blocks(self) -> tuple[int, int]:
         """The mask; eight bytes a voxel."""
         voxels = self.grid.voxels
         return voxels, 8 * voxels
@@ -89,11 +78,11 @@ class ConnectedComponentsStep(BlockStep):
         """Open what is labelled, and map the lookup table into memory."""
         table = self.merge.output()
         lookup = np.load(table.path("lookup"), mmap_mode="r")
-        return self.merge.faces.prepare(), lookup, np.load(table.path("offsets"))
+        return self.faces.prepare(), lookup, np.load(table.path("offsets"))
 
     def compute(self, block: Block, prepared: Any) -> NDArray[np.uint64]:
         """Compute the final labels of one block."""
         labelled, lookup, offsets = prepared
-        labels = self.merge.faces.labels(block, labelled)
+        labels = self.faces.labels(block, labelled)
         objects = apply_lookup(labels, lookup[offsets[block.id] : offsets[block.id + 1]])
         return objects.reshape([s.stop - s.start for s in block.write_box])

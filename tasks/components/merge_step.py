@@ -6,8 +6,6 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -16,19 +14,21 @@ from numpy.typing import NDArray
 from blockwise.grid import Block, Grid
 from blockwise.outputs import FilesOutput
 from blockwise.step import BASE_MEMORY, BlockStep
-from blockwise.upstream import WholeSource
+from blockwise.upstream import BlocksSource, TableSource
 from tasks.components.core_sizes import core_flags_of, fitting_cores
 from tasks.components.faces_step import ComponentFacesStep
 from tasks.components.labelling import group_numbers, neighbour_axes, touching_pairs
-from tasks.components.measures import COMBINE, Measures, from_columns
+from tasks.components.measures import Measures, combine_measures, from_columns
 
 Arrays = Mapping[str, NDArray[Any]]
 FACE_CACHE_BYTES = 256_000_000
 PROJECTED_COMPONENTS_PER_VOXEL = 1e-4
 """For plans only: how many components a volume may have before anything is known of it."""
 BYTES_PER_COMPONENT = 400
-TABLES_MEMORY = 120_000_000
-"""For the libraries that write the tables; measured: 350 MB where there is next to nothing to merge."""
+MERGE_MEMORY = 60_000_000
+"""For the libraries that join components."""
+NEEDED = ("voxels", "first", "core")
+"""Measures by which objects are kept and numbered."""
 
 
 def dense_offsets(counts: Mapping[int, int], block_ids: int) -> NDArray[np.int64]:
@@ -81,39 +81,21 @@ def pairs_between_blocks(
             yield pairs + np.array([offsets[block.id] - 1, offsets[other] - 1])
 
 
-def combine_measures(measures: Measures, groups: NDArray[Any]) -> dict[str, NDArray[np.int64]]:
-    """Measures of groups of components.
-
-    Args:
-        measures: of all components by dense number.
-        groups: the group of each, as ``group_numbers`` gives them.
-
-    Returns:
-        The same measures of the groups 0, 1, ...
-    """
-    if len(groups) == 0:
-        return {name: np.asarray(values, np.int64) for name, values in measures.items()}
-    order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
-    return {name: COMBINE[name].reduceat(values[order], starts) for name, values in measures.items()}
-
-
 def number_objects(
     objects: Measures, min_size: int, max_size: int | None = None, restart_every: int | None = None
-) -> tuple[NDArray[np.uint64], dict[str, NDArray[np.int64]]]:
+) -> NDArray[np.uint64]:
     """Drop objects that are not wanted, and number the others.
 
     Args:
-        objects: measures as ``combine_measures`` gives them; where they have ``core``, objects without a core are
-            dropped.
+        objects: ``voxels``, ``first`` and, where objects without a core are dropped, ``core``, as
+            ``combine_measures`` gives them.
         min_size: objects with fewer voxels are dropped.
         max_size: objects with more voxels are dropped; None for none.
         restart_every: voxels of a time step, where each step's objects count from 1; None to number all through.
 
     Returns:
-        The number (from 1; 0 if dropped) of each object, uint64; and the measures of those that are kept, and their
-        numbers as ``label``, in order. Objects are numbered in raster order of their first voxels, as
-        ``skimage.measure.label`` does.
+        The number (from 1; 0 if dropped) of each object, uint64. Objects are numbered in raster order of their first
+        voxels, as ``skimage.measure.label`` does.
     """
     wanted = objects["voxels"] >= min_size
     if max_size is not None:
@@ -123,9 +105,8 @@ def number_objects(
     kept = np.flatnonzero(wanted)
     kept = kept[np.argsort(objects["first"][kept])]
     numbers = np.zeros(len(wanted), np.uint64)
-    labels = _labels(objects["first"][kept], restart_every)
-    numbers[kept] = labels
-    return numbers, {**{name: values[kept] for name, values in objects.items()}, "label": labels}
+    numbers[kept] = _labels(objects["first"][kept], restart_every)
+    return numbers
 
 
 def _labels(first: NDArray[np.int64], restart_every: int | None) -> NDArray[np.int64]:
@@ -151,6 +132,8 @@ class ComponentMergeStep(BlockStep):
 
     name: ClassVar[str] = "component_merge"
     version: ClassVar[int] = 1
+    layout: ClassVar[int] = 2
+    """1 had the object tables among its files."""
 
     faces: ComponentFacesStep
     min_size: int
@@ -164,44 +147,43 @@ class ComponentMergeStep(BlockStep):
         optional: dict[str, Any] = {} if self.max_size is None else {"max_size": self.max_size}
         if self.faces.core_sizes:
             optional |= {"core_min_size": self.core_min_size, "core_max_size": self.core_max_size}
-        return {"min_size": self.min_size, **optional, **({"numbering": "restart"} if self._restart_every else {})}
+        return {"min_size": self.min_size, **optional, **({"numbering": "restart"} if self.restart_every else {})}
 
     @property
-    def _restart_every(self) -> int | None:
+    def restart_every(self) -> int | None:
+        """Voxels of a time step, where each step's objects count from 1."""
         is_restarted = self.numbering == "restart" and "t" in self.grid.axes
         return math.prod(self.grid.shape[1:]) if is_restarted else None
 
-    @cached_property
-    def _source(self) -> WholeSource:
-        return WholeSource(self.faces)
-
-    def sources(self) -> tuple[WholeSource, ...]:
+    def sources(self) -> tuple[BlocksSource, ...]:
         """Components of all blocks."""
-        return (self._source,)
+        return (BlocksSource(self.faces),)
 
     def output(self) -> FilesOutput:
-        """Lookup tables, and the objects as CSV and Parquet."""
+        """Lookup tables: the object of each component, and where each block's components begin; those of cores."""
         arrays = ("lookup", "offsets", *(("core_lookup", "core_offsets") if self.faces.core_sizes else ()))
-        return FilesOutput(self.folder / "data", arrays, (self.table("csv"), self.table("parquet")))
+        return FilesOutput(self.folder / "data", arrays)
 
-    def table(self, suffix: str) -> Path:
-        """Path of the object table."""
-        return Path(self.work_dir) / f"objects{'_' * bool(self.variant)}{self.variant}.{suffix}"
+    def rows(self, table: str) -> TableSource:
+        """A table of which each block reads its own rows: ``lookup``, or ``core_lookup`` with sizes of cores."""
+        output = self.output()
+        offsets = output.path(table.replace("lookup", "offsets"))
+        return TableSource(self, self.faces.grid, output.path(table), offsets)
 
     def projected_memory(self) -> int:
         """Grows with components, never with voxels; how many there will be is a guess before they are counted."""
         guess = int(self.faces.grid.voxels * PROJECTED_COMPONENTS_PER_VOXEL)
-        # Sums that are exact for floats are long, and become Python's integers in the end.
-        limbs = sum(columns for name, columns in self.faces.layout if name.startswith("intensity_"))
-        return BASE_MEMORY + TABLES_MEMORY + guess * (BYTES_PER_COMPONENT + 3 * 8 * limbs)
+        faces = min(_cached_blocks(self.faces.grid), len(self.faces.grid)) * _face_bytes(self.faces.grid)
+        return BASE_MEMORY + MERGE_MEMORY + faces + guess * BYTES_PER_COMPONENT
 
     def compute(self, block: Block, prepared: Any) -> Arrays:
-        """Write the object tables; return the lookup table and where each block's part of it begins.
+        """The lookup table and where each block's part of it begins.
 
         With sizes of cores also which parts of cores are kept, and where each block's begin.
         """
         components, offsets = self._read("components")
-        measures = from_columns(components, self.faces.layout)
+        known = from_columns(components, self.faces.columns)
+        measures = {name: known[name] for name in NEEDED if name in known}
         found: dict[str, NDArray[Any]] = {"offsets": offsets}
         if self.faces.core_sizes:
             cores, core_offsets = self._read("cores")
@@ -211,9 +193,8 @@ class ComponentMergeStep(BlockStep):
             found |= {"core_lookup": fits, "core_offsets": core_offsets}
         groups = group_numbers(len(components), self._pairs("faces", offsets))
         objects = combine_measures(measures, groups)
-        del components, measures  # with very many components it is these tables that need the memory
-        numbers, objects = number_objects(objects, self.min_size, self.max_size, self._restart_every)
-        self._write_tables(objects)
+        del components, known, measures  # with very many components it is these tables that need the memory
+        numbers = number_objects(objects, self.min_size, self.max_size, self.restart_every)
         return {"lookup": numbers[groups], **found}
 
     def _read(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -235,18 +216,12 @@ class ComponentMergeStep(BlockStep):
         found = pairs_between_blocks(grid, faces, offsets, neighbour_axes(self.faces.connectivity))
         return np.concatenate([*found, np.empty((0, 2), np.int64)])
 
-    def _write_tables(self, objects: Measures) -> None:
-        # Slow to load: a run with nothing to do is over before.
-        from tasks.components.object_table import object_table, write_csv, write_parquet
-
-        faces, grid = self.faces, self.faces.grid
-        channels = faces.threshold.prediction.channels if faces.intensities else ()
-        table = object_table(objects, grid.axes, grid.shape, channels, faces.raw_dtype)
-        write_csv(table, self.table("csv"))
-        write_parquet(table, self.table("parquet"))
-
 
 def _cached_blocks(grid: Grid) -> int:
     """How many blocks' faces may stay in memory; at the least those that two neighbours need."""
-    face = sum(2 * math.prod(grid.block_shape) // n for n in grid.block_shape)
-    return max(32, FACE_CACHE_BYTES // (2 * face))
+    return max(32, FACE_CACHE_BYTES // _face_bytes(grid))
+
+
+def _face_bytes(grid: Grid) -> int:
+    """Of a block's faces: labels of four bytes, two faces an axis."""
+    return sum(2 * 4 * math.prod(grid.block_shape) // n for n in grid.block_shape)

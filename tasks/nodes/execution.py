@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from blockwise.backends import Backend
+from blockwise.completeness import Completeness
 
 
 @dataclass(frozen=True)
@@ -16,9 +17,11 @@ class Execution:
         max_attempts: how often a block is tried.
         show: whether to draw a progress bar where there is a terminal.
         resource: of Luigi, that a step needs while it runs, such as ``slurm_steps``; empty for none.
+        completeness: what this process knows of the steps.
     """
 
     backend: Backend
     max_attempts: int
     show: bool = True
     resource: str = ""
+    completeness: Completeness = field(default_factory=Completeness)

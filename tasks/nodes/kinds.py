@@ -43,3 +43,11 @@ class ConnectedComponentsTask(BlockTask):
 
 class CoresTask(BlockTask):
     """Luigi's node for the cores."""
+
+
+class MeasuresTask(BlockTask):
+    """Luigi's node for what images hold below the objects."""
+
+
+class ObjectTableTask(BlockTask):
+    """Luigi's node for the table of objects."""

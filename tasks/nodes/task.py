@@ -10,7 +10,6 @@ from luigi.parameter import ParameterVisibility
 
 from blockwise.backends import Outcome
 from blockwise.errors import UserError
-from blockwise.plan import is_complete
 from blockwise.run import failure_summary, run_step
 from blockwise.step import BlockStep
 from tasks.nodes.execution import Execution
@@ -72,7 +71,7 @@ class BlockTask(luigi.Task):
 
     def complete(self) -> bool:
         """Whether this step and all before it are finished and agree with each other."""
-        return all(task.complete() for task in self.upstream) and is_complete(self.step)
+        return all(task.complete() for task in self.upstream) and self.execution.completeness.of(self.step)
 
     def run(self) -> None:
         """Bring the step up to date."""
@@ -87,8 +86,11 @@ class BlockTask(luigi.Task):
         return text
 
     def _bring_up_to_date(self, repairs: int) -> None:
+        self.execution.completeness.forget(self.step)
         with showing_progress(self.step, self, self.execution.show) as report:
             outcome = run_step(self.step, self.execution.backend, self.execution.max_attempts, report)
+        if not outcome.failed and not outcome.stopped:
+            self.execution.completeness.remember(self.step)
         if outcome.upstream and repairs:
             logger.warning("%s: %s", self.step.label, outcome.stopped)
             self._repair(outcome, repairs - 1)
@@ -98,6 +100,6 @@ class BlockTask(luigi.Task):
     def _repair(self, outcome: Outcome, repairs: int) -> None:
         """Redo damaged blocks of the step before, then go on with this one."""
         for task in self.upstream:
-            if task.step.name == outcome.upstream:
+            if task.step.label == outcome.upstream:
                 task._bring_up_to_date(repairs)
         self._bring_up_to_date(repairs)

@@ -21,6 +21,11 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
     return code, " ".join(output.split()), error
 
 
+def blocks(name: str) -> int:
+    """Number of blocks of a step."""
+    return 1 if name in ("component_merge", "object_table") else 8
+
+
 def files_and_folders(project: Project) -> tuple[dict[str, tuple[int, int]], list[Path]]:
     return project.state(), sorted(project.folder.rglob("*"))
 
@@ -35,10 +40,7 @@ def test_plan_of_a_fresh_project(unused: Project, capsys: pytest.CaptureFixture[
     rows = forecast_all(unused.steps().all())
     assert [(row.step, row.blocks, row.left, row.exact) for row in rows] == [
         ("prediction", 8, 8, True),
-        *(
-            (name, 1 if name == "component_merge" else 8, 1 if name == "component_merge" else 8, False)
-            for name in STEPS[1:]
-        ),
+        *((name, blocks(name), blocks(name), False) for name in STEPS[1:]),
     ]
     for step, row in zip(unused.steps().all(), rows, strict=True):
         read = sum(np.prod([s.stop - s.start for s in step.read_box(block)]) for block in step.grid)
@@ -64,13 +66,13 @@ def test_plan_of_a_finished_project(project: Project, capsys: pytest.CaptureFixt
     assert "threshold: threshold: 0.25 -> 0.3" in text
     assert "<= 8" in text
     assert files_and_folders(project) == before
-    assert list(left(project).values()) == [(0, True), (8, True), (8, False), (1, False), (8, False)]
+    assert list(left(project).values()) == [(0, True), (8, True), (8, False), (1, False), (8, False), (1, False)]
 
 
 def test_plan_after_a_changed_chunk_counts_what_a_run_then_does(project: Project) -> None:
     raw = z5py.File("raw.n5", mode="a")["raw"]
     raw[:18, :18, 112:] = 255 - raw[:18, :18, 112:]
-    assert list(left(project).values()) == [(4, True), (8, False), (8, False), (1, False), (8, False)]
+    assert list(left(project).values()) == [(4, True), (8, False), (8, False), (1, False), (8, False), (1, False)]
     assert len(project.run().computed["prediction"]) == 4
     assert left(project) == dict.fromkeys(STEPS, (0, True))
 
@@ -78,14 +80,14 @@ def test_plan_after_a_changed_chunk_counts_what_a_run_then_does(project: Project
 def test_plan_of_damaged_tables(project: Project) -> None:
     """The plan of the last step would read a table that is gone."""
     project.steps().objects[0].component_merge.output().path("lookup").unlink()
-    assert list(left(project).values()) == [(0, True), (0, True), (0, True), (1, True), (8, False)]
+    assert list(left(project).values()) == [(0, True), (0, True), (0, True), (1, True), (8, False), (1, False)]
 
 
 def test_status(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     code, text, _ = call(capsys, "status", "--config", "config.yaml")
     assert code == 0
     for name in STEPS:
-        assert f"{name} {1 if name == 'component_merge' else 8} 0 0 yes" in text
+        assert f"{name} {blocks(name)} 0 0 yes" in text
     for chunk in chunk_files(Path("raw.n5/raw")):
         chunk.write_bytes(b"damaged")
     assert not project.run().ok

@@ -112,7 +112,7 @@ def test_numbering_changes_only_what_depends_on_it(tmp_path: Path, monkeypatch: 
     project.change("connected_components.numbering", "restart")
     run = project.run()
     assert run.ok
-    assert set(run.computed) == {"component_merge", "connected_components"}
+    assert set(run.computed) == {"component_merge", "connected_components", "object_table"}
     assert "numbering: not set -> restart" in run.text
 
 

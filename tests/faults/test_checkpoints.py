@@ -205,7 +205,9 @@ def test_damaged_chunk_redoes_its_block(project: Project, expected: Any, name: s
 @pytest.mark.parametrize("file", ["faces", "lookup", "offsets", "objects.csv", "objects.parquet"])
 def test_damaged_table_is_made_again(project: Project, expected: Any, file: str, damage: Any) -> None:
     (objects,) = project.steps().objects
-    name = "component_faces" if file == "faces" else "component_merge"
+    name = {"faces": "component_faces", "lookup": "component_merge", "offsets": "component_merge"}.get(
+        file, "object_table"
+    )
     path = {
         "faces": objects.component_faces.folder / "data" / "000000" / "3.npz",
         "lookup": objects.component_merge.output().path("lookup"),

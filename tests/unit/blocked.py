@@ -1,35 +1,115 @@
-"""Runs the pure functions of the steps over blocks, without Luigi and without disk."""
+"""Runs the real steps over blocks of arrays, without Luigi and without disk."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blockwise.grid import Grid, grow, relative
-from tasks.components.core_sizes import core_flags_of, describe_cores, fitting_cores
-from tasks.components.labelling import (
-    face_labels,
-    group_numbers,
-    label_components,
-    neighbour_axes,
-    pack_faces,
-    unpack_faces,
-)
-from tasks.components.labels_step import apply_lookup
-from tasks.components.measures import (
-    columns,
-    core_flags,
-    from_columns,
-    layout,
-    measure_components,
-    measure_intensities,
-)
-from tasks.components.merge_step import combine_measures, dense_offsets, number_objects, pairs_between_blocks
-from tasks.threshold import CORE, TRUNCATE, smooth_and_threshold
+from blockwise.grid import Block, Box, Grid
+from blockwise.outputs import VolumeOutput
+from blockwise.sources import Source
+from blockwise.volume.info import VolumeInfo
+from blockwise.volume_step import Holds, VolumeStep
+from tasks.channels import RawChannels
+from tasks.components.faces_step import ComponentFacesStep
+from tasks.components.labels_step import ConnectedComponentsStep
+from tasks.components.merge_step import ComponentMergeStep
+from tasks.objects.columns import columns_of
+from tasks.objects.measures_step import MeasuresStep
+from tasks.objects.table_step import ObjectTableStep
+from tasks.threshold import ThresholdStep
+
+
+class Array:
+    """Has boxes to read, as a volume or a mask."""
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        self.values = values
+
+    def read(self, box: Box) -> NDArray[Any]:
+        return self.values[box]
+
+
+class Memory:
+    """What blocks have written, in memory."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[int, Mapping[str, NDArray[Any]]] = {}
+
+    def read(self, block: Block, name: str) -> NDArray[Any]:
+        return self.blocks[block.id][name]
+
+
+class InMemory:
+    """A step that keeps what its blocks write in memory."""
+
+    @cached_property
+    def memory(self) -> Memory:
+        return Memory()
+
+    def output(self) -> Memory:
+        return self.memory
+
+    def run(self, prepared: Any) -> None:
+        for block in self.grid:
+            self.memory.blocks[block.id] = self.compute(block, prepared)
+
+
+class FacesInMemory(InMemory, ComponentFacesStep):
+    pass
+
+
+class MeasuresInMemory(InMemory, MeasuresStep):
+    pass
+
+
+class Given(VolumeStep):
+    """A dataset that is there, as the output of a step."""
+
+    version: ClassVar[int] = 1
+    dtype: str = "uint8"
+    channels: int = 0
+
+    def settings(self) -> Mapping[str, Any]:
+        return {}
+
+    def sources(self) -> tuple[Source, ...]:
+        return ()
+
+    def output(self) -> VolumeOutput:
+        return VolumeOutput(self.address, self.grid, self.chunks, self.dtype, self.channels, {})
+
+    def projected_memory(self) -> int:
+        return 0
+
+    def compute(self, block: Block, prepared: Any) -> Any:
+        raise AssertionError("it is there")
+
+
+class GivenMask(Given):
+    name: ClassVar[str] = "given_mask"
+    gives: ClassVar[Holds] = "mask"
+
+
+class GivenProbabilities(Given):
+    name: ClassVar[str] = "given_probabilities"
+    gives: ClassVar[Holds] = "probabilities"
+
+
+def given(kind: type[Given], grid: Grid, **more: Any) -> Given:
+    return kind(work_dir="nowhere", grid=grid, address="nowhere.n5:given", chunks=grid.block_shape, **more)
+
+
+def whole(step: VolumeStep, dtype: Any, prepared: Any) -> NDArray[Any]:
+    """All blocks of a step, in one array."""
+    found = np.zeros(step.grid.shape, dtype)
+    for block in step.grid:
+        found[block.write_box] = step.compute(block, prepared)
+    return found
 
 
 def blocked_threshold(
@@ -41,17 +121,23 @@ def blocked_threshold(
     core: float | None = None,
     core_probabilities: NDArray[Any] | None = None,
 ) -> NDArray[np.uint8]:
-    mask = np.full(probabilities.shape, 255, np.uint8)
-    halo = tuple(int(TRUNCATE * s + 0.5) for s in sigma)
-    for block in grid:
-        read_box = grow(block.write_box, halo, grid.domain)
-        interior = relative(block.write_box, read_box)
-        here = None if inside is None else inside[read_box]
-        of_core = None if core_probabilities is None else core_probabilities[read_box]
-        mask[block.write_box] = smooth_and_threshold(
-            probabilities[read_box], sigma, threshold, interior, here, core, of_core
-        )
-    return mask
+    channels = [probabilities] if core_probabilities is None else [probabilities, core_probabilities]
+    step = ThresholdStep(
+        work_dir="nowhere",
+        grid=grid,
+        probabilities=given(GivenProbabilities, grid, dtype=probabilities.dtype.name, channels=len(channels)),
+        class_index=0,
+        channel=0,
+        core_class=None if core_probabilities is None else 1,
+        core_channel=None if core_probabilities is None else 1,
+        sigma=sigma,
+        threshold=threshold,
+        core=core,
+        address="nowhere.n5:thresholded",
+        chunks=grid.block_shape,
+    )
+    stored = np.stack(channels, axis=step.probabilities.output().axes.index("c"))
+    return whole(step, np.uint8, (Array(stored), None if inside is None else Array(inside)))
 
 
 def blocked_components(
@@ -64,48 +150,59 @@ def blocked_components(
     max_size: int | None = None,
     has_core: bool = False,
     core_sizes: tuple[int, int | None] | None = None,
-    channels: Sequence[NDArray[Any]] = (),
-) -> tuple[NDArray[np.uint64], dict[str, NDArray[np.int64]]]:
-    inside = np.ones(mask.shape, bool) if inside is None else inside
-    labels = {
-        block.id: label_components(mask[block.write_box], foreground, connectivity, inside[block.write_box])
-        for block in grid
-    }
-    origins = {block.id: tuple(s.start for s in block.write_box) for block in grid}
-    tables = {i: measure_components(labels[i], origins[i], grid.shape) for i in labels}
-    for block in grid:
-        if has_core:
-            tables[block.id]["core"] = core_flags(labels[block.id], mask[block.write_box] == CORE)
-        if channels:
-            raw = [values[block.write_box] for values in channels]
-            tables[block.id].update(measure_intensities(labels[block.id], raw))
-    names = layout(
-        mask.ndim, core=has_core, channels=len(channels), dtype=channels[0].dtype.name if channels else "uint8"
+    raw: Mapping[int, NDArray[Any]] | None = None,
+    probabilities: Sequence[NDArray[Any]] = (),
+) -> tuple[NDArray[np.uint64], dict[str, NDArray[Any]]]:
+    """Labels, and the columns of the object table; ``raw`` and ``probabilities`` are images to be measured."""
+    place = {"work_dir": "nowhere", "chunks": grid.block_shape}
+    faces = FacesInMemory(
+        work_dir="nowhere",
+        grid=grid,
+        thresholded=given(GivenMask, grid),
+        foreground=foreground,
+        connectivity=connectivity,
+        cores=has_core,
+        core_sizes=core_sizes is not None,
     )
-    offsets = dense_offsets({i: len(table["voxels"]) for i, table in tables.items()}, math.prod(grid.blocks_per_axis))
-    for i in labels:  # by the way that they take through files
-        tables[i] = from_columns(columns(tables[i]), names)
-    measures = {name: np.concatenate([tables[i][name] for i in sorted(tables)]) for name, _ in names}
-    if core_sizes is not None:
-        of_core = {block.id: label_components(mask[block.write_box] == CORE, 1, connectivity) for block in grid}
-        cores = {i: describe_cores(of_core[i], labels[i]) for i in labels}
-        places = dense_offsets({i: len(table) for i, table in cores.items()}, math.prod(grid.blocks_per_axis))
-        table = np.concatenate([cores[i] for i in sorted(cores)])
-        fits = fitting_cores(table[:, 0], _dense_pairs(grid, of_core, places, connectivity), *core_sizes)
-        measures["core"] = core_flags_of(table, fits, places, offsets)
-    groups = group_numbers(len(measures["voxels"]), _dense_pairs(grid, labels, offsets, connectivity))
-    numbers, objects = number_objects(combine_measures(measures, groups), min_size, max_size)
-    lookup = numbers[groups]
-    result = np.zeros(mask.shape, np.uint64)
-    for block in grid:
-        result[block.write_box] = apply_lookup(labels[block.id], lookup[offsets[block.id] : offsets[block.id + 1]])
-    return result, objects
+    labelled = Array(mask), None if inside is None else Array(inside)
+    faces.run(labelled)
+    one_block = Grid(grid.axes, grid.shape, grid.shape, grid.roi)
+    sizes = {} if core_sizes is None else {"core_min_size": core_sizes[0], "core_max_size": core_sizes[1]}
+    merge = ComponentMergeStep(
+        work_dir="nowhere", grid=one_block, faces=faces, min_size=min_size, max_size=max_size, **sizes
+    )
+    found = merge.compute(one_block.block(0), None)
+    final = ConnectedComponentsStep(**place, grid=grid, faces=faces, merge=merge, address="nowhere.n5:labels")
+    labels = whole(final, np.uint64, (labelled, found["lookup"], found["offsets"]))
+    measures = _measures(final, labels, raw or {}, probabilities)
+    table = ObjectTableStep(work_dir="nowhere", grid=one_block, faces=faces, merge=merge, measures=measures)
+    return labels, columns_of(table.objects(found["lookup"]))
 
 
-def _dense_pairs(
-    grid: Grid, labels: dict[int, NDArray[Any]], offsets: NDArray[np.int64], connectivity: int
-) -> NDArray[np.int64]:
-    # By the way that faces take through files.
-    faces = {i: unpack_faces(pack_faces(face_labels(found)), found.shape) for i, found in labels.items()}
-    pairs = pairs_between_blocks(grid, faces.__getitem__, offsets, neighbour_axes(connectivity))
-    return np.concatenate([*pairs, np.empty((0, 2), np.int64)])
+def _measures(
+    final: ConnectedComponentsStep,
+    labels: NDArray[np.uint64],
+    raw: Mapping[int, NDArray[Any]],
+    probabilities: Sequence[NDArray[Any]],
+) -> MeasuresStep | None:
+    if not raw and not probabilities:
+        return None
+    grid = final.grid
+    channels, images, fields = None, None, {}
+    if raw:
+        values = next(iter(raw.values()))
+        shape = (max(raw) + 1, *values.shape)
+        stored = np.zeros(shape, values.dtype)
+        for channel, values in raw.items():
+            stored[channel] = values
+        info = VolumeInfo(address="nowhere", axes=f"c{grid.axes}", shape=shape, dtype=stored.dtype.str, chunks=shape)
+        channels = Array(stored)
+        fields["raw"] = RawChannels(info=info, channels=tuple(raw), axes=grid.axes)
+    if probabilities:
+        dtype = probabilities[0].dtype.name
+        step = given(GivenProbabilities, grid, dtype=dtype, channels=len(probabilities))
+        images = Array(np.stack(probabilities, axis=step.output().axes.index("c")))
+        fields |= {"probabilities": step, "classes": tuple(range(len(probabilities)))}
+    measures = MeasuresInMemory(work_dir="nowhere", grid=grid, objects=final, **fields)
+    measures.run((Array(labels), channels, images))
+    return measures

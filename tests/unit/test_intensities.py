@@ -11,16 +11,9 @@ from hypothesis import strategies as st
 from skimage.measure import label, regionprops_table
 
 from blockwise.grid import Grid
-from tasks.components.exact_sums import ACCUMULATORS, exact_sums, values_of, whole_numbers
-from tasks.components.measures import (
-    INTENSITY_DTYPES,
-    columns,
-    from_columns,
-    layout,
-    mean_and_deviation,
-    measure_intensities,
-)
-from tasks.components.object_table import object_table
+from tasks.components.measures import component_layout, from_columns, side_by_side
+from tasks.objects.exact_sums import ACCUMULATORS, exact_sums, values_of, whole_numbers
+from tasks.objects.image_measures import EXACT_DTYPES, Image, dense_labels, mean_and_deviation, measure_image
 from tests.unit.blocked import blocked_components
 
 
@@ -28,7 +21,7 @@ from tests.unit.blocked import blocked_components
 @given(
     shape=st.tuples(*[st.integers(1, 10)] * 3),
     block_shape=st.tuples(*[st.integers(2, 12)] * 3),
-    dtype=st.sampled_from(INTENSITY_DTYPES),
+    dtype=st.sampled_from(EXACT_DTYPES),
     density=st.sampled_from([0.1, 0.5, 1.0]),
     channels=st.sampled_from([(0,), (2, 1)]),
     seed=st.integers(0, 2**32 - 1),
@@ -38,12 +31,11 @@ def test_table_equals_the_whole_volume(shape, block_shape, dtype, density, chann
     mask = (random.random(shape) < density).astype(np.uint8)
     raw = [raw_values(random, shape, dtype) for _ in channels]
     grid = Grid("zyx", shape, block_shape)
-    found, objects = blocked_components(mask, 1, 26, grid, channels=raw)
-    table = object_table(objects, "zyx", shape, channels, dtype).to_pandas()
+    found, table = blocked_components(mask, 1, 26, grid, raw=dict(zip(channels, raw, strict=True)))
     whole = label(mask != 0, connectivity=3)
     np.testing.assert_array_equal(found, whole)
     if not whole.any():
-        assert table.empty
+        assert {len(values) for values in table.values()} == {0}
         return
     for channel, values in zip(channels, raw, strict=True):
         properties = ("intensity_mean", "intensity_min", "intensity_max")
@@ -56,12 +48,12 @@ def test_table_equals_the_whole_volume(shape, block_shape, dtype, density, chann
         )
         for name in ("intensity_min", "intensity_max"):
             np.testing.assert_array_equal(table[f"{name}_{channel}"], expected[name])
-        for row, number in zip(table.itertuples(), range(1, whole.max() + 1), strict=True):
+        for row, number in enumerate(range(1, whole.max() + 1)):
             below = [Fraction(v.item()) for v in values[whole == number]]
             mean = sum(below) / len(below)
             variance = sum((v - mean) ** 2 for v in below) / len(below)
-            assert getattr(row, f"intensity_mean_{channel}") == float(mean)
-            assert getattr(row, f"intensity_std_{channel}") == math.sqrt(variance)
+            assert table[f"intensity_mean_{channel}"][row] == float(mean)
+            assert table[f"intensity_std_{channel}"][row] == math.sqrt(variance)
 
 
 def raw_values(random, shape, dtype):
@@ -77,7 +69,7 @@ def raw_values(random, shape, dtype):
 @settings(deadline=None)
 @given(
     voxels=st.integers(1, 2**45),
-    of_type=st.sampled_from(INTENSITY_DTYPES).flatmap(
+    of_type=st.sampled_from(EXACT_DTYPES).flatmap(
         lambda dtype: st.tuples(
             st.just(dtype),
             st.floats(width=32, allow_nan=False, allow_infinity=False) if dtype == "float32"
@@ -92,7 +84,7 @@ def raw_values(random, shape, dtype):
 def test_no_object_is_too_large(voxels, of_type):
     """A constant object of any size has its value as mean, and no deviation; nothing overflows."""
     dtype, value = of_type
-    one = measure_intensities(np.array([1], np.uint32), [np.array([value], dtype)])
+    one = measure_image(Image("intensity", dtype, (0,)), np.array([1], np.uint32), [np.array([value], dtype)])
     exponent = ACCUMULATORS[dtype].exponent
     sums, squares = (of_size(one[f"intensity_{name}"], voxels) for name in ("sums", "squares"))
     mean, deviation = mean_and_deviation(np.array([voxels]), sums, squares, exponent)
@@ -132,26 +124,58 @@ def test_floats_add_up_exactly_and_what_is_no_number_is_told(values, cuts):
 def test_an_object_with_a_voxel_that_is_no_number_has_no_intensities():
     mask = np.array([[1, 1, 0, 1, 1, 0, 1]], np.uint8)
     raw = np.array([[1, np.nan, 0, -np.inf, 2, 7, 3]], ">f4")
-    _, objects = blocked_components(mask, 1, 4, Grid("yx", mask.shape, (1, 2)), channels=[raw])
-    table = object_table(objects, "yx", mask.shape, (0,), "float32").to_pandas().set_index("label")
+    _, table = blocked_components(mask, 1, 4, Grid("yx", mask.shape, (1, 2)), raw={0: raw})
     for name in ("mean", "std", "min", "max"):
         assert list(np.isnan(table[f"intensity_{name}_0"])) == [True, True, False]
-    assert list(table.loc[3, ["intensity_mean_0", "intensity_std_0", "intensity_max_0"]]) == [3, 0, 3]
+    assert [table[f"intensity_{name}_0"][2] for name in ("mean", "std", "max")] == [3, 0, 3]
     assert table["intensity_min_0"].dtype == np.float32
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 9)] * 3),
+    block_shape=st.tuples(*[st.integers(2, 12)] * 3),
+    dtype=st.sampled_from(["float32", "uint8"]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_mean_probabilities_equal_the_whole_volume(shape, block_shape, dtype, seed):
+    random = np.random.default_rng(seed)
+    mask = (random.random(shape) < 0.4).astype(np.uint8)
+    probabilities = [random.random(shape, np.float32) for _ in range(2)]
+    if dtype == "uint8":
+        probabilities = [np.rint(255 * values).astype(np.uint8) for values in probabilities]
+    found, table = blocked_components(mask, 1, 26, Grid("zyx", shape, block_shape), probabilities=probabilities)
+    for channel, values in enumerate(probabilities):
+        unit = 255 if dtype == "uint8" else 1
+        expected = [
+            float(sum(map(Fraction, values[found == number].tolist())) / int((found == number).sum())) / unit
+            for number in range(1, int(found.max()) + 1)
+        ]
+        np.testing.assert_array_equal(table[f"probability_mean_{channel}"], expected)
+
+
+@given(st.lists(st.sampled_from([0, 1, 5, 2**40, 2**63]), min_size=1, max_size=30))
+def test_labels_are_numbered_through(values):
+    labels = np.array(values, np.uint64).reshape(1, -1)
+    dense, numbers = dense_labels(labels)
+    np.testing.assert_array_equal(numbers, np.unique(labels[labels > 0]))
+    np.testing.assert_array_equal(np.concatenate(([0], numbers))[dense], labels)
+    assert dense.dtype == np.uint32
 
 
 @given(
     axes=st.sampled_from([2, 3]),
     core=st.booleans(),
     channels=st.integers(0, 3),
-    dtype=st.sampled_from(INTENSITY_DTYPES),
+    dtype=st.sampled_from(EXACT_DTYPES),
     rows=st.integers(0, 4),
 )
 def test_measures_come_back_from_their_columns(axes, core, channels, dtype, rows):
-    names = layout(axes, core=core, channels=channels, dtype=dtype)
+    image = Image("intensity", dtype, tuple(range(channels)))
+    names = (*component_layout(axes, core=core), *(image.layout if channels else ()))
     random = np.random.default_rng(0)
     measures = {name: random.integers(0, 9, (rows, width) if width else rows) for name, width in names}
-    found = from_columns(columns(measures), names)
+    found = from_columns(side_by_side(measures, names), names)
     assert found.keys() == measures.keys()
     for name, values in measures.items():
         np.testing.assert_array_equal(found[name], values)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from tasks.components.object_table import read_column, write_csv, write_parquet
+from tasks.objects.table import read_column, write_csv, write_parquet
 
 
 def test_both_files_hold_the_same_numbers(tmp_path: Path) -> None:

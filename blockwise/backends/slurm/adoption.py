@@ -11,7 +11,7 @@ from blockwise.backends.slurm.commands import SlurmCommands
 from blockwise.backends.slurm.jobs import Array, Job
 from blockwise.backends.slurm.ledger import Entry, Ledger
 from blockwise.errors import UserError
-from blockwise.job import present_output
+from blockwise.ownership import recorded_id
 from blockwise.plan import Item
 from blockwise.step import BlockStep
 
@@ -70,7 +70,7 @@ def _sort_out(
     for entry, job in found:
         if job is None:
             ledger.forget(entry.name)
-        elif (entry.fingerprint, entry.output) != (step.fingerprint, present_output(step)):
+        elif (entry.fingerprint, entry.output) != (step.fingerprint, recorded_id(step)):
             doomed.append(str(job))
         else:
             array, stale = _adopt(entry, job, wanted, ledger, held)

@@ -1,0 +1,116 @@
+"""The columns of the object table. To add one: a function, its place in ``COLUMNS``, its line in the documents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tasks.components.measures import Measures
+from tasks.objects.image_measures import Image, channel_statistics
+
+
+@dataclass(frozen=True)
+class Objects:
+    """All objects of a run, in the order of their first voxels.
+
+    Attributes:
+        label: numbers of the objects, uint64 (objects,).
+        measures: of all objects; see ``tasks.components.measures`` and ``tasks.objects.image_measures``.
+        axes: of the grid.
+        shape: of the grid, in voxels.
+        images: that were measured below the objects.
+    """
+
+    label: NDArray[np.uint64]
+    measures: Measures
+    axes: str
+    shape: tuple[int, ...]
+    images: tuple[Image, ...] = ()
+
+    @property
+    def spatial(self) -> str:
+        """The axes without t."""
+        return self.axes.replace("t", "")
+
+    def image(self, name: str) -> tuple[Image, ...]:
+        """The image of this name, if it was measured."""
+        return tuple(image for image in self.images if image.name == name)
+
+
+Columns = Mapping[str, NDArray[Any]]
+"""Values of all objects by the columns' names."""
+
+
+def labels(objects: Objects) -> Columns:
+    """``label``: the object's number in the dataset of labels."""
+    return {"label": objects.label}
+
+
+def time_steps(objects: Objects) -> Columns:
+    """``t``: the time step that the object lies in, where there are any."""
+    if "t" not in objects.axes:
+        return {}
+    return {"t": objects.measures["first"] // math.prod(objects.shape[1:])}
+
+
+def sizes(objects: Objects) -> Columns:
+    """``voxels``: how many."""
+    return {"voxels": objects.measures["voxels"]}
+
+
+def bounding_boxes(objects: Objects) -> Columns:
+    """``start_z``, ``stop_z`` ...: first voxel along an axis, and the one after the last."""
+    found = {}
+    for i, axis in enumerate(objects.spatial):
+        found[f"start_{axis}"] = objects.measures["start"][:, i]
+        found[f"stop_{axis}"] = objects.measures["stop"][:, i]
+    return found
+
+
+def centroids(objects: Objects) -> Columns:
+    """``centroid_z`` ...: mean of the voxels' coordinates, in voxels."""
+    voxels = np.maximum(objects.measures["voxels"], 1)
+    return {f"centroid_{axis}": objects.measures["sums"][:, i] / voxels for i, axis in enumerate(objects.spatial)}
+
+
+def intensities(objects: Objects) -> Columns:
+    """``intensity_mean_0``, ``..._std_0``, ``..._min_0``, ``..._max_0`` ...: of each raw channel."""
+    return {
+        f"intensity_{name}_{channel}": values
+        for image in objects.image("intensity")
+        for place, channel in enumerate(image.channels)
+        for name, values in channel_statistics(objects.measures, image, place).items()
+    }
+
+
+def mean_probabilities(objects: Objects) -> Columns:
+    """``probability_mean_0`` ...: mean probability of each class that is written, 0 to 1."""
+    found = {}
+    for image in objects.image("probability"):
+        whole = 1 if np.dtype(image.dtype).kind == "f" else np.iinfo(image.dtype).max
+        for place, class_index in enumerate(image.channels):
+            mean = channel_statistics(objects.measures, image, place)["mean"]
+            found[f"probability_mean_{class_index}"] = mean / whole
+    return found
+
+
+COLUMNS: tuple[Callable[[Objects], Columns], ...] = (
+    labels,
+    time_steps,
+    sizes,
+    bounding_boxes,
+    centroids,
+    intensities,
+    mean_probabilities,
+)
+"""In the order of the table."""
+
+
+def columns_of(objects: Objects) -> dict[str, NDArray[Any]]:
+    """All columns of the table."""
+    return {name: values for function in COLUMNS for name, values in function(objects).items()}
