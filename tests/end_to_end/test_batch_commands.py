@@ -74,13 +74,13 @@ def test_status_of_small_and_large_images(capsys: pytest.CaptureFixture[str]) ->
     code, text, _ = call(capsys, "status")
     assert code == 0
     assert "images 0 0 2 no" in text
-    assert "cell2 0 0 17 0 of 5" in text
+    assert "cell2 0 0 18 0 of 6" in text
     assert times(".") == before
     assert not run_here()[0].ok
     code, text, _ = call(capsys, "status")
     assert code == 1
     assert "images 1 1 0 no" in text
-    assert "cell2 17 0 0 5 of 5" in text
+    assert "cell2 18 0 0 6 of 6" in text
     assert "cell1: attempt 2: DamagedDataError: images/cell1.png: cannot read" in text
     write_config(**SMALL_AND_LARGE, threshold={"class": 1, "threshold": 0.7})
     assert "images 0 1 1 no" in call(capsys, "status")[1], (
@@ -96,7 +96,7 @@ def test_status_of_large_images_that_fail(capsys: pytest.CaptureFixture[str]) ->
     code, text, _ = call(capsys, "status")
     assert code == 1
     assert "grey 0 0 0 cannot be opened" in text
-    assert "cell1 5 0 0 5 of 5" in text
+    assert "cell1 6 0 0 6 of 6" in text
     assert "2 of 3 large images finished" in text
     assert "grey: raw images/grey.png: 1 channels" in text
 

@@ -7,7 +7,14 @@ import subprocess
 from tests.luigid import Luigid
 from tests.runs import STEPS, Project, environment
 
-TASKS = ("PredictionTask", "ThresholdTask", "ComponentFacesTask", "ComponentMergeTask", "ConnectedComponentsTask")
+TASKS = (
+    "PredictionTask",
+    "ThresholdTask",
+    "ComponentFacesTask",
+    "ComponentMergeTask",
+    "ConnectedComponentsTask",
+    "ObjectTableTask",
+)
 
 
 def test_graph_state_and_logs(project: Project, luigid: Luigid) -> None:
@@ -22,7 +29,8 @@ def test_graph_state_and_logs(project: Project, luigid: Luigid) -> None:
     assert set(by_name) == {"ConnectedComponentsWorkflow", *TASKS}
     graph = luigid.ask("dep_graph", task_id=by_name["ConnectedComponentsWorkflow"][0])
     needs = {node["name"]: {graph[other]["name"] for other in node["deps"]} for node in graph.values()}
-    assert needs["ConnectedComponentsWorkflow"] == {"ConnectedComponentsTask"}
+    assert needs["ConnectedComponentsWorkflow"] == {"ConnectedComponentsTask", "ObjectTableTask"}
+    assert needs["ObjectTableTask"] == {"ComponentFacesTask", "ComponentMergeTask"}
     assert needs["ConnectedComponentsTask"] == {"ThresholdTask", "ComponentMergeTask"}
     assert needs["ThresholdTask"] == {"PredictionTask"}
     for name, step in zip(TASKS, STEPS, strict=True):

@@ -21,7 +21,7 @@ from pipeline.exporting.results import export_result
 from pipeline.inspecting.cleaning import find_ours
 from pipeline.running.report import RunReport
 from pipeline.running.session import end_sessions
-from tests.runs import ROOT, SHAPE, STEPS, Project
+from tests.runs import ROOT, SHAPE, STEPS, Project, assert_same
 
 SEVERAL = [
     {"name": "cells", "class": 0, "sigma": 1.0, "method": "hysteresis", "core": 0.9, "final": 0.6, "keep_cores": True,
@@ -41,7 +41,7 @@ def test_each_threshold_equals_the_whole_volume_and_shares_the_prediction(projec
     assert run.ok
     assert "prediction" not in run.computed, "the finished prediction serves all thresholds"
     expected_steps = {f"{step}_{name}" for step in STEPS[1:] for name in ("cells", "walls")}
-    assert set(run.computed) == {*expected_steps, "cores_cells"}
+    assert set(run.computed) == {*expected_steps, "cores_cells", "measures_cells"}
 
     np.testing.assert_array_equal(dataset("thresholded_walls"), expected["thresholded"])
     np.testing.assert_array_equal(dataset("connected_components_walls"), expected["connected_components"])
@@ -96,7 +96,7 @@ def test_each_threshold_equals_the_whole_volume_and_shares_the_prediction(projec
     values["threshold"][0]["core"] = 0.95
     project.write(values)
     run = project.run()
-    expected_steps = {f"{step}_cells" for step in (*STEPS[1:], "cores")}
+    expected_steps = {f"{step}_cells" for step in (*STEPS[1:], "cores", "measures")}
     assert set(run.computed) == expected_steps, "the other threshold is left alone"
     assert "threshold_cells: core: 0.9 -> 0.95" in run.text
 
@@ -234,7 +234,24 @@ def test_intensities_of_wide_numbers_are_refused(unused: Project) -> None:
     with pytest.raises(UserError, match=r"intensities: raw float.h5:raw holds float64.*uint8, .*int32, float32\."):
         unused.steps()
     unused.change("raw", "float.h5:fits")
-    assert "intensity_odd" in dict(unused.step("component_faces").layout)
+    assert "intensity_odd" in dict(unused.step("measures").columns)
+
+
+def test_columns_of_the_object_table_label_nothing_again(project: Project, expected: Any) -> None:
+    project.change("connected_components.intensities", True)
+    run = project.run()
+    assert run.computed == {"measures": list(range(8)), "object_table": [0]}, run.text
+    project.change("connected_components.probabilities", True)
+    assert project.run().computed == {"measures": list(range(8)), "object_table": [0]}
+    table = pd.read_parquet("work/objects.parquet")
+    labels = expected["connected_components"].astype(int)
+    for channel, values in enumerate(expected["probabilities"]):
+        means = regionprops_table(labels, values.astype(float), properties=("intensity_mean",))["intensity_mean"]
+        np.testing.assert_allclose(table[f"probability_mean_{channel}"], means, rtol=1e-12)
+    assert "intensity_mean_0" in table
+    project.change("connected_components", {"foreground": 0, "connectivity": 26})
+    assert project.run().computed == {"object_table": [0]}
+    assert_same(project.results(), expected)
 
 
 def test_new_keys_at_their_defaults_change_no_fingerprint(finished: Project, project: Project) -> None:
@@ -244,6 +261,7 @@ def test_new_keys_at_their_defaults_change_no_fingerprint(finished: Project, pro
     project.change("threshold.sigma_unit", "voxel")
     project.change("connected_components.max_size", None)
     project.change("connected_components.intensities", False)
+    project.change("connected_components.probabilities", False)
     assert [step.fingerprint for step in project.steps().all()] == before
     values = yaml.safe_load(project.config.read_text())
     values["threshold"] = [values["threshold"]]

@@ -47,7 +47,7 @@ def test_changed_project_content_redoes_all(project: Project, expected: Any) -> 
             forest[tree]["parameters"][...] = values * 0.9
     run = project.run()
     assert run.ok
-    assert [len(run.computed[name]) for name in STEPS] == [8, 8, 8, 1, 8]
+    assert [len(run.computed[name]) for name in STEPS] == [8, 8, 8, 1, 8, 1]
     assert "prediction: project content: " in run.text
     assert not np.array_equal(project.results()["probabilities"], expected["probabilities"])
 
@@ -141,7 +141,7 @@ def test_deleted_output_is_made_again(project: Project, expected: Any, name: str
     assert run.ok
     step = {"probabilities": "prediction", "thresholded": "threshold"}.get(name, name)
     assert run.computed == {step: ALL}
-    assert f"the output of {step} is gone" in run.text
+    assert f"the output of {step} is made anew: it is gone" in run.text
     assert_same(project.results(), expected)
 
 
