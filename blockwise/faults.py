@@ -25,7 +25,7 @@ from blockwise.volume import open_volume
 VARIABLE = "BLOCKWISE_FAULTS"
 """Environment variable by which backends hand faults to workers."""
 
-Probability = Annotated[float, Field(ge=0, le=1)]
+Chance = Annotated[float, Field(ge=0, le=1)]
 
 
 class InjectedError(RuntimeError):
@@ -48,13 +48,13 @@ class Faults(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    fails: Probability = 0.0
-    wrong_data: Probability = 0.0
-    damaged_chunk: Probability = 0.0
-    kill: Probability = 0.0
-    hang: Probability = 0.0
-    disk_full: Probability = 0.0
-    lost_answer: Probability = 0.0
+    fails: Chance = 0.0
+    wrong_data: Chance = 0.0
+    damaged_chunk: Chance = 0.0
+    kill: Chance = 0.0
+    hang: Chance = 0.0
+    disk_full: Chance = 0.0
+    lost_answer: Chance = 0.0
     seed: int = 0
 
     @classmethod

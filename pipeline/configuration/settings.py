@@ -79,7 +79,7 @@ class Prediction(Section):
 Sigma = Annotated[float, Field(ge=0)]
 
 
-Level = Annotated[float, Field(ge=0, le=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class ConnectedComponents(Section):
@@ -113,12 +113,12 @@ class Threshold(Section):
     sigma: Sigma | tuple[Sigma, ...] = 1.6
     sigma_unit: Literal["voxel", "physical"] = "voxel"
     method: Literal["simple", "hysteresis"] = "simple"
-    threshold: Level = 0.5
-    core: Level | None = None
+    threshold: Probability = 0.5
+    core: Probability | None = None
     core_class: int | str | None = None
     core_min_size: Annotated[int, Field(ge=0)] = 0
     core_max_size: PositiveInt | None = None
-    final: Level | None = None
+    final: Probability | None = None
     keep_cores: bool = False
     connected_components: ConnectedComponents | None = None
 

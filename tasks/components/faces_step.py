@@ -19,7 +19,7 @@ from blockwise.volume import open_volume
 from blockwise.volume_step import VolumeStep, giving
 from tasks.components.core_sizes import describe_cores
 from tasks.components.labelling import face_labels, label_components, pack_faces, unpack_faces
-from tasks.components.measures import Layout, component_layout, core_flags, measure_components, side_by_side
+from tasks.components.measures import MeasureColumns, component_columns, core_flags, measure_components, side_by_side
 from tasks.threshold import CORE
 
 LABELLING_BYTES_PER_VOXEL = 24
@@ -65,9 +65,9 @@ class ComponentFacesStep(BlockStep):
         return tuple(i for i, axis in enumerate(self.grid.axes) if axis != "t")
 
     @property
-    def columns(self) -> Layout:
+    def columns(self) -> MeasureColumns:
         """Which measures there are of a component."""
-        return component_layout(len(self.spatial), core=self.cores)
+        return component_columns(len(self.spatial), core=self.cores)
 
     def projected_memory(self) -> int:
         """What is labelled, and what labelling needs."""

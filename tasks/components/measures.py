@@ -13,7 +13,7 @@ from tasks.components.labelling import first_voxels
 
 Measures = Mapping[str, NDArray[np.int64]]
 
-Layout = tuple[tuple[str, int], ...]
+MeasureColumns = tuple[tuple[str, int], ...]
 """Names of measures, in the order in which they are stored, and numbers of their columns, 0 for one value each."""
 
 COMBINE = {
@@ -35,7 +35,7 @@ The first five are always there, see ``measure_components``; for ``core`` see ``
 """
 
 
-def component_layout(axes: int, *, core: bool = False) -> Layout:
+def component_columns(axes: int, *, core: bool = False) -> MeasureColumns:
     """The measures of a block's components.
 
     Args:
@@ -46,12 +46,12 @@ def component_layout(axes: int, *, core: bool = False) -> Layout:
     return (*found, ("core", 0)) if core else tuple(found)
 
 
-def side_by_side(measures: Measures, names: Layout) -> NDArray[np.int64]:
+def side_by_side(measures: Measures, names: MeasureColumns) -> NDArray[np.int64]:
     """All measures side by side, int64 (components, columns), in the order of the layout."""
     return np.concatenate([np.atleast_2d(measures[name].T).T for name, _ in names], axis=1)
 
 
-def from_columns(components: NDArray[np.int64], names: Layout) -> dict[str, NDArray[np.int64]]:
+def from_columns(components: NDArray[np.int64], names: MeasureColumns) -> dict[str, NDArray[np.int64]]:
     """The measures of what ``side_by_side`` gives, for any number of blocks one below the other."""
     found, begin = {}, 0
     for name, width in names:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from blockwise.grid import Block, Grid
 from blockwise.outputs import FilesOutput
+from blockwise.outputs.files import Arrays
 from blockwise.step import BASE_MEMORY, BlockStep
 from blockwise.upstream import BlocksSource, TableSource
 from tasks.components.core_sizes import core_flags_of, fitting_cores
@@ -20,7 +21,6 @@ from tasks.components.faces_step import ComponentFacesStep
 from tasks.components.labelling import group_numbers, neighbour_axes, touching_pairs
 from tasks.components.measures import Measures, combine_measures, from_columns
 
-Arrays = Mapping[str, NDArray[Any]]
 FACE_CACHE_BYTES = 256_000_000
 PROJECTED_COMPONENTS_PER_VOXEL = 1e-4
 """For plans only: how many components a volume may have before anything is known of it."""

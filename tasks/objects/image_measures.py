@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.compiled import compiled
-from tasks.components.measures import Layout, Measures
+from tasks.components.measures import MeasureColumns, Measures
 from tasks.objects.exact_sums import ACCUMULATORS, LIMB_BITS, ExactSums, exact_sums, values_of, whole_numbers
 
 EXACT_DTYPES = tuple(ACCUMULATORS)
@@ -32,7 +32,7 @@ class Image:
     channels: tuple[int, ...]
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> MeasureColumns:
         """The measures that ``measure_image`` gives."""
         kind, n = ACCUMULATORS[self.dtype], len(self.channels)
         found = [("sums", n * kind.limbs), ("squares", n * kind.square_limbs), ("min", n), ("max", n)]

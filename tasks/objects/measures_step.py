@@ -17,7 +17,7 @@ from blockwise.upstream import BlocksSource
 from blockwise.volume import open_volume
 from blockwise.volume_step import VolumeStep, giving
 from tasks.channels import RawChannels
-from tasks.components.measures import Layout, from_columns, side_by_side
+from tasks.components.measures import MeasureColumns, from_columns, side_by_side
 from tasks.objects.image_measures import Image, dense_labels, measure_image
 
 BYTES_PER_VOXEL = 40
@@ -65,7 +65,7 @@ class MeasuresStep(BlockStep):
         return (*found, Image("probability", self.probabilities.output().dtype, self.classes))
 
     @property
-    def columns(self) -> Layout:
+    def columns(self) -> MeasureColumns:
         """What is known of each object."""
         return (("label", 0), *(measure for image in self.images for measure in image.layout))
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.pixel_classification.lanes import Lane
-from tasks.pixel_classification.layout import LayoutError, axes_of_tags, decode
+from tasks.pixel_classification.project_fields import LayoutError, axes_of_tags, decode
 
 LABEL_SETS = "PixelClassification/LabelSets"
 LANE_ORDER = "tzyxc"

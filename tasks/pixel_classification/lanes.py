@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import h5py
 
-from tasks.pixel_classification.layout import LayoutError, axes_of_tags, read_text
+from tasks.pixel_classification.project_fields import LayoutError, axes_of_tags, read_text
 
 INFOS = "Input Data/infos"
 LOCAL_DATA = "Input Data/local_data"

@@ -20,7 +20,7 @@ from tasks.pixel_classification.features import FILTERS, Feature, n_channels
 from tasks.pixel_classification.forest import Forest
 from tasks.pixel_classification.labels import read_labels
 from tasks.pixel_classification.lanes import Lane, read_lanes
-from tasks.pixel_classification.layout import LayoutError, decode, read_text
+from tasks.pixel_classification.project_fields import LayoutError, decode, read_text
 from tasks.pixel_classification.vigra_forest import read_forest
 
 WORKFLOW = "Pixel Classification"

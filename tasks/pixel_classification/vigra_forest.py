@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.pixel_classification.forest import Forest, Tree, join_trees
-from tasks.pixel_classification.layout import LayoutError
+from tasks.pixel_classification.project_fields import LayoutError
 
 ROOT = 2
 """Place of the root in ``topology``; before it stand the numbers of feature columns and of classes."""

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tasks.pixel_classification.fast.lanes import LANES
 from tasks.pixel_classification.fast.streaming import vote
 from tasks.pixel_classification.fast.traversal import pack
+from tasks.pixel_classification.fast.vectors import LANES
 from tasks.pixel_classification.forest import Forest, evaluate
 from tests.unit.random_forests import random_forest
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from skimage.measure import label, regionprops_table
 
 from blockwise.grid import Grid
-from tasks.components.measures import component_layout, from_columns, side_by_side
+from tasks.components.measures import component_columns, from_columns, side_by_side
 from tasks.objects.exact_sums import ACCUMULATORS, exact_sums, values_of, whole_numbers
 from tasks.objects.image_measures import EXACT_DTYPES, Image, dense_labels, mean_and_deviation, measure_image
 from tests.unit.blocked import blocked_components
@@ -172,7 +172,7 @@ def test_labels_are_numbered_through(values):
 )
 def test_measures_come_back_from_their_columns(axes, core, channels, dtype, rows):
     image = Image("intensity", dtype, tuple(range(channels)))
-    names = (*component_layout(axes, core=core), *(image.layout if channels else ()))
+    names = (*component_columns(axes, core=core), *(image.layout if channels else ()))
     random = np.random.default_rng(0)
     measures = {name: random.integers(0, 9, (rows, width) if width else rows) for name, width in names}
     found = from_columns(side_by_side(measures, names), names)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.tree import DecisionTreeClassifier
 
 from tasks.pixel_classification.forest import Forest, Tree, evaluate, join_trees, round_up
-from tasks.pixel_classification.layout import LayoutError
+from tasks.pixel_classification.project_fields import LayoutError
 from tasks.pixel_classification.training import train, tree_of_sklearn
 from tasks.pixel_classification.vigra_forest import read_forest
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.pixel_classification.engine import check_volume
+from tasks.pixel_classification.engine import Interior, check_volume
 from tasks.pixel_classification.fast import tile as columns
 from tasks.pixel_classification.fast.presmoothing import mirrored, presmooth
 from tasks.pixel_classification.fast.streaming import predict_tiles
@@ -28,8 +28,6 @@ from tasks.pixel_classification.filters import half_kernel, radius
 from tasks.pixel_classification.forest import Forest
 from tasks.pixel_classification.project import Project
 
-Interior = tuple[slice, slice, slice]
-
 COLUMN = {
     "GaussianSmoothing": columns.GAUSSIAN,
     "LaplacianOfGaussian": columns.LAPLACIAN,
@@ -43,7 +41,7 @@ TILE_2D = (1, 32, 64)
 
 
 @dataclass(frozen=True)
-class Scale:
+class FeatureScale:
     """What is computed from one pre-smoothed volume.
 
     Attributes:
@@ -82,7 +80,7 @@ def _kernels(sigma: float, ids: set[str], structure_tensor: StructureTensor) -> 
     return kernels, radius(outer, FILTER_WINDOW)
 
 
-def _scales(features: Sequence[Feature], n_channels: int, n_z: int, tensor: StructureTensor) -> list[Scale]:
+def _scales(features: Sequence[Feature], n_channels: int, n_z: int, tensor: StructureTensor) -> list[FeatureScale]:
     """The features, grouped by the pre-smoothed volume that they share."""
     starts = np.cumsum([0] + [n_channels * feature.components(n_z) for feature in features])
     scales = []
@@ -96,11 +94,13 @@ def _scales(features: Sequence[Feature], n_channels: int, n_z: int, tensor: Stru
                 ids.add(feature.id)
         kernels, plan[columns.TENSOR_MARGIN] = _kernels(sigma, ids, tensor)
         plan[columns.IN_2D] = in_2d
-        scales.append(Scale(half_kernel(smoothing, 0, PRESMOOTHING_WINDOW), in_2d, kernels, plan))
+        scales.append(FeatureScale(half_kernel(smoothing, 0, PRESMOOTHING_WINDOW), in_2d, kernels, plan))
     return scales
 
 
-def _smoothed(image: NDArray[np.generic], scales: list[Scale], box: list[tuple[int, int]]) -> NDArray[np.float32]:
+def _smoothed(
+    image: NDArray[np.generic], scales: list[FeatureScale], box: list[tuple[int, int]]
+) -> NDArray[np.float32]:
     """The pre-smoothed volumes of a block with its margin, mirrored at the volume's border; (scales * c, z, y, x)."""
     margins = [0 if all(scale.in_2d for scale in scales) else MARGIN, MARGIN, MARGIN]
     wide = [(a - m, b + m) for (a, b), m in zip(box, margins, strict=True)]
@@ -122,7 +122,7 @@ def _smoothed(image: NDArray[np.generic], scales: list[Scale], box: list[tuple[i
     return out
 
 
-def _check_size(image: NDArray[Any], scales: list[Scale]) -> None:
+def _check_size(image: NDArray[Any], scales: list[FeatureScale]) -> None:
     for scale in scales:
         r = scale.smoothing.size - 1
         for axis, size in list(zip("zyx", image.shape, strict=False))[1 if scale.in_2d else 0 :]:

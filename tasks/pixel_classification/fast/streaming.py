@@ -8,9 +8,9 @@ import numpy as np
 from numba import uint64
 
 from blockwise.compiled import Integer, compiled
-from tasks.pixel_classification.fast.lanes import LANES, copy_8, is_nan
 from tasks.pixel_classification.fast.tile import MARGIN, N_BUFFERS, load, scale_features
 from tasks.pixel_classification.fast.traversal import add_probabilities, count_votes, reach
+from tasks.pixel_classification.fast.vectors import LANES, copy_8, is_nan
 
 MOST_VOTES = 255  # that a count can hold
 ROW = 8  # a group of 64 voxels is 8 rows along x of 8 voxels each

@@ -18,7 +18,7 @@ from numba import uint64
 from numpy.typing import NDArray
 
 from blockwise.compiled import Integer, compiled
-from tasks.pixel_classification.fast.lanes import LANES, count, less
+from tasks.pixel_classification.fast.vectors import LANES, count, less
 from tasks.pixel_classification.forest import Forest
 
 VALUE, THRESHOLD, LEFT, RIGHT = range(4)
