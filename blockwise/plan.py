@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from blockwise.durability import begin_to_write, power_was_lost, settle
 from blockwise.files import read_json, replacing, write_json
 from blockwise.identity import differences
 from blockwise.markers import Marker
@@ -80,6 +81,7 @@ class _Tally:
     missing: int = 0
     stale: dict[str, int] = field(default_factory=dict)
     touched: int = 0
+    doubtful: int = 0
 
 
 def plan_step(step: BlockStep) -> Plan:
@@ -89,7 +91,7 @@ def plan_step(step: BlockStep) -> Plan:
     new_output, reasons = _output_state(step)
     markers = {} if new_output else step.markers.scan()
     files = step.output().files() if markers and step.change_detection != "metadata" else None
-    items, tally = _items(step, snapshots, markers, files)
+    items, tally = _items(step, snapshots, markers, files, power_was_lost(step))
     reasons += _tally_reasons(tally, len(step.grid), fresh=new_output or not markers)
     return Plan(
         items=items,
@@ -124,10 +126,13 @@ def begin(step: BlockStep, plan: Plan) -> None:
         step.output().create(attributes)
         layout = {} if step.layout == 1 else {"layout": step.layout}
         write_json(step.folder / OUTPUT, {"id": attributes["id"], **layout})
+        begin_to_write(step)
         return  # no markers are left
     for item in plan.items:
         if not item.check:
             step.markers.remove(item.block)
+    if plan.items:
+        begin_to_write(step)
 
 
 def finish(step: BlockStep, plan: Plan, seconds: float) -> None:
@@ -137,6 +142,7 @@ def finish(step: BlockStep, plan: Plan, seconds: float) -> None:
         raise RuntimeError(f"{step.label}: {plan.done} of {len(step.grid)} blocks are done at the end of the step")
     with replacing(step.checksums_path) as temporary, temporary.open("wb") as file:
         np.save(file, plan.totals.checksums.checksums)
+    settle(step)
     write_json(
         step.target_path,
         {
@@ -211,6 +217,7 @@ def _items(
     snapshots: Mapping[str, Snapshot],
     markers: Mapping[int, Marker],
     files: WrittenFiles | None,
+    doubtful: bool,
 ) -> tuple[list[Item], _Tally]:
     items: list[Item] = []
     tally = _Tally()
@@ -225,6 +232,9 @@ def _items(
             for name in changed:
                 tally.stale[name] = tally.stale.get(name, 0) + 1
             items.append(Item(block.id, stamps))
+        elif doubtful:
+            tally.doubtful += 1
+            items.append(Item(block.id, stamps, check=True))
         elif files and marker.files != files.stamp(block):
             tally.touched += 1
             items.append(Item(block.id, stamps, check=True))
@@ -237,6 +247,11 @@ def _tally_reasons(tally: _Tally, total: int, fresh: bool) -> list[str]:
         reasons.append(f"{tally.missing} of {total} blocks are not done yet")
     for name, count in tally.stale.items():
         reasons.append(f"{name} has changed below {count} of {total} blocks")
+    if tally.doubtful:
+        reasons.append(
+            f"this machine went down while blocks were being written: {tally.doubtful} of {total} finished blocks "
+            "are checked"
+        )
     if tally.touched:
         reasons.append(f"the files of {tally.touched} of {total} finished blocks were touched: they are checked")
     return reasons

@@ -1,0 +1,84 @@
+"""What is left after the power has failed: nothing is taken for done that may not have reached the disk.
+
+Data that is written lies in the system's memory for a while. To wait for the disk at each block would cost more than
+small blocks do. Instead a record says, from a step's first block to its end, in which *boot* of the machine it is
+written. When the step ends, all its data is brought to the disk once, then the record goes, then the target comes.
+Where a run finds a record of an earlier boot, the machine has gone down in between: what has a marker is read back,
+and compared with its checksum, before it counts.
+
+Jobs on other machines write through a network file system, which has the data before it has the marker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import socket
+from pathlib import Path
+
+import psutil
+
+from blockwise.files import read_json, write_json
+from blockwise.outputs import VolumeOutput
+from blockwise.step import BlockStep
+from blockwise.volume import Address
+
+UNSETTLED = "unsettled.json"
+"""Record beside the markers: in which boot, of which machine, blocks were last being written."""
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot_id() -> str:
+    """Changes whenever this machine is started."""
+    with contextlib.suppress(OSError):
+        return BOOT_ID.read_text().strip()
+    return str(round(psutil.boot_time()))
+
+
+def begin_to_write(step: BlockStep) -> None:
+    """Note that blocks of a step are about to be written."""
+    record = {"host": socket.gethostname(), "boot": boot_id()}
+    path = step.folder / UNSETTLED
+    if read_json(path) != record:
+        write_json(path, record)
+        for place in (path, path.parent):
+            _sync(place, whole=False)
+
+
+def power_was_lost(step: BlockStep) -> bool:
+    """Whether this machine has gone down since blocks of a step were written, and before all of them were safe."""
+    record = read_json(step.folder / UNSETTLED)
+    return record is not None and record.get("host") == socket.gethostname() and record.get("boot") != boot_id()
+
+
+def settle(step: BlockStep) -> None:
+    """Bring all that a step has written to the disk."""
+    output = step.output()
+    if isinstance(output, VolumeOutput):
+        address = Address.parse(output.address)
+        if not address.is_remote:
+            _sync(Path(address.path), whole=True)
+    _sync(step.folder, whole=True)
+    (step.folder / UNSETTLED).unlink(missing_ok=True)
+
+
+def _sync(path: Path, *, whole: bool) -> None:
+    """Bring a file or folder, or all of the file system that it lies in, to the disk.
+
+    Raises:
+        OSError: something of it could not be written.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if not whole:
+            os.fsync(descriptor)
+        elif not hasattr(libc, "syncfs"):  # elsewhere than on Linux
+            os.sync()
+        elif libc.syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(descriptor)
