@@ -58,6 +58,11 @@ def relative(inner: Box, outer: Box) -> Box:
     return tuple(slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True))
 
 
+def overlap(one: Box, other: Box) -> bool:
+    """Whether two boxes share a voxel."""
+    return all(a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True))
+
+
 def pack_blocks(kept: NDArray[np.bool_]) -> str:
     """One bit per block as text: what a mask leaves of a million blocks takes a few kilobytes."""
     return base64.b85encode(zlib.compress(np.packbits(kept).tobytes())).decode()

@@ -61,7 +61,7 @@ class Plan:
         items: blocks to do, in raster order.
         done: number of blocks that stay as they are.
         reasons: why anything is to do, one line each; empty when nothing is.
-        inputs: digest of each source.
+        snapshots: of each source.
         files: digest over the output's files; empty where anything is to do.
         new_output: the output must be created.
         totals: of all blocks; None where anything is to do.
@@ -70,7 +70,7 @@ class Plan:
     items: list[Item]
     done: int
     reasons: list[str]
-    inputs: Mapping[str, str]
+    snapshots: Mapping[str, Snapshot]
     files: str
     new_output: bool
     totals: Totals | None
@@ -97,7 +97,7 @@ def plan_step(step: BlockStep) -> Plan:
         items=items,
         done=len(step.grid) - len(items),
         reasons=reasons,
-        inputs={name: snapshot.digest for name, snapshot in snapshots.items()},
+        snapshots=snapshots,
         files="" if items else UNWATCHED if files is None else files.digest,
         new_output=new_output,
         totals=None if items else _totals(step, markers),
@@ -148,7 +148,7 @@ def finish(step: BlockStep, plan: Plan, seconds: float) -> None:
         {
             "fingerprint": step.fingerprint,
             "digest": plan.totals.checksums.digest,
-            "inputs": dict(plan.inputs),
+            "inputs": {name: snapshot.digest for name, snapshot in plan.snapshots.items()},
             "output": output["id"],
             "files": plan.files,
             "blocks": len(step.grid),

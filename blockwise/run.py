@@ -9,6 +9,7 @@ from collections.abc import Callable
 from blockwise.backends import Backend, Outcome, Referee
 from blockwise.ownership import check_ours
 from blockwise.plan import Plan, begin, finish, plan_step
+from blockwise.second_look import forget_what_read_touched_files, refuse_vanished_files
 from blockwise.step import BlockStep
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,12 @@ def run_step(step: BlockStep, backend: Backend, max_attempts: int, report: Calla
         if outcome.failed or outcome.stopped:
             return outcome
         # What was read, or written, may have changed meanwhile: then the blocks in question are not done.
-        plan = plan_step(step)
+        outcome.upstream = forget_what_read_touched_files(step)
+        if outcome.upstream:
+            outcome.stopped = f"files of {outcome.upstream} were changed while they were read; it checks its blocks"
+            return outcome
+        before, plan = plan.snapshots, plan_step(step)
+        refuse_vanished_files(step, before, plan.snapshots)
         if plan.new_output:
             check_ours(step)
         if look == LOOKS - 1 and plan.items:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from blockwise.grid import Block, Box, Grid
 from blockwise.identity import array_checksum, digest
 from blockwise.markers import Marker
-from blockwise.volume import Volume
+from blockwise.volume import ABSENT, Volume
 
 
 class Snapshot(Protocol):
@@ -44,6 +44,7 @@ class FileStates:
     """
 
     def __init__(self, volume: Volume, spatial: tuple[int, ...]) -> None:
+        self.volume = volume
         self.states = volume.file_states()
         self.spatial = spatial
         self.file_shape = tuple(volume.file_shape[axis] for axis in spatial)
@@ -56,6 +57,13 @@ class FileStates:
         for axis, s, f in zip(self.spatial, box, self.file_shape, strict=True):
             region[axis] = slice(s.start // f, -(-s.stop // f))
         return array_checksum(self.states[tuple(region)])
+
+    def vanished_since(self, before: FileStates) -> list[str]:
+        """Files that were there, and are not any more."""
+        if self.states.shape != before.states.shape:
+            return []
+        gone = np.argwhere((self.states[..., 0] == ABSENT) & (before.states[..., 0] != ABSENT))
+        return [self.volume.file_of(tuple(map(int, index))) for index in gone]
 
 
 UNWATCHED = "metadata only"

@@ -36,6 +36,17 @@ class BlocksSource:
         target = self.step.read_target()
         return None if target is None else str(target["digest"])
 
+    def touched(self) -> list[Box]:
+        """Write boxes of the other step's blocks whose files are no longer those that their markers vouch for."""
+        if self.step.change_detection == "metadata":
+            return []
+        files = self.step.output().files()
+        target = self.step.read_target()
+        if target is not None and target["files"] == files.digest:
+            return []
+        blocks = ((marker, self.step.grid.block(marker.block)) for marker in self.step.markers)
+        return [block.write_box for marker, block in blocks if marker.files != files.stamp(block)]
+
     def forget(self, damaged: Box) -> bool:
         """Drop the target, then the markers of the blocks below the damage."""
         self.step.target_path.unlink(missing_ok=True)

@@ -145,6 +145,7 @@ class Worker:
         self.prepare()
         self.faults.before(self.step.name, block, attempt)
         data = self.step.compute(block, self.prepared)
+        check_ours(self.step)  # nothing is written into what another run has put there
         # From here on the old data is overwritten: a marker must not vouch for a mixture.
         self.step.markers.remove(item.block)
         checksum = self.output.write(block, data)

@@ -120,7 +120,7 @@ class Referee:
         if result.upstream:
             outcome.upstream = result.upstream
             outcome.stopped = f"{result.message}; {result.upstream} computes these blocks again"
-        elif result.error == "DiskFullError":
+        elif result.error in ("DiskFullError", "OutputReplacedError"):
             outcome.stopped = result.message
         elif not outcome.done and len(outcome.failed) >= FAILURES_BEFORE_STOP:
             outcome.stopped = f"the first {len(outcome.failed)} blocks all failed"

@@ -14,6 +14,7 @@ from scipy.ndimage import binary_dilation
 from skimage.measure import label
 
 from blockwise.backends import Outcome
+from blockwise.errors import UserError
 from blockwise.grid import Block, Box, Grid, relative
 from blockwise.outputs import VolumeOutput
 from blockwise.run import run_step
@@ -236,3 +237,68 @@ def test_a_grid_of_its_own_redoes_only_what_lies_below_a_change(chain: Chain) ->
     open_volume(chain.raw, "a").write(changed, 255 - chain.values[changed])
     computed = run(above, halved)
     assert computed == {"above": above.grid.ids_touching(changed), "halved": [5]}
+
+
+class Disturbed(InlineBackend):
+    """Does something before a block is computed."""
+
+    def __init__(self, record: Run, block: int, disturb: Callable[[], None]) -> None:
+        super().__init__(record)
+        self.block = block
+        self.disturb = disturb
+
+    def run(self, step: BlockStep, items: Any, referee: Any, report: Any) -> None:
+        for item in items:
+            if item.block == self.block:
+                self.disturb()
+            super().run(step, [item], referee, report)
+
+
+def test_blocks_that_have_read_a_chunk_which_vanished_are_done_again(chain: Chain) -> None:
+    above = chain.above()
+    dilated = chain.make(DilatedStep, "dilated", before=above)
+    run(above)
+    chunk = chain.folder / "out.n5" / "above" / "0" / "0" / "0"
+    content = chunk.read_bytes()
+    outcome = run_step(dilated, Disturbed(Run(), 0, chunk.unlink), 1, lambda _: None)
+    assert outcome.upstream == "above"
+    assert not dilated.target_path.exists()
+    computed = run(above, dilated)
+    assert computed["above"] == [0]
+    assert computed["dilated"] == dilated.grid.ids_touching(tuple(slice(0, n + 1) for n in GRID.block_shape))
+    assert chunk.read_bytes() == content
+    np.testing.assert_array_equal(read(dilated), binary_dilation(chain.values > 80))
+
+
+def test_raw_files_that_vanish_while_a_step_reads_them_are_named(chain: Chain) -> None:
+    chunk = chain.folder / "raw.n5" / "raw" / "0" / "0" / "0"
+    with pytest.raises(UserError, match=r"above: raw .*: 1 files were there .* the first is .*raw.n5/raw/0/0/0\."):
+        run_step(chain.above(), Disturbed(Run(), 11, chunk.unlink), 1, lambda _: None)
+    assert not chain.above().target_path.exists()
+
+
+def test_raw_files_that_change_while_a_step_reads_them_are_read_again(chain: Chain) -> None:
+    changed = (slice(0, 4), slice(0, 4), slice(0, 5))
+
+    def write() -> None:
+        open_volume(chain.raw, "a").write(changed, 255 - chain.values[changed])
+
+    record = Run()
+    outcome = run_step(chain.above(), Disturbed(record, 11, write), 1, lambda _: None)
+    assert record.computed["above"] == [*range(12), 0]
+    assert outcome.done == 13
+    chain.values[changed] = 255 - chain.values[changed]
+    np.testing.assert_array_equal(read(chain.above()), chain.values > 80)
+
+
+def test_a_run_into_an_output_that_another_run_has_replaced_is_refused(chain: Chain) -> None:
+    """Two work folders, one output: the later one wins, the other says so and vouches for nothing."""
+    one, other = chain.above(), chain.above(60)
+    other = RawStep(**{**dict(other), "work_dir": f"{chain.folder}/other"})
+    record = Run()
+    outcome = run_step(one, Disturbed(record, 5, lambda: run(other) and None), 1, lambda _: None)
+    assert [(result.error, result.final) for result in outcome.failed.values()] == [("OutputReplacedError", True)]
+    assert "it was made by another run, while this run was writing it" in outcome.stopped
+    assert record.computed["above"] == [0, 1, 2, 3, 4]
+    assert not one.target_path.exists()
+    np.testing.assert_array_equal(read(other), chain.values > 60)
