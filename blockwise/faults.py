@@ -40,9 +40,9 @@ class Faults(BaseModel):
         wrong_data: it writes wrong data and raises.
         damaged_chunk: it writes its data, cuts off a file of it, and raises.
         kill: its process is killed between data and marker.
-        hang: it never ends; needs ``timeout_s``, or a job's time limit.
+        hang: it never ends; needs a time limit of a block, or of a job.
         disk_full: the disk is full after its data.
-        lost_answer: sbatch submits a job, but its answer is lost.
+        lost_answer: a scheduler takes a job, but its answer is lost.
         seed: another one strikes elsewhere.
     """
 

@@ -15,6 +15,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from blockwise.advice import Advice
 from blockwise.files import read_json, replacing, write_json
 from blockwise.markers import Marker
 from blockwise.ownership import recorded_id
@@ -47,7 +48,13 @@ class Order:
     alone: bool = False
 
 
-def write_orders(folder: Path, step: BlockStep, lists: list[list[Order]], timeout_s: float | None = None) -> None:
+def write_orders(
+    folder: Path,
+    step: BlockStep,
+    lists: list[list[Order]],
+    timeout_s: float | None = None,
+    advice: Advice | None = None,
+) -> None:
     """Write what the tasks of one array compute: the step, and one line of orders per task.
 
     Args:
@@ -55,12 +62,13 @@ def write_orders(folder: Path, step: BlockStep, lists: list[list[Order]], timeou
         step: whose blocks.
         lists: orders by task.
         timeout_s: longest time for one block; None for no limit.
+        advice: for blocks that fail for want of memory or time.
     """
     with replacing(folder / TASKS) as temporary, temporary.open("w") as file:
         for orders in lists:
             file.write(json.dumps([asdict(order) for order in orders]) + "\n")
     array = {"step": step.to_json(), "fingerprint": step.fingerprint, "output": recorded_id(step)}
-    write_json(folder / ARRAY, array | {"timeout_s": timeout_s})
+    write_json(folder / ARRAY, array | {"timeout_s": timeout_s, "advice": asdict(advice or Advice())})
 
 
 def read_orders(folder: Path) -> list[list[Order]]:
@@ -88,7 +96,7 @@ def run_job(folder: Path, task: int, log: str) -> None:
     with (folder / TASKS).open() as file:
         orders = _parse_orders(next(itertools.islice(file, task, None)))
     step = load_step(array["step"])
-    worker = Worker(step, log)
+    worker = Worker(step, log, Advice(**array.get("advice", {})))
     watchdog = Watchdog(worker)
     limit_s = array.get("timeout_s")
     failed = 0

@@ -62,7 +62,7 @@ class Watchdog:
             faulthandler.cancel_dump_traceback_later()
 
     def _end(self, block: int, attempt: int, message: str) -> None:
-        error = BlockTimeoutError(f"{message} (backend.timeout_s)")
+        error = BlockTimeoutError(f"{message}; {self.worker.advice.time}")
         place = sys._current_frames().get(threading.main_thread().ident or 0)
         error.add_note("It was at:\n" + "".join(traceback.format_stack(place)))
         with self.worker.settling:  # kept to the end: no result of this block can come between

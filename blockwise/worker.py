@@ -20,6 +20,7 @@ import traceback
 from dataclasses import asdict, dataclass
 from typing import IO, Any
 
+from blockwise.advice import Advice
 from blockwise.errors import UserError
 from blockwise.faults import Faults
 from blockwise.grid import box_size
@@ -70,12 +71,14 @@ class Worker:
     """Computes blocks of one step and keeps what they share.
 
     Attributes:
+        advice: for blocks that fail for want of memory or time.
         settled: the last block that has got a result, on disk.
         settling: held while a result is written, so that another thread can tell for sure whether there is one.
     """
 
-    def __init__(self, step: BlockStep, log: str) -> None:
+    def __init__(self, step: BlockStep, log: str, advice: Advice | None = None) -> None:
         self.step = step
+        self.advice = advice or Advice()
         self.output = step.output()
         self.log = log
         self.faults = Faults.from_environment()
@@ -187,7 +190,7 @@ class Worker:
         """An error as people should read it: a MemoryError, Python's or numpy's own, says nothing of settings."""
         if not isinstance(error, MemoryError):
             return error
-        better = OutOfMemoryError(f"{str(error) or 'no memory left'}; {memory_advice(self.step)}")
+        better = OutOfMemoryError(f"{str(error) or 'no memory left'}; {memory_advice(self.step, self.advice)}")
         better.__cause__ = error
         return better
 
@@ -212,12 +215,9 @@ def _log(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def memory_advice(step: BlockStep) -> str:
+def memory_advice(step: BlockStep, advice: Advice) -> str:
     """What a step was thought to need, and what to do where that is not enough."""
-    return (
-        f"{step.label} projects {step.projected_memory() / 1e9:.2f} GB for a worker; lower blocks.shape, or leave "
-        "more to each worker: lower backend.workers, or raise backend.slurm.memory_gb on a cluster"
-    )
+    return f"{step.label} projects {step.projected_memory() / 1e9:.2f} GB for a worker; {advice.memory}"
 
 
 def _read_lines(stream: IO[str], lines: queue.SimpleQueue[str]) -> None:
@@ -227,13 +227,13 @@ def _read_lines(stream: IO[str], lines: queue.SimpleQueue[str]) -> None:
     os._exit(0)
 
 
-def _begin(step: str, log: str) -> Worker:
+def _begin(step: str, log: str, advice: Advice) -> Worker:
     """Begin with a step: from here on standard output and error go to its log."""
     with contextlib.suppress(OSError), open(log, "ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     forget_peak_memory()
-    worker = Worker(load_step(step), log)
+    worker = Worker(load_step(step), log, advice)
     worker.try_to_prepare()
     return worker
 
@@ -255,7 +255,7 @@ def main() -> None:
             worker = None
             gc.collect()
         elif "step" in message:
-            worker = _begin(message["step"], message["log"])
+            worker = _begin(message["step"], message["log"], Advice(**message.get("advice", {})))
             answers.write(json.dumps({"ready": True}) + "\n")
         elif worker is not None:
             item = Item(message["block"], message["stamps"], message["check"])

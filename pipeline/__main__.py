@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
         (
             "status",
             _status,
-            "what is done, failed and missing, from the markers alone; SLURM jobs, if there are any",
+            "what is done, failed and missing, from the markers alone; jobs of a cluster, if there are any",
         ),
         ("verify", _verify, "read every finished block back; what is damaged is computed again by the next run"),
         ("clean", _clean, "remove results and work files that carry our fingerprints"),

@@ -6,8 +6,13 @@ import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
+import psutil
+
+from blockwise.advice import Names
 from blockwise.backends.base import Backend, Outcome, Referee, check_parent
+from blockwise.backends.kind import Kind, NoOptions, Setup
 from blockwise.backends.pool import Pool, WorkerProcess, end_resting
 from blockwise.faults import Faults
 from blockwise.job import Order
@@ -25,15 +30,23 @@ class LocalBackend:
         timeout_s: longest time for one block; None for no limit.
         faults: what is to go wrong, for tests and trials.
         others: backends whose work outlives a run, so that an earlier run may have left some of it.
+        advice: for blocks that fail for want of memory or time.
     """
 
     def __init__(
-        self, workers: int, timeout_s: float | None, faults: Faults | None = None, others: Sequence[Backend] = ()
+        self,
+        workers: int,
+        timeout_s: float | None,
+        faults: Faults | None = None,
+        others: Sequence[Backend] = (),
+        names: Names | None = None,
     ) -> None:
+        names = names or Names()
         self.workers = workers
         self.timeout_s = timeout_s
         self.faults = faults or Faults()
         self.others = tuple(others)
+        self.advice = names.advice(f"lower {names.workers}")
         self._pid = os.getpid()
         self._resting: list[WorkerProcess] = []
         weakref.finalize(self, end_resting, self._resting, self._pid)
@@ -53,7 +66,7 @@ class LocalBackend:
     def run(self, step: BlockStep, items: list[Item], referee: Referee, report: Callable[[Outcome], None]) -> None:
         """Compute items; see ``Backend.run``."""
         waiting = deque(Order(item) for item in items)
-        pool = Pool(step, min(self.workers, len(items)), self.timeout_s, self.faults, self._own())
+        pool = Pool(step, min(self.workers, len(items)), self.timeout_s, self.faults, self._own(), self.advice)
         try:
             while (waiting or pool.busy) and not referee.outcome.stopped:
                 pool.hand_out(waiting)
@@ -85,3 +98,19 @@ def _queue_again(waiting: deque[Order], order: Order, outcome: Outcome) -> None:
         waiting.append(order)
     else:
         waiting.appendleft(order)
+
+
+class LocalKind(Kind[NoOptions]):
+    """Worker processes on this machine."""
+
+    title: ClassVar[str] = "local"
+    options = NoOptions
+
+    def make(self, setup: Setup[NoOptions], others: Sequence[Backend]) -> LocalBackend:
+        """Make a backend; see ``Kind``."""
+        return LocalBackend(setup.workers, setup.timeout_s, setup.faults, others, setup.names)
+
+    def memory_limit(self, setup: Setup[NoOptions]) -> tuple[float, str]:
+        """An equal share of the machine's memory."""
+        limit = psutil.virtual_memory().total / setup.workers
+        return limit, f"this machine has {limit / 1e9:.2f} GB for each of {setup.workers} workers"

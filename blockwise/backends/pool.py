@@ -11,11 +11,13 @@ import subprocess
 import sys
 import time
 from collections import deque
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 import psutil
 
+from blockwise.advice import Advice
 from blockwise.backends.base import THREAD_VARIABLES, python_path
 from blockwise.errors import UserError
 from blockwise.faults import VARIABLE, Faults
@@ -42,7 +44,8 @@ class WorkerProcess:
     number: int
     log: Path
 
-    def __init__(self, step: BlockStep, number: int, faults: Faults) -> None:
+    def __init__(self, step: BlockStep, number: int, faults: Faults, advice: Advice) -> None:
+        self._advice = advice
         with _open_log(_log_path(step, number)) as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "blockwise.worker"],
@@ -63,7 +66,7 @@ class WorkerProcess:
         self.order: Order | None = None
         self.ready = False
         self.since = time.monotonic()
-        self.send({"step": step.to_json(), "log": str(self.log)})
+        self.send({"step": step.to_json(), "log": str(self.log), "advice": asdict(self._advice)})
 
     def rest(self) -> None:
         """Have it let go of the step."""
@@ -132,9 +135,16 @@ class Pool:
     """
 
     def __init__(
-        self, step: BlockStep, size: int, timeout_s: float | None, faults: Faults, resting: list[WorkerProcess]
+        self,
+        step: BlockStep,
+        size: int,
+        timeout_s: float | None,
+        faults: Faults,
+        resting: list[WorkerProcess],
+        advice: Advice,
     ) -> None:
         self.faults = faults
+        self.advice = advice
         self.resting = resting
         self.step = step
         self.size = size
@@ -181,7 +191,7 @@ class Pool:
                     process.order = None
         for process in list(self.processes.values()):
             if process.overdue(self.timeout_s):
-                found += self._lost(process, f"no result after {time.monotonic() - process.since:.0f} s (timeout_s)")
+                found += self._lost(process, self._overdue(process))
         return found
 
     def rest(self) -> None:
@@ -208,7 +218,7 @@ class Pool:
                 process.begin(self.step, number)
                 return process
             process.kill()
-        return WorkerProcess(self.step, number, self.faults)
+        return WorkerProcess(self.step, number, self.faults, self.advice)
 
     def _lost(self, process: WorkerProcess, why: str = "") -> list[tuple[Order, Result]]:
         if not why:
@@ -217,7 +227,7 @@ class Pool:
             except subprocess.TimeoutExpired:
                 why = f"gave no more answers, and did not end within {END_LIMIT_S:.0f} s"
         self._remove(process)
-        why = why or _describeend_resting(process.process.returncode, self.step)
+        why = why or _describe_end(process.process.returncode, self.step, self.advice)
         if process.order is None:
             return []
         item = process.order.item
@@ -225,6 +235,12 @@ class Pool:
         seconds = time.monotonic() - process.since
         message = f"worker process {process.process.pid}: {why}; see {process.log}"
         return [(process.order, Result(item.block, "failed", voxels, seconds, "WorkerLost", message))]
+
+    def _overdue(self, process: WorkerProcess) -> str:
+        seconds = time.monotonic() - process.since
+        if not process.ready:
+            return f"not ready to compute after {seconds:.0f} s"
+        return f"no result after {seconds:.0f} s; {self.advice.time}"
 
     def _remove(self, process: WorkerProcess) -> None:
         self._forget(process)
@@ -261,11 +277,11 @@ def _open_log(path: Path) -> IO[bytes]:
         raise UserError(f"{path}: the log of a worker cannot be written: {error.strerror}") from error
 
 
-def _describeend_resting(code: int, step: BlockStep) -> str:
+def _describe_end(code: int, step: BlockStep, advice: Advice) -> str:
     if code >= 0:
         return f"ended with exit code {code}"
     name = signal.Signals(-code).name
-    hint = f" (out of memory? {memory_advice(step)})" if name == "SIGKILL" else ""
+    hint = f" (out of memory? {memory_advice(step, advice)})" if name == "SIGKILL" else ""
     return f"was ended by {name}{hint}"
 
 

@@ -6,8 +6,21 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from blockwise.errors import UserError
 from blockwise.grid import Block, Box
 from blockwise.stamps import WrittenFiles
+
+
+class NotOursError(UserError):
+    """Something that no run of ours has written lies where a result is to be written.
+
+    Attributes:
+        setting: what decides about the place: ``output``, or ``work folder``.
+    """
+
+    def __init__(self, message: str, setting: str = "output") -> None:
+        super().__init__(message)
+        self.setting = setting
 
 
 class Output(Protocol):
@@ -18,7 +31,7 @@ class Output(Protocol):
         """Where it lies, as messages name it."""
 
     def check_ours(self) -> None:
-        """Raise UserError where something lies in this place that no run of ours has written."""
+        """Raise NotOursError where something lies in this place that no run of ours has written."""
 
     def found(self) -> Mapping[str, Any] | None:
         """Attributes ``fingerprint`` and ``id`` of what lies there; None where nothing does."""

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blockwise.errors import UserError
 from blockwise.files import read_json, replacing, write_json
 from blockwise.grid import Block, Box, Grid
 from blockwise.identity import array_checksum, digest
+from blockwise.outputs.base import NotOursError
 from blockwise.stamps import WrittenFiles
 from blockwise.volume import (
     DamagedDataError,
@@ -131,7 +131,10 @@ class FilesOutput:
         """Refuse to overwrite tables when no run of ours has been in this work folder."""
         for table in self.tables:
             if table.exists() and not any(folder.exists() for folder in self.owners):
-                raise UserError(f"{table} exists but was not written by this pipeline; move it, or change `work_dir`")
+                raise NotOursError(
+                    f"{table} exists but was not written by this pipeline; move it, or choose another place",
+                    "work folder",
+                )
 
     def found(self) -> Mapping[str, Any] | None:
         """Attributes as they were given to ``create``."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from blockwise.errors import UserError
 from blockwise.grid import Block, Box, Grid
 from blockwise.identity import array_checksum
+from blockwise.outputs.base import NotOursError
 from blockwise.stamps import FileStates, WrittenFiles
 from blockwise.volume import (
     Address,
@@ -58,11 +59,11 @@ class VolumeOutput:
         """Refuse a dataset or folder that does not carry one of our fingerprints, and a file for a container."""
         container = Address.parse(self.address).path
         if Path(container).is_file():
-            raise UserError(f"output {self.address}: {container} is a file, not a container; set another `output`")
+            raise NotOursError(f"output {self.address}: {container} is a file, not a container; choose another place")
         if volume_exists(self.address) and self.found() is None:
-            raise UserError(
+            raise NotOursError(
                 f"output {self.address}: something lies there that this pipeline has not written (no attribute "
-                "'fingerprint'); it is left alone. Set another `output`, or remove it yourself"
+                "'fingerprint'); it is left alone. Remove it yourself, or choose another place"
             )
 
     def found(self) -> Mapping[str, Any] | None:

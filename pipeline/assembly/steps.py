@@ -8,8 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
+from blockwise.backends.registry import BACKENDS
 from blockwise.errors import UserError
 from blockwise.grid import Grid
 from blockwise.mask import Mask
@@ -224,11 +223,7 @@ def _memory_limit(backend: BackendSettings) -> tuple[float, str]:
     """Bytes that a worker may have, and who says so."""
     if backend.memory_gb:
         return backend.memory_gb * 1e9, f"backend.memory_gb allows {backend.memory_gb:.2f} GB"
-    if backend.name == "slurm":
-        memory_gb = backend.slurm.memory_gb or math.inf
-        return memory_gb * 1e9, f"backend.slurm.memory_gb asks for {memory_gb:.2f} GB"
-    limit = psutil.virtual_memory().total / backend.workers
-    return limit, f"this machine has {limit / 1e9:.2f} GB for each of {backend.workers} workers"
+    return BACKENDS[backend.name].memory_limit(backend.setups()[backend.name])
 
 
 def default_config() -> str:

@@ -6,7 +6,7 @@ import contextlib
 from itertools import chain
 from pathlib import Path
 
-from blockwise.backends.slurm.ledger import Ledger
+from blockwise.backends.registry import left_at_work
 from blockwise.errors import UserError
 from blockwise.mask import SURVEY
 from blockwise.plan import IDENTITY
@@ -54,19 +54,23 @@ def named_steps(images: BatchImages) -> dict[str, BlockStep]:
     return found
 
 
-def ledgers(images: BatchImages) -> set[Path]:
-    """Folders in which jobs are listed that may be alive. Asked first: steps of many images take long to make."""
+def possible_jobs(images: BatchImages) -> dict[Path, str]:
+    """Folders of steps that list jobs which may be alive, each with whose they are.
+
+    Asked first: steps of many images take long to make.
+    """
+    # The small images' own step is called as the folder of the images' folders.
     parent = (Path(images.shared.work_dir) / IMAGES).resolve()
-    return {path.parent for pattern in ("jobs/*", "*/*/jobs/*") for path in parent.glob(pattern)}
+    return left_at_work(parent) | left_at_work(parent, "*/*")
 
 
 def _refuse_living_jobs(images: BatchImages) -> None:
-    found = ledgers(images)
-    unknown = found - {Ledger(step).folder for step in named_steps(images).values()} if found else found
-    for folder in sorted(unknown):
+    found = possible_jobs(images)
+    known = {step.folder.parent.resolve() for step in named_steps(images).values()} if found else set()
+    for folder, title in sorted((folder, found[folder]) for folder in found.keys() - known):
         raise UserError(
-            f"{folder}: SLURM jobs of an image, or of a step, that the batch has no more may be alive; put it back, "
-            "so that clean can cancel them"
+            f"{folder}: {title} jobs of an image, or of a step, that the batch has no more may be alive; put it "
+            "back, so that clean can cancel them"
         )
 
 

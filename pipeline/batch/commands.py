@@ -8,10 +8,11 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from blockwise.backends.slurm.overview import describe_jobs
-from pipeline.batch.cleaning import find_ours_in_batch, image_folders, ledgers, named_steps
+from blockwise.backends.registry import describe_jobs
+from pipeline.batch.cleaning import find_ours_in_batch, image_folders, named_steps, possible_jobs
 from pipeline.batch.forecast import BatchForecast, BatchStatus, LargeStatus, batch_status, forecast_batch
 from pipeline.batch.images import BatchImages
+from pipeline.batch.results_record import RECORD
 from pipeline.batch.summary import LONGEST_TABLE, SUMMARY
 from pipeline.batch.verification import Part, parts_of
 from pipeline.inspecting.cleaning import remove
@@ -54,7 +55,7 @@ def status(images: BatchImages, console: Console) -> bool:
         console.print(message, highlight=False, markup=False)
     if len(found.messages) > LONGEST_TABLE:
         print(f"... and {len(found.messages) - LONGEST_TABLE:,} more in {images.shared.work_dir}/{SUMMARY}")
-    for line in describe_jobs(named_steps(images)) if ledgers(images) else ():
+    for line in describe_jobs(named_steps(images)) if possible_jobs(images) else ():
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     return not found.has_failed
 
@@ -94,5 +95,5 @@ def found_and_removal(images: BatchImages) -> tuple[list[str], Callable[[], None
     found = find_ours_in_batch(images)
     folders = image_folders(images)
     inner = [*folders, *{folder.parent: None for folder in folders}]
-    with_jobs = named_steps(images) if ledgers(images) else {}
-    return found, lambda: remove(images.shared, with_jobs.values(), found, inner)
+    with_jobs = named_steps(images) if possible_jobs(images) else {}
+    return found, lambda: remove(images.shared, with_jobs.values(), found, inner, RECORD)

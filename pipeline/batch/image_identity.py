@@ -6,7 +6,6 @@ import functools
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,9 +16,6 @@ from blockwise.step import BlockStep
 from pipeline.assembly.steps import Steps, build_steps
 from pipeline.configuration.settings import OF_CORES, Settings
 from tasks.components.cores_step import CoresStep
-
-if TYPE_CHECKING:
-    pass
 
 NOT_IN_RESULTS = ("work_dir", "backend", "batch", "change_detection")
 """Settings that change no result."""

@@ -25,6 +25,7 @@ from pipeline.assembly.steps import Steps
 from pipeline.batch.image_identity import NamedMarkers, file_state, image_steps, settings_digest, tree_states
 from pipeline.batch.manifest import IMAGES, Batch, Values, image_settings
 from pipeline.batch.results_record import record
+from pipeline.configuration.keys import naming_keys
 from pipeline.configuration.settings import Settings
 from tasks.nodes.task import BlockTask
 from tasks.pixel_classification.training import open_project
@@ -126,7 +127,8 @@ class ImagesStep(BlockStep):
                 if step.name == "prediction":  # a classifier that is trained here serves all images
                     own = step.model_copy(update={"work_dir": self.work_dir})
                     steps.prediction.check_raw()
-                checksums += _run_whole(own)
+                with naming_keys():
+                    checksums += _run_whole(own)
             _keep_files(Path(scratch), folder)
         return checksums
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pipeline.batch.images import BatchImages
 from pipeline.batch.manifest import load_batch
 from pipeline.batch.results_record import record
 from pipeline.batch.summary import SUMMARY, ImageReport, count_objects, summary_table, totals, write_summary
+from pipeline.configuration.keys import naming_keys
 from pipeline.running.chain import step_tasks
 from pipeline.running.execution import execution
 from pipeline.running.lock import WorkDirBusyError
@@ -135,9 +137,9 @@ class BatchWorkflow(luigi.Task):
             for objects in steps.objects:
                 # The image's folder is the batch's own, so the tables in it are ours; this folder tells.
                 objects.object_table.folder.parent.mkdir(parents=True, exist_ok=True)
-            for tasks in step_tasks(steps, self.execution).values():
-                for task in tasks:
-                    if not task.complete():
+            for task in chain.from_iterable(step_tasks(steps, self.execution).values()):
+                if not task.complete():
+                    with naming_keys():
                         task.run()
         except Exception as error:  # one image must not hold up the others
             return f"{error}" if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

@@ -13,14 +13,17 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    create_model,
     field_validator,
     model_validator,
 )
 
-from blockwise.backends.slurm import SlurmOptions
+from blockwise.backends.kind import Setup
+from blockwise.backends.registry import BACKENDS
 from blockwise.errors import UserError
 from blockwise.faults import Faults
 from pipeline.configuration.complaints import explanations
+from pipeline.configuration.keys import backend_names
 
 
 class Section(BaseModel):
@@ -148,25 +151,53 @@ class Threshold(Section):
         return self.threshold if self.final is None else self.final
 
 
-class Slurm(Section, SlurmOptions):
-    """How jobs are submitted to a SLURM cluster."""
-
-
 class FaultSettings(Section, Faults):
     """Faults on purpose, for trials."""
 
 
-class BackendSettings(Section):
+def _option_sections() -> dict[str, Any]:
+    """A section for each kind of backend that has options of its own."""
+    kinds = {name: kind.options for name, kind in BACKENDS.items() if kind.options.model_fields}
+    sections = {name: create_model(options.__name__, __base__=(Section, options)) for name, options in kinds.items()}
+    return {name: (section, section()) for name, section in sections.items()}
+
+
+OptionSections: Any = create_model("OptionSections", __base__=Section, **_option_sections())
+"""Options of all kinds of backends, each under its name."""
+
+
+class BackendSettings(OptionSections, Section):
     """Where and how blocks are computed; changing it redoes nothing."""
 
-    name: Literal["local", "slurm"] = "local"
+    name: str = "local"
     workers: PositiveInt = 2
     max_attempts: PositiveInt = 3
     timeout_s: PositiveFloat | None = None
     memory_gb: PositiveFloat | None = None
     detach: bool = False
-    slurm: Slurm = Slurm()
     faults: FaultSettings = FaultSettings()
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _known_name(cls, name: Any) -> Any:
+        if name not in list(BACKENDS):
+            *others, last = map(repr, BACKENDS)
+            raise ValueError(f"input should be {', '.join(others)} or {last}")
+        return name
+
+    def setups(self) -> dict[str, Setup[Any]]:
+        """Settings for each kind of backend."""
+        return {
+            name: Setup(
+                options=getattr(self, name, None) or kind.options(),
+                workers=self.workers,
+                timeout_s=self.timeout_s,
+                detach=self.detach,
+                faults=self.faults,
+                names=backend_names(name),
+            )
+            for name, kind in BACKENDS.items()
+        }
 
 
 class Batch(Section):

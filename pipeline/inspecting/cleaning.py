@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from blockwise.backends.slurm import SlurmBackend
+from blockwise.backends.registry import end_leftovers, left_at_work
 from blockwise.errors import UserError
 from blockwise.files import read_json
 from blockwise.identity import fingerprint
@@ -19,7 +20,6 @@ from blockwise.step import BlockStep
 from blockwise.volume import Address, delete_volume, remove_bare_container
 from pipeline.assembly.object_steps import DATASETS, ObjectSteps
 from pipeline.assembly.steps import Steps
-from pipeline.batch.results_record import RECORD
 from pipeline.configuration.settings import Settings
 from pipeline.running.lock import LOCK, OWNER
 from pipeline.running.session import begin_session, end_sessions
@@ -83,9 +83,9 @@ def _of_former_steps(settings: Settings, steps: Steps) -> list[str]:
         identity, label = read_json(path) or {}, path.parent.parent.name
         if label in known or not _is_of(identity, label, path.parent.name):
             continue
-        if any((path.parent.parent / "jobs").glob("*")):
+        for folder, title in left_at_work(path.parent.parent).items():
             raise UserError(
-                f"{path.parent.parent}: SLURM jobs of this step, which the configuration has no more, may be alive; "
+                f"{folder}: {title} jobs of this step, which the configuration has no more, may be alive; "
                 "put it back into the configuration, so that clean can cancel them"
             )
         variant = label.removeprefix(identity["step"])
@@ -125,7 +125,9 @@ def find_classifiers(work_dir: Path) -> list[str]:
     return [str(path) for path in sorted((work_dir / CLASSIFIERS).glob(f"{'[0-9a-f]' * 32}-*.npz"))]
 
 
-def remove(settings: Settings, steps: Iterable[BlockStep], found: list[str], folders: Sequence[Path] = ()) -> None:
+def remove(
+    settings: Settings, steps: Iterable[BlockStep], found: list[str], folders: Sequence[Path] = (), last: str = ""
+) -> None:
     """Remove what was found, then folders and containers that are empty.
 
     Targets go first, so that no step counts as finished, and markers after datasets: they tell which datasets are
@@ -136,12 +138,13 @@ def remove(settings: Settings, steps: Iterable[BlockStep], found: list[str], fol
         steps: whose jobs may still run.
         found: paths and addresses of datasets.
         folders: further folders that are removed where nothing is left in them, inner ones first.
+        last: name of files that go after all else, as they tell what is ours.
     """
     begin_session(settings.work_dir)
+    setups = settings.backend.setups()
     for step in steps:
-        # Jobs of a driver that was killed, whatever backend is set now; where there are none, nothing happens.
-        SlurmBackend(settings.backend.slurm).clear(step)
-    for item in sorted(found, key=_turn):
+        end_leftovers(step, setups)
+    for item in sorted(found, key=functools.partial(_turn, last=last)):
         path = Path(item)
         if path.is_dir():
             shutil.rmtree(path)
@@ -160,10 +163,10 @@ def remove(settings: Settings, steps: Iterable[BlockStep], found: list[str], fol
         _remove_if_empty(folder)
 
 
-def _turn(item: str) -> int:
-    """Files, datasets, folders, and what names the datasets of an image; see ``remove``."""
+def _turn(item: str, last: str) -> int:
+    """Files, datasets, folders, and the files that go last; see ``remove``."""
     path = Path(item)
-    if path.name == RECORD:
+    if path.name == last:
         return 3
     return 2 if path.is_dir() else 0 if path.exists() else 1
 

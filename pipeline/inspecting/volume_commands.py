@@ -7,8 +7,9 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from blockwise.backends.slurm.overview import describe_jobs
+from blockwise.backends.registry import describe_jobs
 from pipeline.assembly.steps import Steps
+from pipeline.configuration.keys import naming_keys
 from pipeline.configuration.settings import Settings
 from pipeline.exporting.results import ingest_advice
 from pipeline.inspecting.forecast import StepForecast, forecast_all
@@ -24,7 +25,8 @@ def plan(settings: Settings, steps: Steps, console: Console) -> None:
     for column in table.columns:
         column.no_wrap = True
         column.justify = "left" if column.header == "step" else "right"
-    rows = forecast_all(steps.begun())
+    with naming_keys():
+        rows = forecast_all(steps.begun())
     if rows[0].left:
         steps.prediction.check_raw()
     for row in rows:

@@ -11,6 +11,7 @@ import luigi
 from luigi.interface import PidLockAlreadyTakenExit
 
 from pipeline.assembly.steps import Steps, build_steps
+from pipeline.configuration.keys import naming_keys
 from pipeline.configuration.settings import Settings, load_settings
 from pipeline.running.chain import step_tasks
 from pipeline.running.execution import execution
@@ -43,8 +44,9 @@ class Workflow(luigi.Task):
         # Read here and once, so that a wrong setting is refused before Luigi schedules anything.
         self.settings: Settings = load_settings(self.config)
         self.steps: Steps = build_steps(self.settings)
-        for step in self.steps.up_to(self.last_step):
-            step.output().check_ours()
+        with naming_keys():
+            for step in self.steps.up_to(self.last_step):
+                step.output().check_ours()
 
     @abc.abstractmethod
     def last_tasks(self) -> list[BlockTask]:

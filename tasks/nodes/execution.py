@@ -16,7 +16,7 @@ class Execution:
         backend: where blocks are computed; steps may share it.
         max_attempts: how often a block is tried.
         show: whether to draw a progress bar where there is a terminal.
-        resource: of Luigi, that a step needs while it runs, such as ``slurm_steps``; empty for none.
+        resource: of Luigi, that a step needs while it runs, as its configuration names it; empty for none.
         completeness: what this process knows of the steps.
     """
 

@@ -11,27 +11,32 @@ import psutil
 import pytest
 
 from blockwise.backends import Backend, LocalBackend, Outcome
+from blockwise.backends.kind import Setup
+from blockwise.backends.registry import BACKENDS
 from blockwise.backends.slurm import SlurmBackend, SlurmOptions
 from blockwise.plan import is_complete
 from blockwise.run import failure_summary, run_step
 from blockwise.step import BlockStep
+from pipeline.configuration.keys import backend_names
 from tests.contract.steps import Workspace
 from tests.processes import command_line
 from tests.slurm.cluster import cluster
 
 __all__ = ["cluster"]
 
-OPTIONS = SlurmOptions(poll_s=0.2, grace_s=0.5, blocks_per_job=3, time_min=5)
+OPTIONS = {"slurm": SlurmOptions(poll_s=0.2, grace_s=0.5, blocks_per_job=3, time_min=5)}
+"""Options other than the defaults."""
 
 Run = Callable[[BlockStep], Outcome]
 
 
-@pytest.fixture(params=["local", "slurm"])
+@pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> Backend:
-    if request.param == "local":
-        return LocalBackend(2, timeout_s=60)
-    request.getfixturevalue("cluster")
-    return SlurmBackend(OPTIONS)
+    name, kind = request.param, BACKENDS[request.param]
+    if name == "slurm":
+        request.getfixturevalue("cluster")
+    options = OPTIONS.get(name) or kind.options()
+    return kind.make(Setup(options, workers=2, timeout_s=60, names=backend_names(name)), ())
 
 
 @pytest.fixture
@@ -49,7 +54,7 @@ def work(tmp_path: Path) -> Workspace:
 def _nothing_left(backend: Backend, request: pytest.FixtureRequest, work: Workspace) -> object:
     cluster = request.getfixturevalue("cluster") if isinstance(backend, SlurmBackend) else None
     yield
-    if isinstance(backend, LocalBackend):
+    if hasattr(backend, "close"):
         backend.close()
     if cluster:
         cluster.wait_until_quiet(5)
@@ -129,7 +134,7 @@ def test_a_block_that_hangs_fails_alone(backend: Backend, work: Workspace):
     outcome = run_step(step, backend, 2, lambda outcome: None)
     assert outcome.computed == 7
     assert list(outcome.failed) == [1]
-    assert "timeout_s" in outcome.failed[1].message
+    assert "raise backend.timeout_s, or lower blocks.shape" in outcome.failed[1].message
     # Others of the same job go on, and what was done before the block hung stays done.
     assert [len(work.runs(block)) for block in range(8)] == [1, 2, 1, 1, 1, 1, 2, 1]
     expected = work.values + 1
@@ -148,6 +153,9 @@ def test_a_block_without_memory_names_the_settings(run: Run, backend: Backend, w
     assert failed.error == "OutOfMemoryError"
     assert "Unable to allocate 1.00 EiB" in failed.message
     assert "addition projects 0.20 GB for a worker; lower blocks.shape, or" in failed.message
+    known = {LocalBackend: "lower backend.workers", SlurmBackend: "raise backend.slurm.memory_gb"}
+    more = known.get(type(backend), "")
+    assert f"leave more to each worker: {more}" in failed.message
     assert "_ArrayMemoryError" in step.markers.failures()[6].traceback
     # A cluster gives more memory, once, and that is not one of the attempts; here there is no more to give.
     on_cluster = isinstance(backend, SlurmBackend)

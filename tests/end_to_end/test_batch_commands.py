@@ -118,7 +118,7 @@ def test_clean_leaves_what_jobs_may_still_write(capsys: pytest.CaptureFixture[st
     Path("images/cell0.png").unlink()
     code, _, error = call(capsys, "clean", "--yes")
     assert code == 2
-    assert "prediction/jobs: SLURM jobs of an image" in error
+    assert "prediction: SLURM jobs of an image" in error
     assert Path("out/cell0.n5/probabilities").exists()
 
 

@@ -258,18 +258,18 @@ PROJECT = {
 OUTPUT = {
     "dataset of somebody else": (
         lambda _: z5py.File("result.n5", mode="a").create_dataset("thresholded", data=np.ones((4, 4))),
-        ["output result.n5:thresholded: something lies there", "remove it yourself"],
+        ["output result.n5:thresholded: something lies there", "Remove it yourself"],
     ),
     "plain folder": (
         lambda project: Path("result.n5/connected_components").mkdir(parents=True),
-        ["output result.n5:connected_components: something lies there", "Set another `output`"],
+        ["output result.n5:connected_components: something lies there", "set another `output`"],
     ),
-    "plain file": (write("result.n5", b"hello"), ["result.n5", "is a file"]),
+    "plain file": (write("result.n5", b"hello"), ["result.n5", "is a file", "set another `output`"]),
     "work_dir is a file": (write("work", b"hello"), ["work_dir work: cannot be written"]),
     "work_dir below a file": (both(write("file", b""), edit(work_dir="file/work")), ["file/work: cannot be written"]),
     "objects of somebody else": (
         lambda project: (Path("work").mkdir(), Path("work/objects.csv").write_text("mine")),
-        ["work/objects.csv exists but was not written by this pipeline"],
+        ["work/objects.csv exists but was not written by this pipeline", "set another `work_dir`"],
     ),
 }  # fmt: skip
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from blockwise.advice import Names
 from blockwise.backends import Outcome
 from blockwise.backends.slurm import SlurmBackend, SlurmOptions
 from blockwise.errors import UserError
@@ -28,7 +29,7 @@ def main() -> None:
     value = json.loads(sys.argv[1])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     work = Workspace.open(Path(value["folder"]))
-    backend = SlurmBackend(SlurmOptions(**value["options"]), value["detach"])
+    backend = SlurmBackend(SlurmOptions(**value["options"]), value["detach"], names=Names(option="backend.slurm."))
     with terminate_like_interrupt():
         step = work.addition(value["addend"])
         try:

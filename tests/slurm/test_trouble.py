@@ -164,7 +164,7 @@ def test_a_refused_job_names_the_settings(work: Workspace, drive: Drive):
     text = driver.finish()
     assert driver.process.returncode == 2
     assert "invalid partition specified: nowhere" in text
-    assert "look at partition, account" in text
+    assert "look at backend.slurm.partition, account" in text
 
 
 def test_a_partition_that_never_starts_a_job_is_explained(work: Workspace, drive: Drive):

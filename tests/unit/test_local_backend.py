@@ -118,7 +118,7 @@ def test_a_block_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     result = outcome.failed[1]
     assert result.error == "WorkerLost"
     assert "no result after" in result.message
-    assert "timeout_s" in result.message
+    assert "raise the time limit of a block" in result.message
     assert "worker-" in result.message
 
 

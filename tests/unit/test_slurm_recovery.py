@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from blockwise.advice import Names
 from blockwise.backends import Outcome, Referee
 from blockwise.backends.slurm.answers import TaskState
 from blockwise.backends.slurm.dealing import blocks_per_job, deal, share_slots
-from blockwise.backends.slurm.recovery import MAX_MOVES, Cause, Ended, decide
+from blockwise.backends.slurm.recovery import MAX_MOVES, Cause, Decision, Ended
+from blockwise.backends.slurm.recovery import decide as decide_in_words
 from blockwise.backends.slurm.script import Needs, SlurmOptions
 from blockwise.job import BEGINS, Order
 from blockwise.plan import Item
@@ -37,6 +39,10 @@ def ended(state: str, reason: str = "None", **values: object) -> Ended:
         "needs": NEEDS,
     }
     return Ended(**{**known, **values})  # type: ignore[arg-type]
+
+
+def decide(job: Ended) -> Decision:
+    return decide_in_words(job, Names(option="jobs."))
 
 
 def blocks(found: Sequence[Order]) -> list[int]:

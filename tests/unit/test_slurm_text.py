@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from blockwise.advice import Names
+from blockwise.backends.slurm import SlurmBackend, SlurmOptions
 from blockwise.backends.slurm.answers import (
     NO_TASK,
     Problem,
@@ -16,6 +20,9 @@ from blockwise.backends.slurm.answers import (
     problem_of,
 )
 from blockwise.backends.slurm.reasons import remedy
+from blockwise.errors import UserError
+from blockwise.run import run_step
+from tests.contract.steps import Workspace
 
 QUEUE = """2|N/A|COMPLETED|node1|None
 1|N/A|FAILED||BadConstraints
@@ -94,7 +101,14 @@ def test_max_array_size():
 
 
 def test_reasons_that_need_a_person():
-    assert "time_min" in remedy("PartitionTimeLimit")
-    assert "sinfo" in remedy("ReqNodeNotAvail, UnavailableNodes:node[1-2]")
-    assert "max_submitted" in remedy("QOSMaxJobsPerUserLimit")
-    assert remedy("Resources") == remedy("Priority") == remedy("JobArrayTaskLimit") == remedy("None") == ""
+    assert "jobs.time_min is more" in remedy("PartitionTimeLimit", Names(option="jobs."))
+    assert "sinfo" in remedy("ReqNodeNotAvail, UnavailableNodes:node[1-2]", Names())
+    assert "max_submitted" in remedy("QOSMaxJobsPerUserLimit", Names())
+    assert {remedy(reason, Names()) for reason in ("Resources", "Priority", "JobArrayTaskLimit", "None")} == {""}
+
+
+def test_without_slurm_the_choice_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    backend = SlurmBackend(SlurmOptions(), names=Names(kind="backend.name: slurm"))
+    with pytest.raises(UserError, match=r"addition: backend.name: slurm is chosen, but .* no such program; SLURM's"):
+        run_step(Workspace(tmp_path / "work", blocks=3).addition(), backend, 1, lambda outcome: None)

@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from blockwise.advice import Names
 from blockwise.job import Order, write_orders
 from blockwise.plan import Item, begin, plan_step
 from blockwise.watchdog import EXIT_CODE, GAVE_UP, Watchdog
 from blockwise.worker import Worker
 from tests.contract.steps import Workspace
+
+ADVICE = Names(timeout="the limit").advice("")
+SLOW = "block 1 took longer than 0.5 s; raise the limit, or lower the block shape"
 
 
 def run_job(work: Workspace, timeout_s: float | None, patch: str = "pass") -> tuple[int, str]:
@@ -23,7 +27,7 @@ def run_job(work: Workspace, timeout_s: float | None, patch: str = "pass") -> tu
     plan = plan_step(step)
     begin(step, plan)
     folder = work.folder / "array"
-    write_orders(folder, step, [[Order(Item(item.block, item.stamps)) for item in plan.items]], timeout_s)
+    write_orders(folder, step, [[Order(Item(item.block, item.stamps)) for item in plan.items]], timeout_s, ADVICE)
     code = f"import blockwise.watchdog; {patch}; import blockwise.job; blockwise.job.main()"
     log = work.folder / "job.log"
     with log.open("wb") as out:
@@ -47,9 +51,9 @@ def test_a_block_that_hangs_ends_the_job_with_a_record(work: Workspace) -> None:
     work.tell(1, "sleep 9 300")
     code, log = run_job(work, 0.5)
     assert code == EXIT_CODE
-    assert log.splitlines()[-1] == f"{GAVE_UP}block 1 took longer than 0.5 s (backend.timeout_s)"
+    assert log.splitlines()[-1] == f"{GAVE_UP}{SLOW}"
     failure = work.addition().markers.failures()[1]
-    assert (failure.error, failure.message) == ("BlockTimeoutError", "took longer than 0.5 s (backend.timeout_s)")
+    assert (failure.error, failure.message) == ("BlockTimeoutError", SLOW.removeprefix("block 1 "))
     assert "in misbehave" in failure.traceback  # where it hung
     assert sorted(work.addition().markers.scan()) == [0]
     assert not work.runs(2)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from blockwise.backends.base import Outcome, Referee, check_parent
+from blockwise.advice import Names
+from blockwise.backends.base import Backend, Outcome, Referee, check_parent
 from blockwise.backends.slurm.answers import SlurmMissingError, SlurmUnavailableError
 from blockwise.backends.slurm.cancel import cancel_arrays, interrupted_once
 from blockwise.backends.slurm.commands import SlurmCommands
@@ -36,6 +37,8 @@ class SlurmBackend:
         options: how jobs are submitted.
         detach: leave jobs running when this process is asked to end; the next run adopts them.
         timeout_s: longest time for one block; None for no limit but that of its job.
+        others: backends whose work outlives a run, so that an earlier run may have left some of it.
+        names: what messages call settings.
     """
 
     def __init__(
@@ -44,14 +47,20 @@ class SlurmBackend:
         detach: bool = False,
         commands: SlurmCommands | None = None,
         timeout_s: float | None = None,
+        others: Sequence[Backend] = (),
+        names: Names | None = None,
     ) -> None:
         self.options = options
         self.detach = detach
         self.timeout_s = timeout_s
         self.commands = commands or SlurmCommands()
+        self.others = tuple(others)
+        self.names = names or Names()
 
     def take_over(self, step: BlockStep) -> None:
-        """Nothing yet: which jobs can be taken over shows when it is known what is to be done."""
+        """End what other backends still have at work; which jobs of its own can go on shows when the plan is made."""
+        for other in self.others:
+            other.clear(step)
 
     def clear(self, step: BlockStep) -> None:
         """Cancel jobs of earlier runs: their output is about to be made anew, or others go on with it."""
@@ -63,13 +72,16 @@ class SlurmBackend:
 
     def run(self, step: BlockStep, items: list[Item], referee: Referee, report: Callable[[Outcome], None]) -> None:
         """Compute items; see ``Backend.run``."""
-        with interrupted_once():
-            self._run(step, items, referee, report)
+        try:
+            with interrupted_once():
+                self._run(step, items, referee, report)
+        except SlurmMissingError as error:
+            raise SlurmMissingError(f"{step.label}: {self.names.kind} is chosen, but {error}") from error
 
     def _run(self, step: BlockStep, items: list[Item], referee: Referee, report: Callable[[Outcome], None]) -> None:
         leave = False
         ledger = Ledger(step)
-        run = SlurmRun(step, self.options, self.commands, ledger, referee, self.timeout_s)
+        run = SlurmRun(step, self.options, self.commands, ledger, referee, self.timeout_s, self.names)
         try:
             run.adopt(items)
             pause = FIRST_POLL_S
@@ -86,7 +98,9 @@ class SlurmBackend:
         finally:
             if leave:
                 logger.info(
-                    "%s: the jobs of arrays %s go on; the same command adopts them", step.label, run.names or "none"
+                    "%s: the jobs of arrays %s go on; the same command adopts them",
+                    step.label,
+                    run.job_names or "none",
                 )
             else:
                 self._leave_nothing(step, ledger, run)
@@ -106,7 +120,7 @@ class SlurmBackend:
             jobs = sorted({job for entry in entries for job in self._jobs_of(entry)})
             gone = cancel_arrays(self.commands, jobs)
         except SlurmMissingError as error:
-            raise UserError(_ask_for_scancel(step, ledger, entries)) from error
+            raise UserError(_ask_for_scancel(step, ledger, entries, self.names)) from error
         except SlurmUnavailableError as error:
             raise UserError(
                 f"{step.label}: jobs of this step may still run, and SLURM does not answer ({error}). They are "
@@ -124,12 +138,12 @@ class SlurmBackend:
         return frozenset({entry.job}) if entry.job is not None else self.commands.named(entry.name)
 
 
-def _ask_for_scancel(step: BlockStep, ledger: Ledger, entries: list[Entry]) -> str:
+def _ask_for_scancel(step: BlockStep, ledger: Ledger, entries: list[Entry], names: Names) -> str:
     jobs = [str(entry.job) if entry.job is not None else f"--name={entry.name}" for entry in entries]
     return (
         f"{step.label}: {len(entries)} SLURM job arrays of an earlier run may still work on this step, and SLURM's "
         "commands are not on this machine. Nothing was changed. Either finish the run on the cluster, with "
-        f"backend.name: slurm; or end them there, with `scancel {' '.join(jobs)}`, remove {ledger.folder} when "
+        f"{names.kind}; or end them there, with `scancel {' '.join(jobs)}`, remove {ledger.folder} when "
         "`squeue --me` shows them no more, and run the same command again"
     )
 

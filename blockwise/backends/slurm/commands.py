@@ -180,8 +180,8 @@ class SlurmCommands:
             )
         except FileNotFoundError as error:
             raise SlurmMissingError(
-                f"{command[0]}: no such program; backend.name is slurm, but SLURM's commands are not on PATH. Start "
-                "the pipeline on a login node, or load the site's slurm module first"
+                f"{command[0]}: no such program; SLURM's commands are not on PATH. Start the pipeline "
+                "on a login node, or load the site's slurm module first"
             ) from error
         except (subprocess.TimeoutExpired, OSError) as error:
             raise SlurmUnavailableError(f"{command[0]}: {error}") from error

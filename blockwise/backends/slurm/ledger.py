@@ -8,10 +8,14 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from blockwise.advice import Advice
 from blockwise.backends.slurm.script import ArrayPlaces, Needs
 from blockwise.files import read_json, replacing, write_json
 from blockwise.job import ARRAY, Order, read_orders, write_orders
 from blockwise.step import BlockStep
+
+JOBS = "jobs"
+"""Folder of the ledger in that of its step."""
 
 NEEDS = "needs.json"
 SUBMITTED = "submitted.json"
@@ -42,7 +46,7 @@ class Ledger:
     """
 
     def __init__(self, step: BlockStep) -> None:
-        self.folder = (Path(step.work_dir) / step.label / "jobs").resolve()
+        self.folder = (Path(step.work_dir) / step.label / JOBS).resolve()
         self.logs = step.logs.resolve()
 
     def places(self, name: str) -> ArrayPlaces:
@@ -57,6 +61,7 @@ class Ledger:
         needs: Needs,
         timeout_s: float | None,
         script: Callable[[ArrayPlaces], str],
+        advice: Advice | None = None,
     ) -> ArrayPlaces:
         """Write an array down before it is submitted, and make the folders that it needs."""
         places = self.places(name)
@@ -64,7 +69,7 @@ class Ledger:
         write_json(places.folder / NEEDS, asdict(needs))
         with replacing(places.script) as temporary:
             temporary.write_text(script(places))
-        write_orders(places.folder, step, lists, timeout_s)
+        write_orders(places.folder, step, lists, timeout_s, advice)
         return places
 
     def submitted(self, name: str, job: int) -> None:

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+from blockwise.advice import Names
+
+# {option} is what people know the options by.
 _REMEDIES = {
-    "PartitionTimeLimit": "backend.slurm.time_min is more than the partition allows (`sinfo -o '%P %l'`)",
-    "PartitionNodeLimit": "the partition does not give what a task asks for; choose another backend.slurm.partition",
-    "PartitionDown": "the partition is down; choose another backend.slurm.partition, or wait",
-    "PartitionInactive": "the partition is inactive; choose another backend.slurm.partition, or wait",
-    "BadConstraints": "no node fits; look at backend.slurm.constraint, nodelist, exclude and memory_gb",
-    "ReqNodeNotAvail": "the nodes are down or reserved; look at `sinfo`, and at backend.slurm.nodelist and exclude",
-    "InvalidAccount": "backend.slurm.account is not one of yours (`sacctmgr show associations user=$USER`)",
-    "InvalidQOS": "backend.slurm.qos is not one of yours",
+    "PartitionTimeLimit": "{option}time_min is more than the partition allows (`sinfo -o '%P %l'`)",
+    "PartitionNodeLimit": "the partition does not give what a task asks for; choose another {option}partition",
+    "PartitionDown": "the partition is down; choose another {option}partition, or wait",
+    "PartitionInactive": "the partition is inactive; choose another {option}partition, or wait",
+    "BadConstraints": "no node fits; look at {option}constraint, nodelist, exclude and memory_gb",
+    "ReqNodeNotAvail": "the nodes are down or reserved; look at `sinfo`, and at {option}nodelist and exclude",
+    "InvalidAccount": "{option}account is not one of yours (`sacctmgr show associations user=$USER`)",
+    "InvalidQOS": "{option}qos is not one of yours",
     "JobHeldUser": "somebody holds the jobs; release them with `scontrol release`",
     "JobHeldAdmin": "an administrator holds the jobs; ask there",
     "launch failed requeued held": "jobs could not be started and are held; ask the administrator, or scancel them",
     "AccountingPolicy": "a limit of your account is reached; jobs start when others of it have ended",
 }
 _PREFIXES = {
-    "QOS": "a limit of the QOS is reached; jobs start when others have ended, or lower backend.slurm.max_submitted",
+    "QOS": "a limit of the QOS is reached; jobs start when others have ended, or lower {option}max_submitted",
     "Assoc": "a limit of your account is reached; jobs start when others have ended",
 }
 
 
-def remedy(reason: str) -> str:
+def remedy(reason: str, names: Names) -> str:
     """What to do about a reason for which jobs are pending; empty where waiting is all there is to do."""
-    for known, text in _REMEDIES.items():
-        if reason.strip("()").startswith(known):
-            return text
-    return next((text for prefix, text in _PREFIXES.items() if reason.startswith(prefix)), "")
+    known = [text for start, text in _REMEDIES.items() if reason.strip("()").startswith(start)]
+    known += [text for start, text in _PREFIXES.items() if reason.startswith(start)]
+    return known[0].format(option=names.option) if known else ""

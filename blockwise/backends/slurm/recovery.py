@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from blockwise.advice import Names
 from blockwise.backends.slurm.answers import TaskState
 from blockwise.backends.slurm.script import Needs
 from blockwise.job import BEGINS, Order
@@ -120,12 +121,12 @@ class Decision:
     bad_node: str = ""
 
 
-def decide(job: Ended) -> Decision:
-    """Decide by cause."""
+def decide(job: Ended, names: Names) -> Decision:
+    """Decide by cause; ``names``: what messages call settings."""
     if job.cause is Cause.OUT_OF_MEMORY:
-        return _more_memory(job)
+        return _more_memory(job, names)
     if job.cause is Cause.TIME_LIMIT:
-        return _more_time(job)
+        return _more_time(job, names)
     if job.cause is Cause.KILLED:
         return _isolate(job)
     if job.cause is Cause.GAVE_UP:
@@ -133,15 +134,15 @@ def decide(job: Ended) -> Decision:
     return _move(job)
 
 
-def too_little(needs: Needs) -> str:
+def too_little(needs: Needs, names: Names) -> str:
     """What to say about a block for which raised needs were not enough."""
     return (
-        f"needs more than {needs.memory}, twice what was asked for at first; set backend.slurm.memory_gb higher, "
+        f"needs more than {needs.memory}, twice what was asked for at first; set {names.option}memory_gb higher, "
         "or use smaller blocks"
     )
 
 
-def _more_memory(job: Ended) -> Decision:
+def _more_memory(job: Ended, names: Names) -> Decision:
     if not job.needs.raised:
         needs = job.needs.with_more_memory()
         return Decision(
@@ -158,12 +159,12 @@ def _more_memory(job: Ended) -> Decision:
         job.needs,
         blamed=(suspect,),
         error="OutOfMemory",
-        message=too_little(job.needs),
+        message=too_little(job.needs, names),
         final=True,
     )
 
 
-def _more_time(job: Ended) -> Decision:
+def _more_time(job: Ended, names: Names) -> Decision:
     needs = job.needs.with_more_time()
     text = f"job {job.name}: time limit of {job.needs.time_min} min"
     if job.progressed:
@@ -178,7 +179,7 @@ def _more_time(job: Ended) -> Decision:
         blamed=(suspect,),
         blamed_needs=needs,
         error="TimeLimit",
-        message=f"not done after {job.needs.time_min} min; set backend.slurm.time_min higher, or use smaller blocks",
+        message=f"not done after {job.needs.time_min} min; set {names.option}time_min higher, or use smaller blocks",
     )
 
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from blockwise.advice import Names
 from blockwise.backends.base import Referee
 from blockwise.backends.slurm.jobs import Job
 from blockwise.backends.slurm.recovery import too_little
@@ -30,9 +31,11 @@ class Results:
     Attributes:
         step: whose blocks.
         referee: who decides.
+        names: what messages call settings.
     """
 
-    def __init__(self, step: BlockStep, referee: Referee) -> None:
+    def __init__(self, step: BlockStep, referee: Referee, names: Names) -> None:
+        self.names = names
         self.step = step
         self.referee = referee
         self._seconds = [marker.seconds for marker in step.markers.sample(SAMPLE)]
@@ -100,7 +103,7 @@ class Results:
     def _more_memory(self, job: Job, order: Order, failure: Failure) -> list[tuple[Order, Needs | None]]:
         """As with a job that SLURM has ended for its memory: once more with twice of it, and that is no attempt."""
         if job.needs.raised:
-            message = f"{too_little(job.needs)}; {failure.message}"
+            message = f"{too_little(job.needs, self.names)}; {failure.message}"
             self._leave(job, replace(self._result_of(failure), message=message, final=True), order.attempt)
             return []
         needs = job.needs.with_more_memory()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 
+from blockwise.advice import Names
 from blockwise.backends.base import Referee
 from blockwise.backends.slurm.adoption import adopt_jobs
 from blockwise.backends.slurm.answers import NO_TASK, SlurmUnavailableError, SubmissionRefusedError, TaskId, TaskState
@@ -43,8 +44,10 @@ class SlurmRun:
         ledger: Ledger,
         referee: Referee,
         timeout_s: float | None,
+        names: Names,
     ) -> None:
         self.step = step
+        self.names = names
         self.options = options
         self.commands = commands
         self.ledger = ledger
@@ -52,8 +55,9 @@ class SlurmRun:
         self.needs = first_needs(step, options)
         self.waiting: dict[Needs, list[Order]] = {}
         self.arrays = Arrays()
-        self.results = Results(step, referee)
-        self.submitter = Submitter(step, options, commands, ledger, self.arrays, timeout_s)
+        self.results = Results(step, referee, names)
+        advice = names.advice(f"raise {names.option}memory_gb")
+        self.submitter = Submitter(step, options, commands, ledger, self.arrays, timeout_s, advice)
         self.asking = Backoff()
         self.explained: set[str] = set()
 
@@ -63,7 +67,7 @@ class SlurmRun:
         return sum(map(len, self.waiting.values())) + len(self.arrays.held())
 
     @property
-    def names(self) -> str:
+    def job_names(self) -> str:
         """The arrays at work, for people."""
         return ", ".join(str(array.job) for array in self.arrays)
 
@@ -93,8 +97,8 @@ class SlurmRun:
         if needs == self.needs:
             raise UserError(
                 f"{self.step.label}: SLURM refuses its jobs: {error}. Asked for: {needs.memory}, {needs.time_min} "
-                f"min, {self.options.cpus} cpus a task; look at partition, account, qos, constraint, nodelist, "
-                "exclude, memory_gb, time_min, cpus and sbatch in backend.slurm"
+                f"min, {self.options.cpus} cpus a task; look at {self.names.option}partition, account, qos, "
+                "constraint, nodelist, exclude, memory_gb, time_min, cpus and sbatch"
             ) from error
         held = self.arrays.held()
         for order in (order for order in orders if order.item.block not in held):
@@ -174,7 +178,7 @@ class SlurmRun:
         return not job.orders or now - job.ended_since >= self.options.grace_s
 
     def _explain(self, reason: str) -> None:
-        text = remedy(reason)
+        text = remedy(reason, self.names)
         if text and reason not in self.explained:
             self.explained.add(reason)
             logger.warning("%s: jobs are pending (%s): %s", self.step.label, reason, text)
@@ -182,7 +186,7 @@ class SlurmRun:
     def _settle(self, job: Job) -> None:
         """Decide what becomes of the blocks that a job has left."""
         ended = job.ended()
-        decision = decide(ended)
+        decision = decide(ended, self.names)
         logger.warning("%s: %s [log: %s]", self.step.label, decision.text, job.log)
         job.orders.clear()
         self.waiting.setdefault(decision.needs, []).extend(decision.again)

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections import Counter
 
+from blockwise.advice import Advice
 from blockwise.backends.slurm.answers import SlurmUnavailableError, SubmissionLimitError, SubmissionRefusedError
 from blockwise.backends.slurm.commands import SlurmCommands
 from blockwise.backends.slurm.dealing import blocks_per_job, deal, share_slots
@@ -57,6 +58,7 @@ class Submitter:
     Attributes:
         arrays: those at work; new ones are added.
         timeout_s: longest time for one block; None for no limit.
+        advice: for blocks that fail for want of memory or time.
         max_submitted: most tasks in the queue, as set, or as the cluster has shown.
         excluded: nodes that have lost jobs.
     """
@@ -69,6 +71,7 @@ class Submitter:
         ledger: Ledger,
         arrays: Arrays,
         timeout_s: float | None,
+        advice: Advice,
     ) -> None:
         self.step = step
         self.options = options
@@ -76,6 +79,7 @@ class Submitter:
         self.ledger = ledger
         self.arrays = arrays
         self.timeout_s = timeout_s
+        self.advice = advice
         self.max_submitted = options.max_submitted
         self.excluded: list[str] = []
         self._strikes: Counter[str] = Counter()
@@ -184,6 +188,7 @@ class Submitter:
             lambda places: batch_script(
                 self.options, needs, places, len(lists), throttle, self.excluded, self.commands.faults
             ),
+            self.advice,
         )
         # Records of earlier attempts go, so that those of this one are told from them.
         for block in self.step.markers.failed_among(order.item.block for orders in lists for order in orders):

@@ -1,0 +1,62 @@
+"""All kinds of backends, by the names under which a configuration chooses one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from blockwise.backends.base import Backend
+from blockwise.backends.kind import Kind, Setup
+from blockwise.backends.local import LocalKind
+from blockwise.backends.slurm.kind import SlurmKind
+from blockwise.step import BlockStep
+
+BACKENDS: Mapping[str, Kind[Any]] = {"local": LocalKind(), "slurm": SlurmKind()}
+
+Setups = Mapping[str, Setup[Any]]
+"""Settings for each kind, whichever is chosen: what another one has left must be ended too."""
+
+
+def make_backend(name: str, setups: Setups) -> Backend:
+    """Make a backend that ends, before it begins with a step, what those of other kinds have left at work."""
+    return BACKENDS[name].make(setups[name], [backend for other, backend in _lasting(setups) if other != name])
+
+
+def end_leftovers(step: BlockStep, setups: Setups) -> None:
+    """End work of earlier drivers on a step, of whichever kind; where there is none, nothing happens.
+
+    Raises:
+        UserError: it cannot be ended.
+    """
+    for _, backend in _lasting(setups):
+        backend.clear(step)
+
+
+def left_at_work(root: Path, pattern: str = "") -> dict[Path, str]:
+    """Folders of steps that list work which may outlive its driver, each with the title of the kind that does it.
+
+    Args:
+        root: the folder of a step, without its fingerprint, or one above it.
+        pattern: of folders of steps below ``root``; empty for ``root`` itself.
+    """
+    found = {}
+    for kind in BACKENDS.values():
+        if kind.ledger:
+            for path in root.glob(f"{pattern}/{kind.ledger}/*".lstrip("/")):
+                found[path.parent.parent] = kind.title
+    return found
+
+
+def describe_jobs(steps: Mapping[str, BlockStep]) -> list[str]:
+    """How work that outlives its driver stands, in lines for people.
+
+    Args:
+        steps: whose work, by names for people.
+    """
+    return [line for kind in BACKENDS.values() for line in kind.describe_jobs(steps)]
+
+
+def _lasting(setups: Setups) -> list[tuple[str, Backend]]:
+    """Backends, with their names, whose work may outlive a driver."""
+    return [(name, kind.make(setups[name], ())) for name, kind in BACKENDS.items() if kind.ledger]

@@ -1,0 +1,39 @@
+"""SLURM's entry in the registry."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from blockwise.backends.base import Backend
+from blockwise.backends.kind import Kind, Setup
+from blockwise.backends.slurm.backend import SlurmBackend
+from blockwise.backends.slurm.commands import SlurmCommands
+from blockwise.backends.slurm.ledger import JOBS
+from blockwise.backends.slurm.overview import describe_jobs
+from blockwise.backends.slurm.script import SlurmOptions
+from blockwise.step import BlockStep
+
+
+class SlurmKind(Kind[SlurmOptions]):
+    """The job arrays of a cluster."""
+
+    title: ClassVar[str] = "SLURM"
+    options = SlurmOptions
+    resource: ClassVar[str] = "slurm_steps"
+    ledger: ClassVar[str] = JOBS
+
+    def make(self, setup: Setup[SlurmOptions], others: Sequence[Backend]) -> SlurmBackend:
+        """Make a backend; see ``Kind``."""
+        commands = SlurmCommands(faults=setup.faults)
+        return SlurmBackend(setup.options, setup.detach, commands, setup.timeout_s, others, setup.names)
+
+    def memory_limit(self, setup: Setup[SlurmOptions]) -> tuple[float, str]:
+        """As set; what is not set follows from the step, and has no limit."""
+        memory_gb = setup.options.memory_gb or math.inf
+        return memory_gb * 1e9, f"{setup.names.option}memory_gb asks for {memory_gb:.2f} GB"
+
+    def describe_jobs(self, steps: Mapping[str, BlockStep]) -> list[str]:
+        """How job arrays stand; see ``Kind``."""
+        return describe_jobs(steps)
