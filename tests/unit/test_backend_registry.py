@@ -1,0 +1,71 @@
+"""A kind of backend is known to everybody once it stands in the registry."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from blockwise.backends.registry import BACKENDS, make_backend
+from pipeline.configuration.settings import BackendSettings
+from tests.runs import Project, environment, make_project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    project = make_project(tmp_path)
+    project.change("blocks.shape", [36, 36, 64])
+    project.change("backend.name", "here")
+    return project
+
+
+def call(project: Project, *arguments: str) -> tuple[int, str]:
+    command = [sys.executable, "-m", "tests.unit.extra_backend", *arguments]
+    done = subprocess.run(command, cwd=project.folder, env=environment(), capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_new_kind_computes_and_is_asked_for_its_jobs(project: Project) -> None:
+    code, text = call(project, "run")
+    assert (code, "here prediction 2" in text) == (0, True), text
+    (project.folder / "work" / "prediction" / "left" / "job").mkdir(parents=True)
+    assert "prediction: job" in call(project, "status")[1]
+    # The backend that is chosen now ends it first.
+    project.change("backend.name", "local")
+    project.change("blocks.shape", [36, 36, 128])
+    code, text = call(project, "run")
+    assert (code, "ended prediction job" in text, "here" in text) == (0, True, False), text
+
+
+def test_clean_ends_its_jobs(project: Project) -> None:
+    assert call(project, "run")[0] == 0
+    for label in ("prediction", "threshold"):  # the latter was never run
+        (project.folder / "work" / label / "left" / "job").mkdir(parents=True)
+    code, text = call(project, "clean", "--yes")
+    assert (code, "ended prediction job" in text, "ended threshold job" in text) == (0, True, True), text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "hear"}, "backend.name: found 'hear'; input should be 'local', 'slurm' or 'here'"),
+        ({"name": ["here"]}, "backend.name: found ['here']; input should be 'local', 'slurm' or 'here'"),
+        ({"here": {"memory": 2}}, "backend.here.memory: unknown key; did you mean 'memory_gb'?"),
+        ({"hear": {}}, "backend.hear: unknown key; did you mean 'here'?"),
+        ({"here": {"memory_gb": "much"}}, "backend.here.memory_gb: found 'much'; input should be a valid number"),
+        ({"here": {"memory_gb": 0.1}}, "backend.here.memory_gb allows 0.10 GB"),
+    ],
+)
+def test_its_settings_are_checked_as_all_others(project: Project, change: dict[str, object], message: str) -> None:
+    project.change("backend", {"name": "here", **change})
+    code, text = call(project, "plan")
+    assert (code, message in text) == (2, True), text
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_each_ends_what_the_others_have_left(name: str) -> None:
+    backend = make_backend(name, BackendSettings(name=name).setups())
+    lasting = [other for other, kind in BACKENDS.items() if kind.ledger and other != name]
+    assert len(backend.others) == len(lasting)
