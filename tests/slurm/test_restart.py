@@ -120,7 +120,7 @@ def test_signals_cancel_all_jobs(
 
 def test_a_detached_driver_leaves_its_jobs(cluster: Cluster, work: Workspace, drive: Drive):
     for block in range(0, 8, 2):
-        work.tell(block, "sleep 1 3")
+        work.tell(block, "sleep 1 20")
     driver = drive(detach=True)
     driver.wait_until_running(0, 2)
     driver.send(INT)
