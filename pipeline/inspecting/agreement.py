@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
-from skimage.metrics import adapted_rand_error, variation_of_information
 
 from blockwise.errors import UserError
-from blockwise.grid import Box
-from blockwise.volume import Volume, open_volume
-
-VOXELS_AT_ONCE = 1 << 24
+from blockwise.volume import open_volume
+from pipeline.inspecting.overlaps import Overlaps, count_overlaps
 
 
 @dataclass(frozen=True)
@@ -61,60 +53,59 @@ def compare(address_a: str, address_b: str) -> Agreement:
     for volume in (a, b):
         if volume.dtype.kind not in "iu":
             raise UserError(f"{volume.address} holds {volume.dtype}; labels are integers")
-    return _agreement(_overlaps(a, b))
+        if 0 in volume.shape:
+            raise UserError(f"{volume.address} has shape {volume.shape}, no voxel that could be compared")
+    return _agreement(count_overlaps(a, b))
 
 
-def _overlaps(a: Volume, b: Volume) -> pd.DataFrame:
-    """Count voxels by pair of labels: columns a, b, voxels, each pair once."""
-    total = pd.DataFrame({"a": np.empty(0, np.uint64), "b": np.empty(0, np.uint64), "voxels": np.empty(0, np.int64)})
-    for box in _slabs(a.shape, a.chunks):
-        part = pd.DataFrame({"a": _flat(a, box), "b": _flat(b, box)})
-        counted = part.value_counts().rename("voxels").reset_index()
-        total = pd.concat([total, counted]).groupby(["a", "b"])["voxels"].sum().reset_index()
-    return total
-
-
-def _flat(volume: Volume, box: Box) -> NDArray[np.uint64]:
-    return volume.read(box).astype(np.uint64).ravel()
-
-
-def _slabs(shape: tuple[int, ...], chunks: tuple[int, ...]) -> Iterator[Box]:
-    """Boxes of whole chunks, of a size that memory takes, that tile a volume."""
-    sizes = list(chunks)
-    for axis in reversed(range(len(shape))):
-        room = max(1, VOXELS_AT_ONCE // max(1, int(np.prod(sizes))))
-        sizes[axis] = min(shape[axis], sizes[axis] * room)
-    steps = (range(0, n, size) for n, size in zip(shape, sizes, strict=True))
-    for start in itertools.product(*steps):
-        yield tuple(slice(s, min(s + size, n)) for s, size, n in zip(start, sizes, shape, strict=True))
-
-
-def _agreement(pairs: pd.DataFrame) -> Agreement:
-    table = _contingency(pairs)
-    none = np.empty(0, np.uint64)  # asked for even where a table is given
-    split, merge = variation_of_information(none, none, table=table / table.sum())
-    # With a table that has no row for label 0, ignore_labels would drop a real label.
-    foreground = _contingency(pairs[pairs["a"] != 0])
-    error, precision, recall = (
-        adapted_rand_error(none, none, table=foreground, ignore_labels=()) if foreground.nnz else (0, 1, 1)
-    )
-    once = pairs["a"].is_unique and pairs["b"].is_unique
-    zeros = ((pairs["a"] == 0) == (pairs["b"] == 0)).all()
+def _agreement(overlaps: Overlaps) -> Agreement:
+    of_a, rows = np.unique(overlaps.a, return_inverse=True)
+    of_b, columns = np.unique(overlaps.b, return_inverse=True)
+    split, merge = _variation_of_information(overlaps.voxels, rows, columns)
+    seen = overlaps.a != 0
+    error, precision, recall = _adapted_rand(overlaps.voxels[seen], rows[seen], columns[seen])
+    once = len(of_a) == len(of_b) == len(overlaps)
+    zeros = bool(((overlaps.a == 0) == (overlaps.b == 0)).all())
     return Agreement(
-        voxels=int(pairs["voxels"].sum()),
-        labels_a=int((pairs["a"].unique() != 0).sum()),
-        labels_b=int((pairs["b"].unique() != 0).sum()),
-        differing_voxels=int(pairs.loc[pairs["a"] != pairs["b"], "voxels"].sum()),
-        same_partition=bool(once and zeros),
-        split=float(split),
-        merge=float(merge),
-        rand_error=float(error),
-        rand_precision=float(precision),
-        rand_recall=float(recall),
+        voxels=int(overlaps.voxels.sum()),
+        labels_a=int(np.count_nonzero(of_a)),
+        labels_b=int(np.count_nonzero(of_b)),
+        differing_voxels=int(overlaps.voxels[overlaps.a != overlaps.b].sum()),
+        same_partition=once and zeros,
+        split=split,
+        merge=merge,
+        rand_error=error,
+        rand_precision=precision,
+        rand_recall=recall,
     )
 
 
-def _contingency(pairs: pd.DataFrame) -> Any:
-    rows, _ = pd.factorize(pairs["a"])
-    columns, _ = pd.factorize(pairs["b"])
-    return csr_array(coo_array((pairs["voxels"].to_numpy(np.float64), (rows, columns))))
+def _variation_of_information(
+    voxels: NDArray[np.int64], rows: NDArray[np.intp], columns: NDArray[np.intp]
+) -> tuple[float, float]:
+    """H(B | A) and H(A | B) in bits (Meila 2007)."""
+    share = voxels / voxels.sum()
+    entropies = (float(share @ np.log2(_sizes(voxels, part)[part] / voxels)) for part in (rows, columns))
+    return next(entropies), next(entropies)
+
+
+def _adapted_rand(
+    voxels: NDArray[np.int64], rows: NDArray[np.intp], columns: NDArray[np.intp]
+) -> tuple[float, float, float]:
+    """Adapted Rand error, precision and recall (Arganda-Carreras 2015); not numbers where no two voxels are together.
+
+    Two empty segmentations agree.
+    """
+    if not len(voxels):
+        return 0.0, 1.0, 1.0
+    both, in_a, in_b = (
+        np.float64(n @ n - n.sum())
+        for n in (voxels.astype(np.float64), _sizes(voxels, rows), _sizes(voxels, columns))
+    )
+    with np.errstate(invalid="ignore"):
+        return float(1 - 2 * both / (in_a + in_b)), float(both / in_a), float(both / in_b)
+
+
+def _sizes(voxels: NDArray[np.int64], part: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Voxels of each part."""
+    return np.bincount(part, voxels).astype(np.float64)
