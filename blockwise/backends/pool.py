@@ -48,7 +48,7 @@ class WorkerProcess:
         self._advice = advice
         with _open_log(_log_path(step, number)) as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "blockwise.worker"],
+                [sys.executable, "-P", "-m", "blockwise.worker"],  # -P: the user's own tasks.py is not ours
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

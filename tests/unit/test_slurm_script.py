@@ -58,6 +58,6 @@ def test_what_is_not_set_is_left_to_the_cluster():
 
 def test_the_setup_comes_before_the_program_and_bash_can_read_it():
     text = script(setup="module load gcc\nexport A='b c'\n", python="/opt/my python")
-    assert text.index("module load gcc\nexport A='b c'\n") < text.index("exec '/opt/my python' -m blockwise.job")
+    assert text.index("module load gcc\nexport A='b c'\n") < text.index("exec '/opt/my python' -P -m blockwise.job")
     assert "'/scratch/a b/jobs/threshold-1'" in text
     assert subprocess.run(["bash", "-n"], input=text, text=True, check=False, capture_output=True).returncode == 0

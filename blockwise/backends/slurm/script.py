@@ -146,7 +146,8 @@ def batch_script(
     if options.setup.strip():
         lines += ["set -e  # a setup that fails ends the job at once, with its message in the log"]
         lines += [options.setup.rstrip()]
-    program = [options.python or sys.executable, "-m", "blockwise.job", str(places.folder)]
+    # -P: a tasks.py in the folder that the user submits from is not ours.
+    program = [options.python or sys.executable, "-P", "-m", "blockwise.job", str(places.folder)]
     log = f'{shlex.quote(str(places.logs))}/"${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}.log"'
     lines += [f'exec {shlex.join(program)} --task "$SLURM_ARRAY_TASK_ID" --log {log}']
     return "\n".join(lines) + "\n"
