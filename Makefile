@@ -1,44 +1,55 @@
 # `make run` and `make test` prepare everything they need below .venv; nothing else on the machine is touched.
+# `run` installs what runs; the tools of `test`, `check` and `bench` come with these.
 PYTHON ?= python3
 BIN := .venv/bin
 CONFIG ?= configs/example.yaml
 WORKFLOW ?= ConnectedComponentsWorkflow
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable
+# pip would compile on one processor, and the libraries' own tests too: half of an installation's time.
+COMPILE := $(BIN)/python -W ignore -m compileall -q -j 0 -x '/tests?/' .venv/lib || true
 
 .PHONY: help install run test bench soak check format clean
+.NOTPARALLEL:  # two pips must not write into one .venv
 
 help:  ## list these verbs
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
-install: .venv/installed  ## make .venv and install the pipeline and its tools into it
+install: .venv/installed  ## make .venv and install the pipeline into it
 
 .venv/installed: pyproject.toml setup.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or later is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 install"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[test,check]"
+	$(INSTALL) .
+	@$(COMPILE)
+	@touch $@
+
+# .venv/test.installed and the like: an extra of pyproject.toml
+.venv/%.installed: .venv/installed
+	$(INSTALL) ".[$*]"
+	@$(COMPILE)
 	@touch $@
 
 run: .venv/installed  ## run the bundled example (or CONFIG=my.yaml WORKFLOW=ThresholdWorkflow)
 	@$(BIN)/luigi --module pipeline $(WORKFLOW) --config $(CONFIG) --local-scheduler
 
-test: .venv/installed  ## run the tests
+test: .venv/test.installed  ## run the tests
 	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not soak"
 
-bench: .venv/installed  ## compare the engines' speed and memory (about 5 minutes); writes benchmarks/results.json
-	@$(BIN)/python -c 'import onnx, onnxruntime' 2>/dev/null || $(BIN)/python -m pip install --quiet --editable ".[bench]"
+bench: .venv/bench.installed  ## compare the engines' speed and memory (about 5 minutes); writes benchmarks/results.json
 	$(BIN)/python -m benchmarks
 
-soak: .venv/installed  ## run the long tests with random faults
+soak: .venv/test.installed  ## run the long tests with random faults
 	$(BIN)/python -m pytest -m soak
 
-check: .venv/installed  ## look for mistakes of style and types (ruff, mypy)
+check: .venv/check.installed  ## look for mistakes of style and types (ruff, mypy)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: .venv/installed  ## put the code in form
+format: .venv/check.installed  ## put the code in form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean: .venv/installed  ## remove the example's results (lists them and asks)
-	$(BIN)/python -m pipeline clean --config $(CONFIG)
+	$(BIN)/blockwise-ilastik clean --config $(CONFIG)
