@@ -1,4 +1,4 @@
-"""``python -m pipeline``: look at a run without running it, compare results, tidy up."""
+"""``blockwise-ilastik``, or ``python -m pipeline``: look at a run without running it, compare results, tidy up."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline",
+        prog="blockwise-ilastik",
         description="Looks at a run without running it. Runs are started with: "
         "luigi --module pipeline ConnectedComponentsWorkflow --local-scheduler",
     )

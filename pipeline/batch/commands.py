@@ -1,4 +1,4 @@
-"""``python -m pipeline`` for configurations of many files."""
+"""``blockwise-ilastik`` for configurations of many files."""
 
 from __future__ import annotations
 

@@ -154,6 +154,6 @@ def ingest_advice(steps: Steps) -> str:
     return (
         f"raw: {unit} voxels are decoded at once, so blocks of {'x'.join(map(str, shape))} read the volume "
         f"{times:.0f} times; a copy in chunks ({size / 1e9:.1f} GB before compression) is read once:\n"
-        f"  python -m pipeline ingest '{raw.address}' {copy}\n"
+        f"  blockwise-ilastik ingest '{raw.address}' {copy}\n"
         f"and then set raw: {copy}, or use larger blocks"
     )

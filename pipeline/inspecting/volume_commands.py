@@ -1,4 +1,4 @@
-"""``python -m pipeline`` for configurations of one volume."""
+"""``blockwise-ilastik`` for configurations of one volume."""
 
 from __future__ import annotations
 

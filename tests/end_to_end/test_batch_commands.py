@@ -1,4 +1,4 @@
-"""``python -m pipeline`` for many files: it counts, reads back and removes the results of all images, and no more."""
+"""``blockwise-ilastik`` for many files: it counts, reads back and removes the results of all images, and no more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m pipeline``: what it says is right, and it touches nothing but what it says."""
+"""``blockwise-ilastik``: what it says is right, and it touches nothing but what it says."""
 
 from __future__ import annotations
 

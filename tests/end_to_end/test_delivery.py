@@ -1,4 +1,4 @@
-"""``python -m pipeline export`` and ``ingest``, and when ``plan`` recommends the latter."""
+"""``blockwise-ilastik export`` and ``ingest``, and when ``plan`` recommends the latter."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_plan_recommends_ingest_where_it_pays(
     assert main(["plan", *CONFIG]) == 0
     shown = capsys.readouterr().out
     assert "1x36x128 voxels are decoded at once, so blocks of 36x18x32 read the volume 8 times" in shown
-    assert "python -m pipeline ingest './stack/*.png' stack.n5:raw" in shown
+    assert "blockwise-ilastik ingest './stack/*.png' stack.n5:raw" in shown
     assert main(["ingest", "stack/*.png", "stack.n5:raw"]) == 0
     assert "stack.n5:raw: axes zyx, shape (36, 36, 128), uint8, chunks (36, 36, 64)" in capsys.readouterr().out
     assert main(["ingest", "stack/*.png", "stack.n5:raw"]) == 2
