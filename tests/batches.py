@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from blockwise.volume import open_volume
 from pipeline.batch.workflow import BatchWorkflow
 from pipeline.running.session import end_sessions
 from tasks.nodes.execution import Execution
-from tests.runs import DATASETS, InlineBackend, Run, environment
+from tests.runs import DATASETS, InlineBackend, Run
 from tests.unit.pixel_cases import case_folder, read
 
 CASE = "2d_rgb_u8_3class"
@@ -63,13 +61,6 @@ def run_here(manifest: str = "", *, show: bool = False) -> tuple[Run, BatchWorkf
     run.ok = luigi.build([workflow], local_scheduler=True, log_level="WARNING")
     end_sessions()
     return run, workflow
-
-
-def run_luigi(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "luigi", "--module", "pipeline", "BatchWorkflow", "--config", "config.yaml"]
-    return subprocess.run(
-        [*command, "--local-scheduler", *arguments], env=environment(), capture_output=True, text=True, timeout=100
-    )
 
 
 def results(name: str) -> dict[str, Any]:

@@ -35,10 +35,16 @@ def processes_in(folder: Path) -> list[psutil.Process]:
 
 
 def wait_for(condition: Callable[[], T], seconds: float, what: Callable[[], object] = lambda: "") -> T:
-    """What a condition returns as soon as that is true; fail with an account of how things are if it never is."""
+    """What a condition returns as soon as that is true; fail with an account of how things are if it never is.
+
+    Asked the less often the longer an answer takes, so that waiting leaves the machine to what is waited for.
+    """
     end = time.monotonic() + seconds
-    while not (value := condition()):
-        if time.monotonic() > end:
+    while True:
+        asked = time.monotonic()
+        if value := condition():
+            return value
+        answered = time.monotonic()
+        if answered > end:
             pytest.fail(f"not so after {seconds} s: {what()}")
-        time.sleep(0.02)
-    return value
+        time.sleep(max(0.02, 5 * (answered - asked)))

@@ -219,7 +219,7 @@ class Project:
         )
 
 
-def run_luigi(project: Project, *arguments: str) -> tuple[int, str]:
+def run_luigi(project: Project, *arguments: str, workflow: str = "ConnectedComponentsWorkflow") -> tuple[int, str]:
     """Luigi's command line in a fork of this process, which spares the imports: exit code and output."""
     path = project.folder / "output-of-luigi"
     with warnings.catch_warnings():
@@ -228,10 +228,11 @@ def run_luigi(project: Project, *arguments: str) -> tuple[int, str]:
     if not child:
         try:
             sys.stdout = sys.stderr = path.open("w", buffering=1)
+            luigi.task_register.Register.clear_instance_cache()
             logging.getLogger("luigi-interface").handlers.clear()
             InterfaceLogging._configured = False  # a run of this process has set it up, with its own stderr
             luigi.configuration.get_config().read(str(ROOT / "luigi.cfg"))
-            run_with_retcodes(project.command(*arguments)[3:])
+            run_with_retcodes(project.command(*arguments, workflow=workflow)[3:])
         except SystemExit as end:
             os._exit(int(end.code or 0))
         finally:

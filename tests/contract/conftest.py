@@ -65,7 +65,19 @@ LAYOUTS = (
     Layout("ome0.4", "a.ome.zarr"),
     Layout("ome0.5", "a.ome.zarr", (("zarr_format", 3),)),
 )
-PLACES = ("local", "s3", "gs")
+USUAL = {"local": {layout.name for layout in LAYOUTS}, "s3": {"n5", "zarr3-sharded", "ome0.4"},
+         "gs": {"zarr2", "zarr3", "ome0.5"}, "http": {"n5", "zarr3-sharded"}}  # fmt: skip
+"""Layouts that every test run looks at in each place: all of them here, each in one remote store that is written to,
+because stores know no formats. The other pairs are left to the long run."""
+
+
+def layouts_in(*places: str) -> list[Any]:
+    """Parameters ``<layout>-<place>``."""
+    return [
+        pytest.param(f"{layout.name}-{place}", marks=() if layout.name in USUAL[place] else pytest.mark.soak)
+        for layout in LAYOUTS
+        for place in places
+    ]
 
 
 def _write_tiff(path: Path, **options: Any) -> str:
@@ -164,7 +176,7 @@ def web_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, 
         yield url, folder
 
 
-@pytest.fixture(params=[f"{layout.name}-{place}" for layout in LAYOUTS for place in PLACES])
+@pytest.fixture(params=layouts_in("local", "s3", "gs"))
 def writable(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Layout, str]:
     """A layout, and an address at which nothing lies yet."""
     name, _, place = request.param.rpartition("-")
@@ -182,9 +194,7 @@ def _address(request: pytest.FixtureRequest, place: str, tmp_path: Path, layout:
     return f"{tmp_path}/{layout.container}:volumes/result"
 
 
-@pytest.fixture(
-    params=[*(f"{layout.name}-{place}" for layout in LAYOUTS for place in (*PLACES, "http")), *READ_ONLY],
-)
+@pytest.fixture(params=[*layouts_in("local", "s3", "gs", "http"), *READ_ONLY])
 def filled(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Address of ``voxels()`` in every format and place."""
     if request.param in READ_ONLY:

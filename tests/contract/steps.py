@@ -107,6 +107,8 @@ def misbehave(folder: Path, block: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         if what == "sleep":
             time.sleep(float(rest[0]))
+        if what == "hold":
+            hold(folder, block)
         if what == "demand":
             np.empty(1 << 60, np.uint8)  # more than any machine has: a MemoryError
         if what == "seize":
@@ -115,6 +117,12 @@ def misbehave(folder: Path, block: int) -> None:
             filled = np.ones(int(rest[0]) * 1_000_000, np.uint8)
             time.sleep(30)
             del filled
+
+
+def hold(folder: Path, block: int) -> None:
+    """Wait until the test lets the block go on, or has cleared away its folder."""
+    while folder.exists() and not (folder / f"{block}.released").exists():
+        time.sleep(0.02)
 
 
 class Workspace:
@@ -158,8 +166,18 @@ class Workspace:
         )
 
     def tell(self, block: int, *lines: str) -> None:
-        """Have a block misbehave: ``raise 1``, ``refuse 1``, ``kill 99``, ``sleep 1 0.5``, ``fill 1 400``."""
+        """Have a block misbehave: ``raise 1``, ``refuse 1``, ``kill 99``, ``hold 1``, ``fill 1 400``."""
         (self.orders / str(block)).write_text("\n".join(lines))
+
+    def hold(self, *blocks: int, attempts: int = 1) -> None:
+        """Have blocks wait, in so many first attempts, until they are released."""
+        for block in blocks:
+            self.tell(block, f"hold {attempts}")
+
+    def release(self, *blocks: int) -> None:
+        """Let blocks that are held go on."""
+        for block in blocks:
+            (self.orders / f"{block}.released").touch()
 
     def runs(self, block: int) -> list[str]:
         """One line per time that a block was begun."""

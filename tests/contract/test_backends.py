@@ -57,7 +57,7 @@ def _nothing_left(backend: Backend, request: pytest.FixtureRequest, work: Worksp
     if hasattr(backend, "close"):
         backend.close()
     if cluster:
-        cluster.wait_until_quiet(5)
+        cluster.wait_until_quiet(30)
         assert not list(work.folder.glob("work/*/jobs/*"))
     children = [p for p in psutil.Process().children(recursive=True) if "blockwise" in " ".join(command_line(p))]
     assert not children

@@ -46,8 +46,14 @@ def marker_time(folder: Path, block: int) -> float:
     return (folder / "done" / "000000" / f"{block}.json").stat().st_mtime_ns
 
 
-@pytest.mark.parametrize("probability", [0.05, 0.5])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "probability"),
+    [
+        *((kind, 0.2) for kind in KINDS),
+        ("damaged_chunk", 0.5),
+        *(pytest.param(kind, 0.5, marks=pytest.mark.soak) for kind in KINDS if kind != "damaged_chunk"),
+    ],
+)
 def test_local(tmp_path: Path, kind: str, probability: float) -> None:
     work = Workspace(tmp_path / "work", BLOCKS)
     finish_under_faults(
@@ -62,13 +68,13 @@ def test_local(tmp_path: Path, kind: str, probability: float) -> None:
 @pytest.mark.parametrize(
     ("kind", "probability"),
     [
-        ("wrong_data", 0.5),
+        ("wrong_data", 0.2),
         ("lost_answer", 0.5),
         *(
             pytest.param(kind, probability, marks=pytest.mark.soak)
             for kind in ("fails", "damaged_chunk", "disk_full", "kill", "hang", "wrong_data", "lost_answer")
-            for probability in (0.05, 0.5)
-            if (kind, probability) not in {("wrong_data", 0.5), ("lost_answer", 0.5)}
+            for probability in (0.2, 0.5)
+            if (kind, probability) not in {("wrong_data", 0.2), ("lost_answer", 0.5)}
         ),
     ],
 )

@@ -126,6 +126,6 @@ def test_slurm_gives_the_same_bytes(runs, cluster: Cluster, tmp_path):
     settings["backend"] = {"name": "slurm", "slurm": {"poll_s": 1, "grace_s": 5}}
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     run_workflow(folder / "config.yaml")
-    cluster.wait_until_quiet(10)
+    cluster.wait_until_quiet(30)
     for key in ("probabilities", "thresholded", "connected_components"):
         np.testing.assert_array_equal(whole(folder, key), whole(runs[128], key), err_msg=key)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ from numpy.typing import NDArray
 
 from blockwise.errors import UserError
 from blockwise.volume import create_volume, open_volume
-from pipeline.running.session import end_sessions
 from tests.containers import FORMATS, formats_of
 from tests.contract import servers
-from tests.runs import DATASETS, Project, make_project, settings
+from tests.runs import DATASETS, Project, settings
 from tests.unit.pixel_cases import case_folder, read
 
 CASES = {
@@ -78,29 +76,13 @@ def test_all_formats_give_the_same_bytes(case: str, tmp_path: Path, monkeypatch:
         assert difference.max() < 0.1
 
 
-@pytest.fixture(scope="module")
-def example(tmp_path_factory: pytest.TempPathFactory) -> tuple[NDArray[Any], dict[str, NDArray[Any] | bytes]]:
-    """A crop of the bundled example, and what the workflow makes of it."""
-    folder = tmp_path_factory.mktemp("example")
-    project = make_project(folder)
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        assert project.run().ok
-        raw = open_volume("raw.n5:raw")
-        return raw.read(tuple(slice(0, n) for n in raw.shape)), project.results()
-    finally:
-        os.chdir(before)
-        end_sessions()
-
-
 @pytest.mark.parametrize("name", [*FORMATS, "s3"])
 def test_the_example_has_the_same_labels_from_every_format(
-    name: str, example: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, unused: Project, expected: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, expected = example
-    project = make_project(tmp_path)
-    monkeypatch.chdir(tmp_path)
+    project = unused
+    raw = open_volume("raw.n5:raw")
+    data = raw.read(tuple(slice(0, n) for n in raw.shape))
     if name != "s3":
         project.change("raw", FORMATS[name](tmp_path, data, "zyx"))
         run = project.run()
@@ -121,11 +103,9 @@ def test_the_example_has_the_same_labels_from_every_format(
 
 @pytest.mark.parametrize("output", ["result.zarr", "sharded.zarr", "result.ome.zarr", "result.n5"])
 def test_outputs_in_every_format_that_is_written(
-    output: str, example: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    output: str, unused: Project, expected: dict[str, Any], tmp_path: Path
 ) -> None:
-    _, expected = example
-    project = make_project(tmp_path)
-    monkeypatch.chdir(tmp_path)
+    project = unused
     project.change("output", output)
     if output == "sharded.zarr":
         project.change("blocks.shards", [36, 18, 32])
@@ -149,16 +129,14 @@ def test_outputs_in_every_format_that_is_written(
     assert again.computed == {"threshold": [again.computed["threshold"][0]]}
 
 
-def test_shards_need_zarr_and_whole_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    project = make_project(tmp_path)
-    monkeypatch.chdir(tmp_path)
+def test_shards_need_zarr_and_whole_chunks(unused: Project) -> None:
     assert settings()["blocks"]["shape"] == [36, 18, 32]
     for shards, output, words in (
         ([36, 18, 32], "result.n5", r"blocks\.shards: only Zarr has shards, but the output is result\.n5"),
         ([36, 18, 64], "result.zarr", r"blocks\.shape: \[36, 18, 32\] is not a multiple of blocks\.shards"),
         ([18, 18, 8], "result.zarr", r"blocks\.shards: \[18, 18, 8\] is not a multiple of blocks\.chunks"),
     ):
-        project.change("output", output)
-        project.change("blocks.shards", shards)
+        unused.change("output", output)
+        unused.change("blocks.shards", shards)
         with pytest.raises(UserError, match=words):
-            project.steps()
+            unused.steps()

@@ -50,7 +50,6 @@ def test_damage_is_found_and_mended(
     assert_same(project.results(), before)
 
 
-def test_nothing_is_damaged(project: Project) -> None:
-    found = project.pipeline("verify", "--config", "config.yaml")
-    assert found.returncode == 0
-    assert found.stdout.count(" 0 damaged") == 6
+def test_nothing_is_damaged(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "--config", "config.yaml"]) == 0
+    assert capsys.readouterr().out.count(" 0 damaged") == 6

@@ -16,7 +16,7 @@ def work(tmp_path: Path, cluster: Cluster) -> Iterator[Workspace]:
     """Data for a step; no job may be left when the test is over."""
     yield Workspace(tmp_path / "work")
     try:
-        cluster.wait_until_quiet(5)
+        cluster.wait_until_quiet(30)
         assert not list(tmp_path.glob("work/work/*/jobs/*"))
     finally:
         cluster.cancel_all()

@@ -62,17 +62,17 @@ class Driver:
     def text(self) -> str:
         return self.out.read_text()[self.start :]
 
-    def wait_for_text(self, text: str, seconds: float = 20) -> None:
+    def wait_for_text(self, text: str, seconds: float = 60) -> None:
         wait_for(lambda: text in self.text or self.process.poll() is not None, seconds, lambda: self.text)
         assert text in self.text, self.text
 
     def wait_until_running(self, *blocks: int) -> None:
-        wait_for(lambda: all(map(self.work.runs, blocks)), 20, lambda: self.text)
+        wait_for(lambda: all(map(self.work.runs, blocks)), 60, lambda: self.text)
 
     def send(self, *signals: signal.Signals) -> None:
         for number in signals:
             os.kill(self.process.pid, number)
-        self.process.wait(30)
+        self.process.wait(60)
 
     def kill(self) -> None:
         """End it whatever it does, where a test has failed."""
@@ -80,7 +80,7 @@ class Driver:
             self.process.kill()
             self.process.wait(10)
 
-    def finish(self, seconds: float = 60) -> str:
+    def finish(self, seconds: float = 120) -> str:
         self.process.wait(seconds)
         return self.text
 

@@ -39,7 +39,7 @@ def batch(tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> 
     )
     yield project
     try:
-        cluster.wait_until_quiet(5)
+        cluster.wait_until_quiet(30)
     finally:
         cluster.cancel_all()
 

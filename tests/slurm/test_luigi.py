@@ -25,7 +25,7 @@ def project(unused: Project, cluster: Cluster) -> Iterator[Project]:
     unused.change("backend", {"name": "slurm", "slurm": {"poll_s": 1, "grace_s": 2, "blocks_per_job": 4}})
     yield unused
     try:
-        cluster.wait_until_quiet(5)
+        cluster.wait_until_quiet(30)
     finally:
         cluster.cancel_all()
 

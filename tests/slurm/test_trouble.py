@@ -33,12 +33,13 @@ def test_out_of_memory_gets_more_once(work: Workspace, drive: Drive):
 
 
 def test_jobs_of_a_node_that_goes_down_go_elsewhere(cluster: Cluster, work: Workspace, drive: Drive):
-    for block in (0, 2, 4, 6):
-        work.tell(block, "sleep 1 3")
+    work.hold(0, 2, 4, 6)
     driver = drive()
     driver.wait_until_running(0, 2, 4, 6)
     cluster.run("scontrol", "update", "NodeName=node2", "State=DOWN", "Reason=test")
     try:
+        driver.wait_for_text("node node2 has lost 2 jobs")
+        work.release(0, 2, 4, 6)
         text = driver.finish()
     finally:
         cluster.run("scontrol", "update", "NodeName=node2", "State=RESUME")
@@ -51,14 +52,14 @@ def test_jobs_of_a_node_that_goes_down_go_elsewhere(cluster: Cluster, work: Work
 
 @pytest.mark.soak
 def test_a_dead_node_costs_nothing_but_time(cluster: Cluster, work: Workspace, drive: Drive):
-    for block in range(0, 8, 2):
-        work.tell(block, "sleep 1 40")
+    work.hold(0, 2, 4, 6)
     driver = drive()
     driver.wait_until_running(0, 2, 4, 6)
     lost = [block for block in range(0, 8, 2) if work.runs(block)[0].endswith("node2")]
     for block in set(range(0, 8, 2)) - set(lost):
         assert work.runs(block)[0].endswith("node1")
     cluster.kill_node("node2")
+    work.release(0, 2, 4, 6)
     text = driver.finish(90)
     cluster.start_node("node2")
     wait_for(lambda: cluster.idle_nodes() == 2, 30, lambda: cluster.run("sinfo", "-N", "-l"))
@@ -72,7 +73,7 @@ def test_a_dead_node_costs_nothing_but_time(cluster: Cluster, work: Workspace, d
 
 @pytest.mark.soak
 def test_the_time_limit_costs_only_what_was_left(work: Workspace, drive: Drive):
-    work.tell(1, "sleep 1 300")
+    work.hold(1)
     text = drive(time_min=1).finish(240)
     assert "time limit of 1 min: its 1 blocks left go again with 2 min" in text
     assert "done: 8" in text
@@ -80,16 +81,16 @@ def test_the_time_limit_costs_only_what_was_left(work: Workspace, drive: Drive):
 
 
 def test_silence_of_the_controller_ends_nothing(cluster: Cluster, work: Workspace, drive: Drive):
-    work.tell(0, "sleep 1 9")
-    work.tell(2, "sleep 1 9")
+    work.hold(0, 2)
     driver = drive()
     driver.wait_until_running(0, 2)
-    wait_for(lambda: len(cluster.alive_jobs()) == 2, 10)
+    wait_for(lambda: len(cluster.alive_jobs()) == 2, 60, cluster.alive_jobs)
     cluster.stop_controller()
     try:
         driver.wait_for_text("SLURM does not say how jobs stand")
     finally:
         cluster.start_controller()
+    work.release(0, 2)
     text = driver.finish()
     assert "done: 8" in text
     assert [len(work.runs(block)) for block in range(8)] == [1] * 8
@@ -98,21 +99,23 @@ def test_silence_of_the_controller_ends_nothing(cluster: Cluster, work: Workspac
 @pytest.mark.soak
 def test_a_controller_that_is_away_for_a_while_costs_no_block(cluster: Cluster, work: Workspace, drive: Drive):
     """Jobs end while nobody can ask how, one fails, and others could not be submitted yet."""
-    work.tell(0, "sleep 1 4")  # ends while the controller is away
+    work.hold(0)  # ends while the controller is away
     work.tell(1, "raise 1")
-    work.tell(2, "sleep 1 15")  # outlives its silence
+    work.hold(2)  # outlives its silence
     work.tell(5, "kill 1")
     step = work.addition()
     driver = drive(max_submitted=2)
     driver.wait_until_running(0, 2)
     cluster.stop_controller()
     try:
-        time.sleep(10)
+        work.release(0)
+        wait_for(step.markers.failures, 60, lambda: driver.text)
+        driver.wait_for_text("SLURM does not say how jobs stand")
         assert len(work.runs(2)) == 1
         before = {path: path.stat().st_mtime_ns for path in (step.folder / "done").rglob("*.json")}
-        assert "SLURM does not say how jobs stand" in driver.text
     finally:
         cluster.start_controller()
+    work.release(2)
     text = driver.finish(120)
     assert {path.stem for path in before} == {"0"}
     assert "done: 8" in text
@@ -123,8 +126,7 @@ def test_a_controller_that_is_away_for_a_while_costs_no_block(cluster: Cluster, 
 
 
 def test_jobs_that_somebody_cancels_are_replaced(cluster: Cluster, work: Workspace, drive: Drive):
-    for block in (0, 2):
-        work.tell(block, "sleep 1 3")
+    work.hold(0, 2)
     driver = drive(max_running=2)
     driver.wait_until_running(0, 2)
     pending, running = (
@@ -133,6 +135,8 @@ def test_jobs_that_somebody_cancels_are_replaced(cluster: Cluster, work: Workspa
     )
     cluster.run("scancel", pending)  # it leaves the array without a trace
     cluster.run("scancel", running)
+    driver.wait_for_text(f"job {running}: the job was cancelled")
+    work.release(0, 2)
     text = driver.finish()
     assert f"job {pending}: the job was cancelled or preempted (CANCELLED/no longer in the array)" in text
     assert f"job {running}: the job was cancelled or preempted (CANCELLED/" in text
@@ -145,8 +149,7 @@ def test_an_array_that_loses_its_only_task_is_replaced(cluster: Cluster, work: W
     driver.wait_for_text("jobs are pending (JobHeldUser): somebody holds the jobs")
     cluster.run("scancel", cluster.alive_jobs()[0].split()[0])
     driver.wait_for_text("the job was cancelled or preempted (CANCELLED/JobHeldUser): its 8 blocks left go")
-    driver.wait_for_text("submitted array", 5)
-    wait_for(lambda: driver.text.count("submitted array") == 2, 10, lambda: driver.text)
+    wait_for(lambda: driver.text.count("submitted array") == 2, 60, lambda: driver.text)
     cluster.run("scontrol", "release", cluster.alive_jobs()[0].split()[0])
     assert "done: 8" in driver.finish()
 
@@ -210,7 +213,7 @@ def shim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str]
 
 
 def test_a_submission_that_seems_lost_is_not_repeated(
-    cluster: Cluster, work: Workspace, drive: Drive, shim: Callable[[str, str], None]
+    tmp_path: Path, work: Workspace, drive: Drive, shim: Callable[[str, str], None]
 ):
     # SLURM has taken the job, but its answer does not come; then squeue says nothing at all, three times.
     shim(
@@ -222,9 +225,12 @@ def test_a_submission_that_seems_lost_is_not_repeated(
         "squeue",
         '[[ "$*" == *--jobs* ]] && echo >> "$COUNT" && [ $(wc -l < "$COUNT") -le 3 ] && exit 0\nexec $REAL "$@"',
     )
-    for block in (0, 2, 4, 6):
-        work.tell(block, "sleep 1 2")
-    text = drive().finish()
+    work.hold(0, 2, 4, 6)
+    driver = drive()
+    asked = tmp_path / "bin" / "count-squeue"
+    wait_for(lambda: asked.exists() and len(asked.read_text()) > 3, 60, lambda: driver.text)
+    work.release(0, 2, 4, 6)
+    text = driver.finish()
     assert "Socket timed out on send/recv operation; trying again" in text
     assert text.count("submitted array") == 1
     assert "done: 8" in text
