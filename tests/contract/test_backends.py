@@ -20,9 +20,6 @@ from blockwise.step import BlockStep
 from pipeline.configuration.keys import backend_names
 from tests.contract.steps import Workspace
 from tests.processes import command_line
-from tests.slurm.cluster import cluster
-
-__all__ = ["cluster"]
 
 OPTIONS = {"slurm": SlurmOptions(poll_s=0.2, grace_s=0.5, blocks_per_job=3, time_min=5)}
 """Options other than the defaults."""
@@ -127,9 +124,9 @@ def test_a_block_that_kills_its_worker_fails_alone(run: Run, work: Workspace):
 
 
 def test_a_block_that_hangs_fails_alone(backend: Backend, work: Workspace):
-    work.tell(1, "sleep 99 300")
-    work.tell(6, "sleep 1 300")
-    backend.timeout_s = 1.0
+    work.hold(1, attempts=99)
+    work.hold(6)
+    backend.timeout_s = 3.0  # long enough for the others, on a machine that is busy with other tests
     step = work.addition()
     outcome = run_step(step, backend, 2, lambda outcome: None)
     assert outcome.computed == 7

@@ -16,9 +16,7 @@ from blockwise.faults import Faults
 from blockwise.plan import is_complete
 from blockwise.run import run_step
 from tests.contract.steps import Workspace
-from tests.slurm.cluster import Cluster, cluster
-
-__all__ = ["cluster"]
+from tests.slurm.cluster import Cluster
 
 BLOCKS = 12
 MOST_RUNS = 40

@@ -17,7 +17,6 @@ from pipeline.running.lock import OWNER, SILENCE_S
 from tests.runs import Project, assert_same, run_luigi
 
 
-
 def cpu_seconds_of_children() -> float:
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime

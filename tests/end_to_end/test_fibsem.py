@@ -16,9 +16,7 @@ from skimage.filters import gaussian
 from skimage.measure import label
 
 from blockwise.volume import open_volume
-from tests.slurm.cluster import Cluster, cluster
-
-__all__ = ["cluster"]
+from tests.slurm.cluster import Cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 CUBE = ROOT.parent / "shared" / "data" / "fibsem"

@@ -91,7 +91,7 @@ class Cluster:
         for node in NODES:
             (self.folder / f"spool.{node}").mkdir(exist_ok=True)
             self.start_node(node)
-        wait_for(lambda: self.idle_nodes() == len(NODES), 30, lambda: self.run("sinfo", "-N", "-l"))
+        wait_for(lambda: self.idle_nodes() == len(NODES), 60, lambda: self.run("sinfo", "-N", "-l"))
 
     def start_node(self, node: str) -> None:
         self.start_daemon(node, "slurmd", "-D", "-N", node)
@@ -103,14 +103,14 @@ class Cluster:
         with (self.folder / f"{name}.out").open("ab") as out:
             keeper = ["setsid", "--fork", "bash", "-c", KEEPER, "keeper", *command]
             subprocess.run(keeper, stdout=out, stderr=out, env=environment, check=True)
-        wait_for(pid_file.exists, 10)
+        wait_for(pid_file.exists, 60)
         self.daemons[name] = int(pid_file.read_text())
 
     def end_daemon(self, name: str, number: signal.Signals = signal.SIGTERM) -> None:
         pid = self.daemons[name]
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-        wait_for(lambda: not psutil.pid_exists(pid), 20, lambda: f"{name} does not end")
+        wait_for(lambda: not psutil.pid_exists(pid), 60, lambda: f"{name} does not end")
 
     def stop_controller(self) -> None:
         self.end_daemon("slurmctld")
@@ -153,7 +153,7 @@ class Cluster:
     def idle_nodes(self) -> int:
         return len(self.run("sinfo", "-h", "-N", "-p", "main", "-t", "idle,mix,alloc", "-o", "%N").split())
 
-    def wait_until_quiet(self, seconds: float = 15) -> None:
+    def wait_until_quiet(self, seconds: float = 60) -> None:
         wait_for(lambda: not self.alive_jobs(), seconds, self.alive_jobs)
 
     def _configure(self) -> None:

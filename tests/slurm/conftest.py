@@ -5,10 +5,8 @@ from typing import Any
 import pytest
 
 from tests.contract.steps import Workspace
-from tests.slurm.cluster import Cluster, cluster
+from tests.slurm.cluster import Cluster
 from tests.slurm.driver import Driver
-
-__all__ = ["cluster"]
 
 
 @pytest.fixture

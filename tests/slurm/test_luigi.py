@@ -12,12 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.luigid import Luigid, luigid
+from tests.luigid import Luigid
 from tests.processes import wait_for
-from tests.runs import Project, assert_same, environment, expected, finished, unused
+from tests.runs import Project, assert_same, environment, run_luigi
 from tests.slurm.cluster import Cluster
-
-__all__ = ["expected", "finished", "luigid", "unused"]
 
 
 @pytest.fixture
@@ -31,11 +29,10 @@ def project(unused: Project, cluster: Cluster) -> Iterator[Project]:
 
 
 def test_same_results_as_on_one_machine(project: Project, expected):
-    done = project.luigi(timeout=200)
-    assert done.returncode == 0, done.stderr
+    code, text = run_luigi(project)
+    assert code == 0, text
     assert_same(project.results(), expected)
-    again = project.luigi(timeout=60)
-    assert "Nothing to do" in again.stdout
+    assert "Nothing to do" in run_luigi(project)[1]
 
 
 @pytest.mark.parametrize(
@@ -62,12 +59,12 @@ def test_signals_to_luigi_cancel_all_jobs(
             os.killpg(process.pid, signal.SIGINT)
         else:
             process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(60)
         assert process.returncode
         # A child outlives Luigi's main process by a moment, to cancel its jobs.
-        wait_for(lambda: not list(Path("work").glob("*/jobs/*")), 15)
+        wait_for(lambda: not list(Path("work").glob("*/jobs/*")), 60)
         assert not cluster.alive_jobs()
-        wait_for(lambda: not _session(process.pid), 5, lambda: _session(process.pid))
+        wait_for(lambda: not _session(process.pid), 60, lambda: _session(process.pid))
         assert "Traceback" not in log.read_text(), log.read_text()
     finally:
         if process.poll() is None:

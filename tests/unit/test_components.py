@@ -31,7 +31,7 @@ def masks_and_blocks(draw, ndim):
     return (np.random.default_rng(seed).random(shape) < density).astype(np.uint8), blocks
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(case=masks_and_blocks(3), foreground=st.sampled_from([0, 1]), connectivity=st.sampled_from([6, 18, 26]))
 def test_equal_to_whole_volume_3d(case, foreground, connectivity):
     mask, blocks = case
@@ -39,7 +39,7 @@ def test_equal_to_whole_volume_3d(case, foreground, connectivity):
     np.testing.assert_array_equal(found, whole_components(mask, foreground, connectivity))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(case=masks_and_blocks(2), foreground=st.sampled_from([0, 1]), connectivity=st.sampled_from([4, 8]))
 def test_equal_to_whole_image_2d(case, foreground, connectivity):
     mask, blocks = case
@@ -47,7 +47,7 @@ def test_equal_to_whole_image_2d(case, foreground, connectivity):
     np.testing.assert_array_equal(found, whole_components(mask, foreground, connectivity))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     mask=arrays(np.uint8, st.tuples(*[st.integers(2, 4)] * 3), elements=st.integers(0, 1)),
     connectivity=st.sampled_from([6, 18, 26]),
@@ -97,7 +97,7 @@ def test_small_objects_are_dropped_and_the_rest_is_renumbered(min_size):
     np.testing.assert_array_equal(objects["voxels"], sizes[kept])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(case=masks_and_blocks(3))
 def test_object_table_equals_regionprops(case):
     mask, blocks = case

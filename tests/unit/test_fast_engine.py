@@ -74,7 +74,7 @@ def images(draw: st.DrawFn) -> NDArray[Any]:
     return rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, shape, dtype, endpoint=True)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     features=selections(),
     image=images(),
@@ -95,7 +95,7 @@ def test_fast_equals_reference(
     np.testing.assert_array_equal(make_engine("fast", made, tensor).predict(image, whole), expected)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(features=selections(), image=images(), seed=st.integers(0, 1000), data=st.data())
 def test_blocks_and_tiles_do_not_show(
     features: tuple[Feature, ...], image: NDArray[Any], seed: int, data: st.DataObject

@@ -41,7 +41,7 @@ def vote_by_groups(forest: Forest, values: NDArray[np.float32]) -> NDArray[np.fl
     return out
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     sizes=st.lists(st.integers(1, 6), min_size=1, max_size=3).map(tuple),

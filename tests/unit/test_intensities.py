@@ -17,7 +17,7 @@ from tasks.objects.image_measures import EXACT_DTYPES, Image, dense_labels, mean
 from tests.unit.blocked import blocked_components
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     shape=st.tuples(*[st.integers(1, 10)] * 3),
     block_shape=st.tuples(*[st.integers(2, 12)] * 3),
@@ -66,7 +66,6 @@ def raw_values(random, shape, dtype):
     return np.where(np.isfinite(values) & (random.random(shape) < 0.5), values, ordinary)
 
 
-@settings(deadline=None)
 @given(
     voxels=st.integers(1, 2**45),
     of_type=st.sampled_from(EXACT_DTYPES).flatmap(
@@ -102,7 +101,6 @@ def of_size(limbs, voxels):
     return np.array([[total, *found[::-1]]], np.int64)  # raises where the highest limb cannot hold it
 
 
-@settings(deadline=None)  # compiles where nothing is compiled yet
 @given(values=st.lists(st.floats(width=32), min_size=1, max_size=40), cuts=st.lists(st.integers(0, 40), max_size=3))
 def test_floats_add_up_exactly_and_what_is_no_number_is_told(values, cuts):
     raw = np.array(values, np.float32)
@@ -131,7 +129,7 @@ def test_an_object_with_a_voxel_that_is_no_number_has_no_intensities():
     assert table["intensity_min_0"].dtype == np.float32
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     shape=st.tuples(*[st.integers(1, 9)] * 3),
     block_shape=st.tuples(*[st.integers(2, 12)] * 3),

@@ -111,7 +111,7 @@ def test_failing_preparation_is_recorded_with_a_block(tmp_path: Path) -> None:
 
 def test_a_block_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     step = odd_step(tmp_path, 4, orders={1: "hang"})
-    outcome = run(step, timeout_s=0.5)
+    outcome = run(step, timeout_s=2)
     assert list(outcome.failed) == [1]
     assert outcome.done == 3
     assert step.noted("compute 1") == 2
@@ -152,12 +152,12 @@ def test_workers_end_with_a_killed_driver_and_the_next_run_goes_on(tmp_path: Pat
         "run_step(load_step(sys.argv[1]), LocalBackend(2, None), 1, lambda outcome: None)"
     )
     driver = subprocess.Popen([sys.executable, "-c", code, step.to_json()], env=os.environ | {"PYTHONPATH": "."})
-    wait_for(lambda: len(step.markers.scan()) == 3 and step.noted("compute 3"), 20)
+    wait_for(lambda: len(step.markers.scan()) == 3 and step.noted("compute 3"), 60)
     workers = psutil.Process(driver.pid).children()
     assert len(workers) == 2
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
-    _, alive = psutil.wait_procs(workers, timeout=5)
+    _, alive = psutil.wait_procs(workers, timeout=60)
     assert alive == []
     again = odd_step(tmp_path, 4)
     assert again.fingerprint == step.fingerprint
@@ -230,7 +230,7 @@ def test_a_fork_leaves_the_workers_of_its_parent_alone(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_hangs_or_has_not_prepared_does_not_rest(tmp_path: Path) -> None:
-    backend = LocalBackend(2, timeout_s=1)
+    backend = LocalBackend(2, timeout_s=2)
     step = odd_step(tmp_path / "first", 4, orders={2: "hang"})
     outcome = run_step(step, backend, 1, lambda outcome: None)
     assert list(outcome.failed) == [2]
@@ -255,7 +255,7 @@ def test_a_resting_worker_ends_with_nobody_to_end_it(tmp_path: Path) -> None:
     with process.stdin, process.stdout:
         process.stdin.write("".join(json.dumps(line) + "\n" for line in lines).encode())
         process.stdin.flush()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def test_steps_go_through_json(tmp_path: Path) -> None:

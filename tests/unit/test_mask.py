@@ -40,7 +40,7 @@ def upsampled(inside: np.ndarray, axes: str, factors: tuple[int, ...], grid: Gri
     return inside[tuple(slice(0, n) for n in grid.shape)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_read_and_survey_equal_the_whole_mask(tmp_path_factory, data):
     axes = data.draw(st.sampled_from(["yx", "zyx", "tyx"]))
@@ -88,7 +88,7 @@ def test_what_was_found_is_kept_until_the_mask_changes(tmp_path):
     assert survey(mask, grid, str(tmp_path), watch_files=True).digest == second.digest
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     shape=st.tuples(*[st.integers(1, 20)] * 3),
     block_shape=st.tuples(*[st.integers(2, 22)] * 3),
@@ -125,7 +125,7 @@ def test_the_border_of_a_mask_draws_no_value_down():
     np.testing.assert_array_equal(found, inside)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     shape=st.tuples(*[st.integers(1, 9)] * 3),
     block_shape=st.tuples(*[st.integers(1, 5)] * 3),

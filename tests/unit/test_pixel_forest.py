@@ -44,7 +44,7 @@ def test_values_next_to_a_threshold_decide_as_doubles_do(threshold: float) -> No
         assert (value < rounded) == (np.float64(value) < threshold)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     features=arrays(np.float32, (30, 2), elements=st.floats(-4, 4, width=32)),
     labels=arrays(np.int64, 30, elements=st.integers(1, 3)),

@@ -34,7 +34,7 @@ def whole_volume(name: str, variant: StructureTensor) -> tuple[NDArray[np.float3
 
 
 @pytest.mark.parametrize("name", SELECTIONS)
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(data=st.data(), variant=st.sampled_from(["fastfilters", "vigra"]))
 def test_features_of_any_block_with_its_halo_are_those_of_the_whole(
     name: str, data: st.DataObject, variant: StructureTensor

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -50,12 +52,17 @@ def test_the_variants_of_the_structure_tensor_are_not_the_same() -> None:
     assert difference.max() > 0.1
 
 
+def ilastiks_features(folder: Path) -> tuple[NDArray[np.float32], tuple[slice, ...]]:
+    """What ilastik has computed of a crop, and where it lies."""
+    with h5py.File(folder / "expected_features_crop.h5", "r") as file:
+        features = file["features"]
+        return features[()], tuple(map(slice, features.attrs["start"], features.attrs["stop"]))
+
+
 @pytest.mark.parametrize("name", CROPS)
 def test_forest_gives_ilastiks_values_bit_for_bit_on_ilastiks_features(name: str) -> None:
     folder = case_folder(name)
-    with h5py.File(folder / "expected_features_crop.h5", "r") as file:
-        features = file["features"][()]
-        box = tuple(map(slice, file["features"].attrs["start"], file["features"].attrs["stop"]))
+    features, box = ilastiks_features(folder)
     expected = read(folder / "expected_probabilities.h5", "exported_data")[box]
     forest = load_project(str(folder / "project.ilp")).forest
     assert forest is not None
@@ -67,9 +74,7 @@ def test_forest_gives_ilastiks_values_bit_for_bit_on_ilastiks_features(name: str
 @pytest.mark.parametrize("name", CROPS)
 def test_features_agree_with_ilastiks_to_float32_noise(name: str) -> None:
     folder = case_folder(name)
-    with h5py.File(folder / "expected_features_crop.h5", "r") as file:
-        expected = file["features"][()]
-        box = tuple(map(slice, file["features"].attrs["start"], file["features"].attrs["stop"]))
+    expected, box = ilastiks_features(folder)
     project = load_project(str(folder / "project.ilp"))
     interior = (slice(0, 1),) * ("z" not in project.axes) + box
     image = image_zyxc(folder / "input.h5", project.axes).astype(np.float32)

@@ -13,7 +13,7 @@ from tasks.threshold import smooth_and_threshold
 from tests.unit.blocked import blocked_threshold
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     shape=st.tuples(*[st.integers(1, 24)] * 3),
     block_shape=st.tuples(*[st.integers(1, 26)] * 3),

@@ -1,0 +1,13 @@
+"""What all tests share: fixtures that make real runs and real servers, and examples that no clock cuts short."""
+
+from hypothesis import HealthCheck, settings
+
+from tests.batches import batch_folder
+from tests.luigid import luigid
+from tests.runs import expected, finished, project, unused
+from tests.slurm.cluster import cluster
+
+__all__ = ["batch_folder", "cluster", "expected", "finished", "luigid", "project", "unused"]
+
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no clock")
