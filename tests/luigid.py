@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-START_S = 30
+START_S = 60
 
 
 class Luigid:
@@ -50,7 +50,7 @@ class Luigid:
 
     def ask(self, what: str, **data: str) -> Any:
         query = urllib.parse.quote(json.dumps(data))
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/{what}?data={query}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api/{what}?data={query}", timeout=30) as answer:
             return json.load(answer)["response"]
 
     def kill(self) -> None:

@@ -198,25 +198,16 @@ class Project:
             if path.is_file()
         }
 
-    def luigi(
-        self, *arguments: str, timeout: float = 60, workflow: str = "ConnectedComponentsWorkflow"
-    ) -> subprocess.CompletedProcess[str]:
+    def luigi(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run Luigi's command line to its end."""
-        command = self.command(*arguments, workflow=workflow)
+        command = self.command(*arguments)
         return subprocess.run(
-            command, cwd=self.folder, env=environment(), capture_output=True, text=True, timeout=timeout
+            command, cwd=self.folder, env=environment(), capture_output=True, text=True, timeout=300
         )
 
     def command(self, *arguments: str, workflow: str = "ConnectedComponentsWorkflow") -> list[str]:
         options = arguments if "--scheduler-port" in arguments else ("--local-scheduler", *arguments)
         return [sys.executable, "-m", "luigi", "--module", "pipeline", workflow, "--config", "config.yaml", *options]
-
-    def pipeline(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run ``python -m pipeline``."""
-        command = [sys.executable, "-m", "pipeline", *arguments]
-        return subprocess.run(
-            command, cwd=self.folder, env=environment(), capture_output=True, text=True, timeout=60, input=stdin
-        )
 
 
 def run_luigi(project: Project, *arguments: str, workflow: str = "ConnectedComponentsWorkflow") -> tuple[int, str]:

@@ -165,7 +165,7 @@ def test_https(tmp_path: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-c", script, f"{url}/a.zarr:raw"],
             env={**os.environ, "TENSORSTORE_CA_BUNDLE": str(certificate), "PYTHONPATH": os.pathsep.join(sys.path)},
-            check=True, capture_output=True, text=True, timeout=60,
+            check=True, capture_output=True, text=True, timeout=300,
         )  # fmt: skip
     assert done.stdout.strip() == str(8 * 8 * 3)
 

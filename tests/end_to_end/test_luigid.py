@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-
 from tests.luigid import Luigid
-from tests.runs import STEPS, Project, environment
+from tests.runs import STEPS, Project
 
 TASKS = (
     "PredictionTask",
@@ -20,9 +18,7 @@ TASKS = (
 def test_graph_state_and_logs(project: Project, luigid: Luigid) -> None:
     project.change("threshold.threshold", 0.3)
     options = ("--scheduler-host", "127.0.0.1", "--scheduler-port", str(luigid.port))
-    done = subprocess.run(
-        project.command(*options), cwd=project.folder, env=environment(), capture_output=True, text=True, timeout=120
-    )
+    done = project.luigi(*options)
     assert done.returncode == 0, done.stderr
     found = luigid.ask("task_list", status="DONE", upstream_status="")
     by_name = {task["name"]: (task_id, task) for task_id, task in found.items()}
