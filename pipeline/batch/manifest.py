@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from blockwise.errors import UserError
 from blockwise.volume import Address
+from pipeline.batch.table import Values, read_table
 from pipeline.configuration.nickname import nickname
 from pipeline.configuration.settings import Settings, make_settings, read_values
 
 SHARED = ("work_dir", "backend", "batch", "change_detection")
 """Keys that all images of a batch share."""
-TEXTS = ("name", "raw", "output", "prediction.project")
-"""Columns whose cells are text, whatever they look like."""
 NAME = "{name}"
 IMAGES = "images"
+"""Folder below the work folder with a folder for each image."""
 RESERVED = ("jobs",)
 """Images cannot be called so: beside their folders lies what the step over all of them has in the queue."""
-"""Folder below the work folder with a folder for each image."""
-
-Values = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -83,7 +77,7 @@ def load_batch(config: str, manifest: str | None) -> Batch:
     if manifest and found.files and manifest == found.manifest:
         raise UserError(f"configuration {config}: batch has both files and manifest; leave one of them out")
     if manifest:
-        rows = [_row(cells, f"manifest {manifest}, row {i}") for i, cells in enumerate(_table(manifest), 1)]
+        rows = [_row(cells, f"manifest {manifest}, row {i}") for i, cells in enumerate(read_table(manifest), 1)]
     elif found.files:
         rows = [{"raw": {"path": path}} for path in _matching(found.files)]
     else:
@@ -116,45 +110,20 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _table(path: str) -> list[Values]:
-    """Rows of a manifest, keys as they stand."""
-    try:
-        text = Path(path).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"manifest {path}: cannot be read (looked from {Path.cwd()}): {error}") from error
-    if path.lower().endswith(".csv"):
-        return [
-            _cells(row, f"manifest {path}, row {i}") for i, row in enumerate(csv.DictReader(text.splitlines()), 1)
-        ]
-    try:
-        rows = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"manifest {path} is not valid YAML: {error}") from error
-    if not isinstance(rows, list):
-        raise UserError(f"manifest {path}: expected a list of images, each an address or keys; found {rows!r:.60}")
-    return [{"raw": row} if isinstance(row, str) else row for row in rows]
-
-
-def _cells(row: Mapping[str | None, Any], where: str) -> Values:
-    if None in row or None in row.values():
-        raise UserError(f"{where}: has another number of cells than the header line")
-    try:
-        filled = {str(key).strip(): cell.strip() for key, cell in row.items() if cell.strip()}
-        return {key: cell if key in TEXTS else yaml.safe_load(cell) for key, cell in filled.items()}
-    except yaml.YAMLError as error:
-        raise UserError(f"{where}: a cell cannot be read: {error}") from error
-
-
 def _row(cells: Any, where: str) -> Values:
     """Keys such as ``threshold.sigma`` as sections, ``raw`` as a section with a path."""
     if not isinstance(cells, dict) or not cells.get("raw", cells.get("raw.path")):
         raise UserError(f"{where}: found {cells!r:.60}; the key raw is needed, the image's path or address")
+    if not isinstance(cells.get("name"), str | int | None) or isinstance(cells.get("name"), bool):
+        raise UserError(f"{where}: name: found {cells['name']!r}; a name is text; quote it")
     nested: Values = {}
     for key, value in cells.items():
         *sections, last = str(key).split(".")
         inner: Values = {last: value if key != "raw" else _sections(value, "path")}
         for section in reversed(sections):
             inner = {section: inner}
+        if twice := _in_both(nested, inner):
+            raise UserError(f"{where}: {twice} is set twice, the second time by {key}; leave one out")
         nested = _merged(nested, inner)
     for key in SHARED:
         if key in nested:
@@ -195,6 +164,16 @@ def _merged(first: Values, second: Values) -> Values:
         old = merged.get(key)
         merged[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
     return merged
+
+
+def _in_both(first: Values, second: Values) -> str:
+    """A key that both set; empty where there is none."""
+    for key in first.keys() & second.keys():
+        values = first[key], second[key]
+        inner = _in_both(*values) if all(isinstance(value, dict) for value in values) else ""
+        if inner or not all(isinstance(value, dict) for value in values):
+            return f"{key}.{inner}" if inner else key
+    return ""
 
 
 def _names(rows: list[Values]) -> tuple[str, ...]:

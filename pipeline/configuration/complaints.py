@@ -49,10 +49,10 @@ def _fields(model: Any) -> dict[str, Any]:
     """Keys of a section, each with its own section or None."""
     if model is None:
         return {}
-    return {field.alias or name: _section(field.annotation) for name, field in model.model_fields.items()}
+    return {field.alias or name: section_of(field.annotation) for name, field in model.model_fields.items()}
 
 
-def _section(annotation: Any) -> Model | None:
+def section_of(annotation: Any) -> Model | None:
     """The section that a key holds, one or several of it."""
     kinds = (annotation, *get_args(annotation))
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -14,6 +13,7 @@ from pydantic import (
     PositiveInt,
     ValidationError,
     create_model,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -24,12 +24,19 @@ from blockwise.errors import UserError
 from blockwise.faults import Faults
 from pipeline.configuration.complaints import explanations
 from pipeline.configuration.keys import backend_names
+from pipeline.configuration.kinds import check_kind
+from pipeline.configuration.strict_yaml import parse_yaml
 
 
 class Section(BaseModel):
     """A part of the configuration; keys that it does not know are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _of_a_kind_that_is_meant(cls, value: Any, info: ValidationInfo) -> Any:
+        return check_kind(value, cls.model_fields[str(info.field_name)].annotation)
 
 
 class Raw(Section):
@@ -275,15 +282,12 @@ def read_values(path: str) -> dict[str, Any]:
             f"luigi.cfg (looked from {Path.cwd()})"
         )
     try:
-        text = Path(path).read_text()
+        text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise UserError(f"configuration {path}: there is no such file (looked from {Path.cwd()})") from error
     except (IsADirectoryError, PermissionError, UnicodeDecodeError) as error:
         raise UserError(f"configuration {path}: cannot be read: {error}") from error
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"configuration {path} is not valid YAML: {error}") from error
+    values = parse_yaml(text, f"configuration {path}")
     if not isinstance(values, dict):
         raise UserError(f"configuration {path}: expected keys such as work_dir, raw, output; found {values!r:.60}")
     return values
