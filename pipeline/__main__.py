@@ -16,6 +16,7 @@ from pipeline.assembly.steps import Steps, build_steps, default_config
 from pipeline.batch import commands as batch_commands
 from pipeline.batch.images import BatchImages
 from pipeline.batch.manifest import load_batch
+from pipeline.configuration.paths import expand_path
 from pipeline.configuration.settings import Settings, is_of_batch, load_settings, read_values
 from pipeline.exporting.results import EXPORTED, export_result, ingest_with_progress
 from pipeline.inspecting import volume_commands
@@ -138,11 +139,12 @@ def _volume(options: argparse.Namespace) -> tuple[Settings, Steps]:
 
 def _export(options: argparse.Namespace) -> int:
     _, steps = _volume(options)
+    target = expand_path(options.target)
     scale = tuple(options.scale) if options.scale else None
     for name in export_result(
         steps,
         options.what,
-        options.target,
+        target,
         threshold=options.threshold,
         dtype=options.dtype,
         scale=scale,
@@ -154,7 +156,9 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _ingest(options: argparse.Namespace) -> int:
-    copy = ingest_with_progress(options.source, options.target, options.axes, options.chunks)
+    copy = ingest_with_progress(
+        expand_path(options.source), expand_path(options.target), options.axes, options.chunks
+    )
     print(f"{copy.address}: axes {copy.axes or 'unknown'}, shape {copy.shape}, {copy.dtype}, chunks {copy.chunks}")
     return 0
 
@@ -193,7 +197,7 @@ def _console() -> Console:
 def _validate(options: argparse.Namespace) -> int:
     from pipeline.inspecting.agreement import compare  # slow to load
 
-    agreement = compare(options.a, options.b)
+    agreement = compare(expand_path(options.a), expand_path(options.b))
     width = max(map(len, asdict(agreement)))
     for name, value in asdict(agreement).items():
         shown = f"{value:.6f}" if isinstance(value, float) else f"{value:,}" if not isinstance(value, bool) else value

@@ -14,6 +14,7 @@ from blockwise.errors import UserError
 from blockwise.volume import Address
 from pipeline.batch.table import Values, read_table
 from pipeline.configuration.nickname import nickname
+from pipeline.configuration.paths import expand_path, expand_paths
 from pipeline.configuration.settings import Settings, make_settings, read_values
 
 SHARED = ("work_dir", "backend", "batch", "change_detection")
@@ -73,7 +74,7 @@ def load_batch(config: str, manifest: str | None) -> Batch:
     """
     shared = read_values(config)
     found = make_settings({**shared, "raw": {"path": "."}}, f"configuration {config}").batch
-    manifest = manifest or found.manifest
+    manifest = expand_path(manifest) if manifest else found.manifest
     if manifest and found.files and manifest == found.manifest:
         raise UserError(f"configuration {config}: batch has both files and manifest; leave one of them out")
     if manifest:
@@ -111,7 +112,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _row(cells: Any, where: str) -> Values:
-    """Keys such as ``threshold.sigma`` as sections, ``raw`` as a section with a path."""
+    """Keys such as ``threshold.sigma`` as sections, ``raw`` as a section with a path; ``~`` and variables put in."""
     if not isinstance(cells, dict) or not cells.get("raw", cells.get("raw.path")):
         raise UserError(f"{where}: found {cells!r:.60}; the key raw is needed, the image's path or address")
     if not isinstance(cells.get("name"), str | int | None) or isinstance(cells.get("name"), bool):
@@ -128,7 +129,10 @@ def _row(cells: Any, where: str) -> Values:
     for key in SHARED:
         if key in nested:
             raise UserError(f"{where}: {key} is shared by all images; set it in the configuration")
-    return nested
+    try:
+        return expand_paths(nested)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def _with_named_thresholds(shared: Any, changes: Any, where: str) -> Any:

@@ -25,6 +25,7 @@ from blockwise.faults import Faults
 from pipeline.configuration.complaints import explanations
 from pipeline.configuration.keys import backend_names
 from pipeline.configuration.kinds import check_kind
+from pipeline.configuration.paths import expand_path, expand_paths
 from pipeline.configuration.strict_yaml import parse_yaml
 
 
@@ -271,16 +272,17 @@ def is_of_batch(values: dict[str, Any]) -> bool:
 
 
 def read_values(path: str) -> dict[str, Any]:
-    """Read a configuration file as it stands.
+    """Read a configuration file as it stands, but for ``~`` and variables in its paths.
 
     Raises:
-        UserError: it is not there, or is not YAML with keys.
+        UserError: it is not there, or is not YAML with keys, or a path in it names a variable that is not set.
     """
     if not path:
         raise UserError(
             "no configuration is named: give --config FILE, or set config below [ConnectedComponentsWorkflow] in a "
             f"luigi.cfg (looked from {Path.cwd()})"
         )
+    path = expand_path(path)
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
@@ -290,7 +292,10 @@ def read_values(path: str) -> dict[str, Any]:
     values = parse_yaml(text, f"configuration {path}")
     if not isinstance(values, dict):
         raise UserError(f"configuration {path}: expected keys such as work_dir, raw, output; found {values!r:.60}")
-    return values
+    try:
+        return expand_paths(values)
+    except UserError as error:
+        raise UserError(f"configuration {path}: {error}") from None
 
 
 def make_settings(values: dict[str, Any], where: str) -> Settings:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from blockwise.errors import UserError
-from blockwise.files import read_json, replacing, write_json
+from blockwise.files import read_json, write_json
 from blockwise.step import BlockStep
-from blockwise.volume import open_volume
 from pipeline.configuration.settings import Settings
+from pipeline.running.picture import draw_overview
 from tasks.objects.table_step import ObjectTableStep
-from tasks.threshold import CORE
 
-Panel = tuple[str, NDArray[Any], dict[str, Any]]
-"""Title, image, and options of ``imshow``."""
+NO_PICTURE = "no_picture"
+"""Key of a report whose picture could not be drawn: why."""
 
-LARGEST_PICTURE = 1024
-"""Longest side of a slice in the picture, in voxels; of larger slices the middle is shown."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,12 +48,28 @@ class RunReport:
     def is_current(self) -> bool:
         """Whether the report was made of the results as they are."""
         report = read_json(self.path)
-        return report is not None and report["digests"] == self._digests() and self.picture.exists()
+        if report is None or report["digests"] != self._digests():
+            return False
+        return self.picture.exists() or bool(report.get(NO_PICTURE))
 
     def write(self) -> None:
         """Draw the picture, then write the report."""
-        draw_overview(self.steps, self.picture)
-        write_json(self.path, {"digests": self._digests(), "steps": self._targets()})
+        report: dict[str, Any] = {"digests": self._digests(), "steps": self._targets()}
+        if why := self._draw():
+            report[NO_PICTURE] = why
+        write_json(self.path, report)
+
+    def _draw(self) -> str:
+        """Draw the picture; why there is none, where that fails: all results are done, and it is only for the eye."""
+        try:
+            draw_overview(self.steps, self.picture)
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            with contextlib.suppress(OSError):
+                self.picture.unlink(missing_ok=True)  # of former results
+            logger.warning("the picture was not drawn: %s (remove %s to have it tried again)", why, self.path)
+            return why
+        return ""
 
     def text(self) -> str:
         """The summary, for a terminal."""
@@ -85,7 +98,8 @@ class RunReport:
         """Where the results lie."""
         rows = [(step.label, step.output().address) for step in self.steps if hasattr(step, "address")]
         rows += [(_table_name(table), f"{table.table('csv')} and .parquet") for table in self._tables()]
-        rows.append(("picture", str(self.picture)))
+        why = (read_json(self.path) or {}).get(NO_PICTURE)
+        rows.append(("picture", f"not drawn: {why}" if why else str(self.picture)))
         return "\n".join(["  results", *(f"    {name:<{self._width}}{place}" for name, place in rows)])
 
     @property
@@ -112,89 +126,3 @@ class RunReport:
 
 def _table_name(table: ObjectTableStep) -> str:
     return f"objects_{table.variant}" if table.variant else "objects"
-
-
-def draw_overview(steps: tuple[BlockStep, ...], path: Path) -> None:
-    """Draw middle slices of raw volume and results, as far as there are steps, into one PNG; a row per threshold."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    rows = _rows(steps)
-    width = max(map(len, rows))
-    figure = Figure(figsize=(4 * width, 4.4 * len(rows)), dpi=130, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    for place, (title, image, options) in ((i * width + j, panel) for i, row in enumerate(rows)
-                                           for j, panel in enumerate(row)):  # fmt: skip
-        axis = figure.add_subplot(len(rows), width, place + 1)
-        axis.imshow(image, interpolation="nearest", **options)
-        axis.set_title(title, fontsize=10)
-        axis.set_axis_off()
-    with replacing(path) as temporary:
-        canvas.print_figure(str(temporary), format="png")
-
-
-def _rows(steps: tuple[BlockStep, ...]) -> list[list[Panel]]:
-    """The panels of each threshold; one row without thresholds."""
-    variants = list(dict.fromkeys(step.variant for step in steps if step.name == "threshold")) or [""]
-    shared = [step for step in steps if step.name in ("prediction", "simple_segmentation")]
-    return [
-        _panels({step.name: step for step in (*shared, *(s for s in steps if s.variant == variant))})
-        for variant in variants
-    ]
-
-
-def _panels(by_name: dict[str, Any]) -> list[Panel]:
-    prediction, threshold = by_name["prediction"], by_name.get("threshold")
-    panels: list[Panel] = [("raw", _middle_of_raw(prediction), {"cmap": "gray"})]
-    shown = threshold.class_index if threshold else prediction.classes[-1]
-    channel = prediction.classes.index(shown)
-    probability = _middle(prediction, channel).astype(np.float32)
-    top = 255 if prediction.dtype == "uint8" else 1
-    title = f"probability of {prediction.class_names[shown]!r}"
-    panels.append((title, probability, {"cmap": "magma", "vmin": 0, "vmax": top}))
-    if threshold:
-        name = f"{threshold.variant}: " if threshold.variant else ""
-        levels = f"> {threshold.threshold:g}" + ("" if threshold.core is None else f", core > {threshold.core:g}")
-        if threshold.core_class is not None:
-            levels += f" of {prediction.class_names[threshold.core_class]!r}"
-        options = {"cmap": "gray", "vmin": 0, "vmax": 1 if threshold.core is None else CORE}
-        title = f"{name}mask (sigma {threshold.sigma[-1]:g}, {levels})"
-        panels.append((title, _middle(threshold), options))
-    for name, title in (("simple_segmentation", "most probable class"), ("connected_components", "objects")):
-        if labels := by_name.get(name):
-            panels.append((title, _colours(_middle(labels)), {}))
-    return panels
-
-
-def _middle_of_raw(prediction: Any) -> NDArray[Any]:
-    info = prediction.raw
-    box = dict(zip(prediction.grid.axes, _middle_box(prediction), strict=True))
-    channel = prediction.channels[0]
-    data = open_volume(info.address).read(
-        tuple(slice(channel, channel + 1) if axis == "c" else box[axis] for axis in info.axes)
-    )
-    order = [info.axes.index(axis) for axis in "tczyx" if axis in info.axes]
-    return data.transpose(order).reshape(data.shape[info.axes.index("y")], data.shape[info.axes.index("x")])
-
-
-def _middle(step: Any, channel: int | None = None) -> NDArray[Any]:
-    data = open_volume(step.address).read(step.output().box(_middle_box(step), channel))
-    return data.reshape(data.shape[-2:])
-
-
-def _middle_box(step: BlockStep) -> tuple[slice, ...]:
-    box = []
-    for axis, s in zip(step.grid.axes, step.grid.domain, strict=True):
-        length = min(LARGEST_PICTURE, s.stop - s.start) if axis in "yx" else 1
-        start = s.start + (s.stop - s.start - length) // 2
-        box.append(slice(start, start + length))
-    return tuple(box)
-
-
-def _colours(labels: NDArray[Any]) -> NDArray[np.uint8]:
-    """A colour for each label that does not depend on the others; black for 0."""
-    hashed = labels.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    channels = [((hashed >> np.uint64(shift)) & np.uint64(0xBF)) + np.uint64(0x40) for shift in (24, 36, 48)]
-    colours = np.stack(channels, axis=-1).astype(np.uint8)
-    colours[labels == 0] = 0
-    return colours

@@ -1,0 +1,80 @@
+"""The home folder (``~``) and variables of the environment in paths, put in once, where they come in."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from blockwise.errors import UserError
+
+PATHS = (
+    "work_dir",
+    "raw",
+    "raw.path",
+    "output",
+    "blocks.mask",
+    "prediction.project",
+    "backend.slurm.python",
+    "batch.files",
+    "batch.manifest",
+)
+"""Keys of the configuration that hold a path or an address, or a list of them."""
+_VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
+
+
+def expand_paths(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration, or a part of it, with the home folder and variables in all of its paths.
+
+    Raises:
+        UserError: naming the key, as ``expand_path``.
+    """
+    return _expanded(values, "")
+
+
+def expand_path(text: str) -> str:
+    """A path or address with the home folder in place of ``~``, and values in place of ``$NAME`` and ``${NAME}``.
+
+    Raises:
+        UserError: there is no such variable, or no such user.
+    """
+    path = _VARIABLE.sub(lambda found: _value(found, text), text)
+    if not path.startswith("~"):
+        return path
+    home = os.path.expanduser(path)
+    if home.startswith("~"):
+        name = path.partition("/")[0]
+        raise UserError(f"{text!r}: there is no home folder of {name}; for a path that begins so, write ./{name}")
+    return home
+
+
+def _value(found: re.Match[str], text: str) -> str:
+    name = found[1] or found[2]
+    if name in os.environ:
+        return os.environ[name]
+    if any(os.path.lexists(path) for path in (text, text.rpartition(":")[0]) if path):  # a name can have the sign
+        return found[0]
+    raise UserError(f"{text!r}: the variable {name} is not set in the environment; set it, or write the path out")
+
+
+def _expanded(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            found[key] = _expanded(value, f"{name}.")
+        elif name in PATHS:
+            found[key] = [_item(item, name) for item in value] if isinstance(value, list) else _item(value, name)
+        else:
+            found[key] = value
+    return found
+
+
+def _item(value: Any, name: str) -> Any:
+    if not isinstance(value, str):  # refused in a moment
+        return value
+    try:
+        return expand_path(value)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
