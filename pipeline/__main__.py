@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 
@@ -21,13 +22,17 @@ from pipeline.configuration.settings import Settings, is_of_batch, load_settings
 from pipeline.exporting.results import EXPORTED, export_result, ingest_with_progress
 from pipeline.inspecting import volume_commands
 from pipeline.inspecting.cleaning import find_ours, remove
+from pipeline.running.lock import WorkDirBusyError
 
 WIDTH_OF_FILES = 160
 
 EXIT_DIFFERENT = 1
-EXIT_FAILED_BLOCKS = 1
-EXIT_DAMAGED = 1
-EXIT_USER_ERROR = 2
+EXIT_BUSY = 10
+EXIT_FAILED_BLOCKS = 30
+EXIT_WRONG = 40
+EXIT_DAMAGED = 50
+EXIT_INTERRUPTED = 130
+"""Each means one thing; those that runs have as well mean the same there. The table stands in README.md."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,14 +42,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return EXIT_USER_ERROR
+        return EXIT_BUSY if isinstance(error, WorkDirBusyError) else EXIT_WRONG
     except BrokenPipeError:
         return 0
     return code
 
 
+def command() -> int:
+    """Run the command that stands on the command line; a mistake in the program is shown with its traceback."""
+    try:
+        return main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except Exception:
+        traceback.print_exc()
+        return EXIT_WRONG
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that ends with the code for what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the command line, and how it is used."""
+        self.print_usage(sys.stderr)
+        self.exit(EXIT_WRONG, f"{self.prog}: error: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="blockwise-ilastik",
         description="Looks at a run without running it. Runs are started with: "
         "luigi --module pipeline ConnectedComponentsWorkflow --local-scheduler",
@@ -234,4 +260,4 @@ def _clean(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

@@ -14,7 +14,7 @@ from blockwise.errors import UserError
 from blockwise.volume import Address
 from pipeline.batch.table import Values, read_table
 from pipeline.configuration.nickname import nickname
-from pipeline.configuration.paths import expand_path, expand_paths
+from pipeline.configuration.paths import expand_path, expand_paths, is_url
 from pipeline.configuration.settings import Settings, make_settings, read_values
 
 SHARED = ("work_dir", "backend", "batch", "change_detection")
@@ -100,6 +100,11 @@ def _matching(files: str | tuple[str, ...]) -> Iterator[str]:
         if not any(sign in pattern for sign in "*?["):
             yield pattern
             continue
+        if is_url(pattern):
+            raise UserError(
+                f"batch.files: {pattern!r}: patterns are looked up on this machine only; name each image, or give a "
+                "manifest"
+            )
         paths = sorted(glob(pattern, recursive=True), key=_natural)
         if not paths:
             raise UserError(f"batch.files: no file fits {pattern!r} (looked from {Path.cwd()})")

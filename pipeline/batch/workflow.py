@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import chain
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import luigi
-from luigi.interface import PidLockAlreadyTakenExit
 from rich.console import Console
 
 from blockwise.errors import UserError
@@ -23,8 +21,7 @@ from pipeline.batch.summary import SUMMARY, ImageReport, count_objects, summary_
 from pipeline.configuration.keys import naming_keys
 from pipeline.running.chain import step_tasks
 from pipeline.running.execution import execution
-from pipeline.running.lock import WorkDirBusyError
-from pipeline.running.session import begin_session
+from pipeline.running.session import begin_run
 from tasks.nodes.execution import Execution
 from tasks.nodes.signals import terminate_like_interrupt
 from tasks.nodes.task import StepFailedError
@@ -58,11 +55,7 @@ class BatchWorkflow(luigi.Task):
 
     def requires(self) -> list[luigi.Task]:
         """Nothing; whoever asks is about to run, so the work folder is locked first."""
-        try:
-            begin_session(self.images.shared.work_dir, self.quiet)
-        except WorkDirBusyError as error:
-            print(error, file=sys.stderr)
-            raise PidLockAlreadyTakenExit from error
+        begin_run(self.images.shared.work_dir, self.quiet)
         return []
 
     def complete(self) -> bool:

@@ -21,6 +21,7 @@ PATHS = (
     "batch.manifest",
 )
 """Keys of the configuration that hold a path or an address, or a list of them."""
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
 
 
@@ -31,6 +32,25 @@ def expand_paths(values: Mapping[str, Any]) -> dict[str, Any]:
         UserError: naming the key, as ``expand_path``.
     """
     return _expanded(values, "")
+
+
+def check_local(path: str) -> str:
+    """A path that must be one of this machine.
+
+    Raises:
+        ValueError: it is an address in a store; as a path it would make folders that are called ``s3:``.
+    """
+    if is_url(path):
+        raise ValueError(
+            "this must lie on this machine, or on a file system that it has mounted; only raw, output and "
+            "blocks.mask may lie in a store"
+        )
+    return path
+
+
+def is_url(path: str) -> bool:
+    """Whether a path begins as an address in a store, or on a server, does."""
+    return bool(_SCHEME.match(path))
 
 
 def expand_path(text: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -25,7 +26,7 @@ from blockwise.faults import Faults
 from pipeline.configuration.complaints import explanations
 from pipeline.configuration.keys import backend_names
 from pipeline.configuration.kinds import check_kind
-from pipeline.configuration.paths import expand_path, expand_paths
+from pipeline.configuration.paths import check_local, expand_path, expand_paths
 from pipeline.configuration.strict_yaml import parse_yaml
 
 
@@ -38,6 +39,9 @@ class Section(BaseModel):
     @classmethod
     def _of_a_kind_that_is_meant(cls, value: Any, info: ValidationInfo) -> Any:
         return check_kind(value, cls.model_fields[str(info.field_name)].annotation)
+
+
+LocalPath = Annotated[str, AfterValidator(check_local)]
 
 
 class Raw(Section):
@@ -79,7 +83,7 @@ class Blocks(Section):
 class Prediction(Section):
     """Pixel classification."""
 
-    project: str
+    project: LocalPath
     classes: Literal["all"] | tuple[int | str, ...] = "all"
     dtype: Literal["float32", "uint8"] = "float32"
     engine: str = "fast"
@@ -212,14 +216,14 @@ class Batch(Section):
     """Many files with the same settings."""
 
     files: str | tuple[str, ...] | None = None
-    manifest: str | None = None
+    manifest: LocalPath | None = None
     small_voxels: PositiveInt = 4_194_304
 
 
 class Settings(Section):
     """The whole configuration."""
 
-    work_dir: str
+    work_dir: LocalPath
     raw: Raw
     output: str
     blocks: Blocks = Blocks()

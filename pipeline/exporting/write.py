@@ -85,6 +85,8 @@ def export(
     fields = _fields(target, axes)
     if scales.number != 1 and Address.parse(target).suffix != ".ome.zarr":
         raise UserError(f"export to {target!r}: several scales are only written as .ome.zarr; let the name end so")
+    if Address.parse(target).is_remote and Address.parse(target).suffix in TIFF_SUFFIXES + HDF5_SUFFIXES:
+        raise UserError(f"export to {target!r}: into a store only containers are written; let the name end in .zarr")
 
     def convert(data: NDArray[Any]) -> NDArray[Any]:
         return converted(data, wanted, scale, target)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from luigi.interface import PidLockAlreadyTakenExit
+from luigi.retcodes import retcode
 from rich.logging import RichHandler
 
 from blockwise.errors import UserError
-from pipeline.running.lock import WorkDirLock
+from pipeline.running.lock import WorkDirBusyError, WorkDirLock
 from tasks.nodes.terminal import TERMINAL
 
 PACKAGES = ("blockwise", "tasks", "pipeline")
@@ -41,11 +44,30 @@ def begin_session(work_dir: str, quiet: bool = False) -> None:
     lock = WorkDirLock(folder)
     try:
         lock.acquire()
+        _log_to(folder / "logs" / "run.log", quiet)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            lock.release()
         raise UserError(f"work_dir {work_dir}: cannot be written: {error}") from error
     _locks[key] = lock
-    _log_to(folder / "logs" / "run.log", quiet)
     sys.excepthook = _quiet_interrupt
+
+
+def begin_run(work_dir: str, quiet: bool = False) -> None:
+    """As ``begin_session``, for a workflow: where that fails, the program ends, before Luigi schedules anything.
+
+    Raises:
+        PidLockAlreadyTakenExit: another run holds the lock; Luigi ends with its code for that.
+        SystemExit: the folder cannot be made or written; with Luigi's code for what nobody has caught.
+    """
+    try:
+        begin_session(work_dir, quiet)
+    except WorkDirBusyError as error:
+        print(error, file=sys.stderr)
+        raise PidLockAlreadyTakenExit from error
+    except UserError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        raise SystemExit(retcode().unhandled_exception) from error
 
 
 def end_sessions() -> None:

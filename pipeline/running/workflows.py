@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import abc
-import sys
 from functools import cached_property
 from typing import Any, ClassVar
 
 import luigi
-from luigi.interface import PidLockAlreadyTakenExit
 
 from pipeline.assembly.steps import Steps, build_steps
 from pipeline.configuration.keys import naming_keys
 from pipeline.configuration.settings import Settings, load_settings
 from pipeline.running.chain import step_tasks
 from pipeline.running.execution import execution
-from pipeline.running.lock import WorkDirBusyError
 from pipeline.running.report import RunReport
-from pipeline.running.session import begin_session
+from pipeline.running.session import begin_run
 from tasks.nodes.execution import Execution
 from tasks.nodes.kinds import SimpleSegmentationTask
 from tasks.nodes.task import BlockTask
@@ -59,11 +56,7 @@ class Workflow(luigi.Task):
 
     def requires(self) -> list[BlockTask]:
         """The last steps' tasks; whoever asks is about to run, so the work folder is locked first."""
-        try:
-            begin_session(self.settings.work_dir, self.quiet)
-        except WorkDirBusyError as error:
-            print(error, file=sys.stderr)
-            raise PidLockAlreadyTakenExit from error
+        begin_run(self.settings.work_dir, self.quiet)
         return self.last_tasks()
 
     def complete(self) -> bool:

@@ -78,7 +78,7 @@ def test_status_of_small_and_large_images(capsys: pytest.CaptureFixture[str]) ->
     assert times(".") == before
     assert not run_here()[0].ok
     code, text, _ = call(capsys, "status")
-    assert code == 1
+    assert code == 30
     assert "images 1 1 0 no" in text
     assert "cell2 18 0 0 6 of 6" in text
     assert "cell1: attempt 2: DamagedDataError: images/cell1.png: cannot read" in text
@@ -94,7 +94,7 @@ def test_status_of_large_images_that_fail(capsys: pytest.CaptureFixture[str]) ->
     write_config(batch={"files": "images/*.png", "small_voxels": 10}, blocks={"shape": [64, 64]})
     assert not run_here()[0].ok
     code, text, _ = call(capsys, "status")
-    assert code == 1
+    assert code == 30
     assert "grey 0 0 0 cannot be opened" in text
     assert "cell1 6 0 0 6 of 6" in text
     assert "2 of 3 large images finished" in text
@@ -117,7 +117,7 @@ def test_clean_leaves_what_jobs_may_still_write(capsys: pytest.CaptureFixture[st
     jobs.mkdir(parents=True)
     Path("images/cell0.png").unlink()
     code, _, error = call(capsys, "clean", "--yes")
-    assert code == 2
+    assert code == 40
     assert "prediction: SLURM jobs of an image" in error
     assert Path("out/cell0.n5/probabilities").exists()
 
@@ -133,7 +133,7 @@ def test_status_shows_some_of_many_failures(capsys: pytest.CaptureFixture[str]) 
     for i in range(len(workflow.images.names)):
         workflow.images.small.markers.write_failure(type(first)(**{**_values(first), "block": i}))
     code, text, _ = call(capsys, "status")
-    assert code == 1
+    assert code == 30
     assert text.count(": attempt 1: ") == LONGEST_TABLE
     assert text.endswith("... and 3 more in work/batch.csv")
 
@@ -151,7 +151,7 @@ def test_a_flipped_byte_is_found_and_only_its_image_is_computed_again(capsys: py
         flip_a_byte(chunk("cell1", dataset))
         assert run_here()[0].computed == {}, "size and time do not tell"
         code, text, _ = call(capsys, "verify")
-        assert code == 1
+        assert code == 50
         assert text.startswith("images: 3 images read, 1 damaged image cell1: ")
         assert text.endswith("the next run computes the damaged images and blocks again")
         assert "images 2 0 1 no" in call(capsys, "status")[1]
@@ -166,7 +166,7 @@ def test_verify_reads_a_large_image_block_by_block(capsys: pytest.CaptureFixture
     assert run_here()[0].ok
     flip_a_byte(chunk("cell2", "thresholded"))
     code, text, _ = call(capsys, "verify")
-    assert code == 1
+    assert code == 50
     assert "images: 2 images read, 0 damaged" in text
     assert "cell2 prediction: 4 blocks read, 0 damaged" in text
     assert "cell2 threshold: 4 blocks read, 1 damaged block 0 at (0, 0): " in text
@@ -193,7 +193,7 @@ def test_clean_removes_all_images_and_nothing_else(ending: str, capsys: pytest.C
     changed = Path("config.yaml").read_bytes()
     assert run_here()[0].ok
     code, _, error = call(capsys, "clean")
-    assert code == 2
+    assert code == 40
     assert "without a terminal, give --yes" in error
     scratch_folder("work").mkdir()  # as a driver that was killed leaves it
     code, text, _ = call(capsys, "clean", "--yes")

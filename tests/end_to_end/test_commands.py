@@ -92,7 +92,7 @@ def test_status(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
         chunk.write_bytes(b"damaged")
     assert not project.run().ok
     code, text, _ = call(capsys, "status", "--config", "config.yaml")
-    assert code == 1
+    assert code == 30
     assert "prediction 0 4 4 no" in text
     assert "raw.n5/raw/" in text
     assert "[log: no log]" in text
@@ -115,7 +115,7 @@ def test_clean_removes_ours_and_nothing_else(project: Project, capsys: pytest.Ca
     kept = foreign(project)
     before = files_and_folders(project)
     code, _, error = call(capsys, "clean", "--config", "config.yaml")
-    assert code == 2
+    assert code == 40
     assert "without a terminal, give --yes" in error
     assert files_and_folders(project) == before
     code, text, _ = call(capsys, "clean", "--config", "config.yaml", "--yes")
@@ -171,7 +171,7 @@ def test_clean_asks_for_a_removed_threshold_whose_jobs_may_be_alive(
     Path("work/threshold/jobs/array-1").mkdir(parents=True)
     before = files_and_folders(project)
     code, _, error = call(capsys, "clean", "--config", "config.yaml", "--yes")
-    assert code == 2
+    assert code == 40
     assert "work/threshold: SLURM jobs of this step" in error
     assert files_and_folders(project) == before
 
@@ -217,11 +217,11 @@ def test_validate(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
         assert (found, text.rpartition(" voxels")[0] != "") == (code, True)
         assert text.endswith(verdict)
     code, _, error = call(capsys, "validate", ours, "other.n5:cut")
-    assert code == 2
+    assert code == 40
     assert "shape (36, 36, 128)" in error
     assert "(36, 36, 64)" in error
     code, _, error = call(capsys, "validate", ours, "result.n5:probabilitys")
-    assert code == 2
+    assert code == 40
     assert "did you mean result.n5:probabilities?" in error
 
 

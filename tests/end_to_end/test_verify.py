@@ -37,7 +37,7 @@ def test_damage_is_found_and_mended(
     DAMAGE[how](chunk)
     if chunk.exists():
         os.utime(chunk, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert main(["verify", "--config", "config.yaml"]) == 1
+    assert main(["verify", "--config", "config.yaml"]) == 50
     end_sessions()
     text = capsys.readouterr().out
     assert [line for line in text.splitlines() if line.startswith("  block ")]

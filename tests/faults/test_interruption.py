@@ -140,7 +140,7 @@ def test_second_run_is_refused_and_a_dead_ones_lock_is_taken(
     assert f"work_dir work: another run is using it (process {process.pid} on {socket.gethostname()}" in message
     assert "wait for it, stop it, or set another `work_dir`" in message
     assert "Traceback" not in text
-    assert main(["clean", "--config", "config.yaml", "--yes"]) == 2
+    assert main(["clean", "--config", "config.yaml", "--yes"]) == 10
     assert "another run is using it" in capsys.readouterr().err
     assert markers(project)
     process.kill()
