@@ -6,12 +6,13 @@
     mask     0     0     0     1     1     1     1      One voxel of the mask stands for `factor` voxels of the grid;
                                                         those of block 1 under a 0 are computed as 0.
 
-The mask is looked at as a whole once; what was found is kept in the work folder until its files change.
+The mask is looked at as a whole once; what was found is kept by a run in its work folder until its files change.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
@@ -89,23 +90,37 @@ def masked(mask: Mask, grid: Grid, work_dir: str, *, watch_files: bool) -> Grid:
 
 
 def survey(mask: Mask, grid: Grid, work_dir: str, *, watch_files: bool) -> Checksums:
-    """A checksum of the mask below each block, empty where the block holds no voxel of it.
+    """A checksum of the mask below each block, empty where the block holds no voxel of it; nothing is written.
 
     Read from the work folder where the mask's files are what they were.
     """
+    whole = replace(grid, kept=None)
+    states, key = _state(mask, whole, watch_files)
+    found = _kept_survey(Path(work_dir) / SURVEY, key)
+    return Checksums(whole, _look(mask, whole, states) if found is None else found)
+
+
+def keep_survey(mask: Mask, grid: Grid, work_dir: str, *, watch_files: bool) -> None:
+    """Keep what was found in the mask in the work folder, so that the next process need not look at it.
+
+    Raises:
+        UserError: the folder may not be written, or its disk is full.
+    """
+    whole = replace(grid, kept=None)
+    states, key = _state(mask, whole, watch_files)
+    path = Path(work_dir) / SURVEY
+    if _kept_survey(path, key) is None:
+        found = _look(mask, whole, states)
+        # A work folder that cannot be made ends the run soon, with a message of its own.
+        with contextlib.suppress(OSError), replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, key=np.array(key), checksums=found)
+
+
+def _state(mask: Mask, grid: Grid, watch_files: bool) -> tuple[str, str]:
+    """State of the mask's files, and digest over all that the survey depends on."""
     volume = open_volume(mask.address)
     states = array_checksum(volume.file_states()) if watch_files else UNWATCHED
-    whole = replace(grid, kept=None)
-    key = digest(canonical_json([mask.model_dump(mode="json"), whole.identity(), list(volume.shape), states]))
-    path = Path(work_dir) / SURVEY
-    found = _kept_survey(path, key)
-    if found is None:
-        found = _look(mask, whole, volume)
-        # A mask of zeros, or a work folder that cannot be written, ends the run soon, with a message of its own.
-        if found.any():
-            with contextlib.suppress(OSError), replacing(path) as temporary, temporary.open("wb") as file:
-                np.savez_compressed(file, key=np.array(key), checksums=found)
-    return Checksums(whole, found)
+    return states, digest(canonical_json([mask.model_dump(mode="json"), grid.identity(), list(volume.shape), states]))
 
 
 def _kept_survey(path: Path, key: str) -> NDArray[np.bytes_] | None:
@@ -117,7 +132,10 @@ def _kept_survey(path: Path, key: str) -> NDArray[np.bytes_] | None:
         return None
 
 
-def _look(mask: Mask, grid: Grid, volume: Volume) -> NDArray[np.bytes_]:
+@functools.lru_cache(maxsize=2)  # every step asks, and as long as no run has begun nothing is kept
+def _look(mask: Mask, grid: Grid, states: str) -> NDArray[np.bytes_]:
+    """Read all of the mask, as it is with this state of its files."""
+    volume = open_volume(mask.address)
     checksums = np.zeros(grid.blocks_per_axis, "S32")
     for group in _groups(mask, grid, volume):
         origin = mask.coarse_box(_bounds(grid, group), grid.axes)
@@ -129,6 +147,7 @@ def _look(mask: Mask, grid: Grid, volume: Volume) -> NDArray[np.bytes_]:
             ]
             if below.any():
                 checksums[index] = array_checksum(below).encode()
+    checksums.flags.writeable = False
     return checksums
 
 

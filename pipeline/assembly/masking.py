@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from blockwise.errors import UserError
 from blockwise.grid import Grid
-from blockwise.mask import Mask, masked
+from blockwise.mask import Mask, keep_survey, masked
 from blockwise.volume import Volume, open_volume
 from pipeline.configuration.settings import Settings
+from tasks.prediction import PredictionStep
 
 
 def mask_and_grid(settings: Settings, grid: Grid) -> tuple[Mask | None, Grid]:
@@ -31,6 +32,13 @@ def mask_and_grid(settings: Settings, grid: Grid) -> tuple[Mask | None, Grid]:
         where = "the region of interest" if grid.roi else "the volume"
         raise UserError(f"blocks.mask {address}: is 0 everywhere in {where}; nothing is left to compute")
     return mask, left
+
+
+def keep_what_was_found(prediction: PredictionStep) -> None:
+    """Keep in the work folder what was found in the mask of a run, if it has one, for the next one."""
+    if prediction.mask is not None:
+        watch = prediction.change_detection == "files"
+        keep_survey(prediction.mask, prediction.grid, prediction.work_dir, watch_files=watch)
 
 
 def _axes(volume: Volume, address: str, grid: Grid) -> str:

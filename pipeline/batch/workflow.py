@@ -13,6 +13,7 @@ from rich.console import Console
 
 from blockwise.errors import UserError
 from blockwise.plan import is_complete
+from pipeline.assembly.masking import keep_what_was_found
 from pipeline.batch.image_step import ImagesStep, ImagesTask
 from pipeline.batch.images import BatchImages
 from pipeline.batch.manifest import load_batch
@@ -127,6 +128,7 @@ class BatchWorkflow(luigi.Task):
         try:
             steps = self.images.steps(i)
             record(self.images.settings[i], steps)
+            keep_what_was_found(steps.prediction)
             for objects in steps.objects:
                 # The image's folder is the batch's own, so the tables in it are ours; this folder tells.
                 objects.object_table.folder.parent.mkdir(parents=True, exist_ok=True)

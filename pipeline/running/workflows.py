@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import luigi
 
+from pipeline.assembly.masking import keep_what_was_found
 from pipeline.assembly.steps import Steps, build_steps
 from pipeline.configuration.keys import naming_keys
 from pipeline.configuration.settings import Settings, load_settings
@@ -44,6 +45,7 @@ class Workflow(luigi.Task):
         with naming_keys():
             for step in self.steps.up_to(self.last_step):
                 step.output().check_ours()
+        keep_what_was_found(self.steps.prediction)
 
     @abc.abstractmethod
     def last_tasks(self) -> list[BlockTask]:

@@ -15,7 +15,7 @@ from skimage.measure import label
 
 from blockwise.errors import UserError
 from blockwise.grid import Grid, pack_blocks
-from blockwise.mask import SURVEY, Mask, MaskReader, masked, survey
+from blockwise.mask import SURVEY, Mask, MaskReader, keep_survey, masked, survey
 from blockwise.volume import Address, create_volume, open_volume
 from pipeline.assembly.masking import mask_and_grid, possible_factors
 from pipeline.configuration.settings import Settings
@@ -74,9 +74,14 @@ def test_what_was_found_is_kept_until_the_mask_changes(tmp_path):
     mask = Mask(address=write_mask(tmp_path, inside, "yx"), axes="yx", factors=(2, 2))
     grid = Grid("yx", (16, 16), (4, 4))
     first = survey(mask, grid, str(tmp_path), watch_files=True)
+    assert not (tmp_path / SURVEY).exists(), "only a run writes"
+    keep_survey(mask, grid, str(tmp_path), watch_files=True)
     written = (tmp_path / SURVEY).stat().st_mtime_ns
     assert survey(mask, grid, str(tmp_path), watch_files=True).digest == first.digest
+    keep_survey(mask, grid, str(tmp_path), watch_files=True)
     assert (tmp_path / SURVEY).stat().st_mtime_ns == written
+    with np.load(tmp_path / SURVEY) as kept:
+        np.testing.assert_array_equal(kept["checksums"], first.checksums)
     inside[7, 7] = 1
     open_volume(mask.address, "a").write((slice(0, 8), slice(0, 8)), inside)
     second = survey(mask, grid, str(tmp_path), watch_files=True)
