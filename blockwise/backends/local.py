@@ -8,11 +8,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-import psutil
-
 from blockwise.advice import Names
 from blockwise.backends.base import Backend, Outcome, Referee, check_parent
 from blockwise.backends.kind import Kind, NoOptions, Setup
+from blockwise.backends.memory import available_memory
 from blockwise.backends.pool import Pool, WorkerProcess, end_resting
 from blockwise.faults import Faults
 from blockwise.job import Order
@@ -111,6 +110,7 @@ class LocalKind(Kind[NoOptions]):
         return LocalBackend(setup.workers, setup.timeout_s, setup.faults, others, setup.names)
 
     def memory_limit(self, setup: Setup[NoOptions]) -> tuple[float, str]:
-        """An equal share of the machine's memory."""
-        limit = psutil.virtual_memory().total / setup.workers
-        return limit, f"this machine has {limit / 1e9:.2f} GB for each of {setup.workers} workers"
+        """An equal share of the memory that there is."""
+        memory = available_memory()
+        limit = memory.size / setup.workers
+        return limit, f"{memory.owner} has {limit / 1e9:.2f} GB for each of {setup.workers} workers"

@@ -25,8 +25,8 @@ from pipeline.assembly.steps import Steps
 from pipeline.batch.image_identity import NamedMarkers, file_state, image_steps, settings_digest, tree_states
 from pipeline.batch.manifest import IMAGES, Batch, image_settings
 from pipeline.batch.results_record import record
-from pipeline.configuration.keys import naming_keys
 from pipeline.batch.table import Values
+from pipeline.configuration.keys import naming_keys
 from pipeline.configuration.settings import Settings
 from tasks.nodes.task import BlockTask
 from tasks.pixel_classification.training import open_project

@@ -13,8 +13,8 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
-    create_model,
     ValidationInfo,
+    create_model,
     field_validator,
     model_validator,
 )
