@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 FINGERPRINT_LENGTH = 12
 SMALL = 4096
+PIECE = 1 << 20
 
 
 def canonical_json(value: Any) -> str:
@@ -32,6 +34,15 @@ def fingerprint(identity: Mapping[str, Any]) -> str:
 def digest(data: bytes | str) -> str:
     """A short checksum (xxh3, 16 bytes, hexadecimal) of bytes or text; against damage and change, not malice."""
     return xxhash.xxh3_128_hexdigest(data.encode() if isinstance(data, str) else data)
+
+
+def file_digest(path: Path) -> str:
+    """``digest`` of a file's content, which is read in pieces."""
+    hasher = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            hasher.update(piece)
+    return hasher.hexdigest()
 
 
 def array_checksum(array: NDArray[Any]) -> str:

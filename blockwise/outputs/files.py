@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from blockwise.files import read_json, replacing, write_json
 from blockwise.grid import Block, Box, Grid
-from blockwise.identity import array_checksum, digest
+from blockwise.identity import array_checksum, digest, file_digest
 from blockwise.outputs.base import NotOursError
 from blockwise.stamps import WrittenFiles
 from blockwise.volume import (
@@ -165,7 +165,7 @@ class FilesOutput:
             sums = [array_checksum(_load(self.path(name))) for name in self.arrays]
         except UNREADABLE as error:
             raise DamagedDataError(f"cannot read {self.address}: {error}", self.address, block.write_box) from error
-        sums += [digest(table.read_bytes()) for table in self.tables]
+        sums += [file_digest(table) for table in self.tables]
         return digest(",".join(sums))
 
     def grid_box(self, box: Box) -> Box:

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from blockwise.files import replacing
+from blockwise.identity import PIECE
 from pipeline.configuration.settings import Settings
 from tasks.nodes.terminal import duration
 
@@ -63,7 +64,13 @@ def count_objects(settings: Settings) -> int:
     """Number of objects of an image, of all thresholds: lines of the tables below their headers."""
     folder = Path(settings.work_dir)
     tables = [f"objects_{threshold.name}" if threshold.name else "objects" for threshold in settings.threshold]
-    return sum((folder / f"{table}.csv").read_bytes().count(b"\n") - 1 for table in tables)
+    return sum(_lines(folder / f"{table}.csv") - 1 for table in tables)
+
+
+def _lines(path: Path) -> int:
+    """Number of lines of a file, which is read in pieces."""
+    with path.open("rb") as file:
+        return sum(piece.count(b"\n") for piece in iter(lambda: file.read(PIECE), b""))
 
 
 def summary_table(rows: list[ImageReport]) -> Table:

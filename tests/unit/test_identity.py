@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blockwise.identity import array_checksum, canonical_json, differences, fingerprint
+from blockwise.grid import Block
+from blockwise.identity import PIECE, array_checksum, canonical_json, differences, digest, file_digest, fingerprint
+from blockwise.outputs import FilesOutput
+from pipeline.batch.summary import count_objects
+from pipeline.configuration.settings import Settings
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -66,3 +73,30 @@ def test_checksums_tell_values_shape_and_dtype_not_layout() -> None:
     others = [array.reshape(3, 2, 4), array.astype(np.uint32), array.astype(">u2"), array + np.uint16(1)]
     assert len({array_checksum(array), *map(array_checksum, others)}) == 5
     assert array_checksum(np.empty((0, 3))) != array_checksum(np.empty((0, 4)))
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE, PIECE + 1, 3 * PIECE - 1])
+def test_a_file_read_in_pieces_has_the_digest_of_its_content(size: int, tmp_path: Path) -> None:
+    path = tmp_path / "table"
+    path.write_bytes(np.random.default_rng(size).bytes(size))
+    assert file_digest(path) == digest(path.read_bytes())
+
+
+def test_large_tables_are_not_held_in_memory(tmp_path: Path) -> None:
+    size = 64 * PIECE
+    table = tmp_path / "objects.csv"
+    table.write_bytes(b"label,voxels\n" + b"1,2\n" * (size // 4))
+    np.save(tmp_path / "a.npy", np.zeros(4))
+    settings = Settings.model_validate(
+        {"work_dir": str(tmp_path), "raw": "a", "output": "o.n5", "prediction": {"project": "p"}}
+    )
+    block = Block(0, (0,), (slice(0, 1),))
+    tracemalloc.start()
+    try:
+        checksum = FilesOutput(tmp_path, ("a",), (table,)).checksum(block)
+        assert count_objects(settings) == size // 4
+        assert tracemalloc.get_traced_memory()[1] < size / 8
+    finally:
+        tracemalloc.stop()
+    sums = [array_checksum(np.zeros(4)), digest(table.read_bytes())]
+    assert checksum == digest(",".join(sums)), "as before, or markers of older results are worth nothing"
