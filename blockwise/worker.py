@@ -18,12 +18,14 @@ import sys
 import threading
 import traceback
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import IO, Any
 
 from blockwise.advice import Advice
 from blockwise.errors import UserError
 from blockwise.faults import Faults
 from blockwise.grid import box_size
+from blockwise.logs import LARGEST_LOG, put_aside
 from blockwise.markers import Failure, Marker
 from blockwise.ownership import check_ours
 from blockwise.plan import Item
@@ -229,13 +231,19 @@ def _read_lines(stream: IO[str], lines: queue.SimpleQueue[str]) -> None:
 
 def _begin(step: str, log: str, advice: Advice) -> Worker:
     """Begin with a step: from here on standard output and error go to its log."""
-    with contextlib.suppress(OSError), open(log, "ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    _write_to(log)
     forget_peak_memory()
     worker = Worker(load_step(step), log, advice)
     worker.try_to_prepare()
     return worker
+
+
+def _write_to(log: str) -> None:
+    """Have standard output and error go to a log, to a new one where it is large."""
+    put_aside(Path(log))
+    with contextlib.suppress(OSError), open(log, "ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
 
 
 def main() -> None:
@@ -260,6 +268,8 @@ def main() -> None:
         elif worker is not None:
             item = Item(message["block"], message["stamps"], message["check"])
             answers.write(json.dumps(asdict(worker.run(item, message["attempt"]))) + "\n")
+            if os.fstat(2).st_size > LARGEST_LOG:
+                _write_to(worker.log)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,9 @@ from tasks.simple_segmentation import SimpleSegmentationStep
 FORMER_DATASETS = {**DATASETS, SimpleSegmentationStep.name: SimpleSegmentationStep.name}
 """Names of datasets, without that of a threshold, by the steps that write them."""
 
+LOGS = ("logs/run.log", "logs/run.log.1")
+"""Files in a work folder: what was done and why."""
+
 
 TABLE_STEPS = (ObjectTableStep.name, ComponentMergeStep.name)
 """Steps that write object tables, and one that did so in earlier versions."""
@@ -53,7 +56,7 @@ def find_ours(settings: Settings, steps: Steps) -> list[str]:
     reports = [path for path in sorted(work_dir.glob("*Workflow.json")) if "digests" in (read_json(path) or {})]
     if reports:
         reports.append(work_dir / "overview.png")
-    others = [work_dir / SURVEY, work_dir / "logs" / "run.log", *(step.logs for step in steps.everything())]
+    others = [work_dir / SURVEY, *(work_dir / log for log in LOGS), *(step.logs for step in steps.everything())]
     return found + [str(path) for path in (*reports, *tables, *others) if path.exists()]
 
 
@@ -155,7 +158,7 @@ def remove(
             remove_bare_container(Address.parse(item))
     end_sessions()
     work_dir = Path(settings.work_dir)
-    for name in (OWNER, LOCK, "logs/run.log"):  # the removal itself has made them
+    for name in (OWNER, LOCK, *LOGS):  # the removal itself has made them
         (work_dir / name).unlink(missing_ok=True)
     for folder in (*folders, work_dir):
         for inner in folder.glob("*"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import logging.handlers
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ from luigi.retcodes import retcode
 from rich.logging import RichHandler
 
 from blockwise.errors import UserError
+from blockwise.logs import LARGEST_LOG
 from pipeline.running.lock import WorkDirBusyError, WorkDirLock
 from tasks.nodes.terminal import TERMINAL
 
@@ -99,7 +101,7 @@ def _without_user_traceback(record: logging.LogRecord) -> bool:
 
 def _log_to(path: Path, quiet: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    to_file = _RunLog(path)
+    to_file = _RunLog(path, maxBytes=LARGEST_LOG, backupCount=1)
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     to_terminal: logging.Handler = logging.StreamHandler()
     if TERMINAL.is_terminal:
@@ -113,8 +115,11 @@ def _log_to(path: Path, quiet: bool) -> None:
         package.handlers = [to_file, to_terminal]
 
 
-class _RunLog(logging.FileHandler):
-    """The run's log; where it cannot be written (a full disk), the run goes on, and the terminal has it all."""
+class _RunLog(logging.handlers.RotatingFileHandler):
+    """The run's log, put aside where it is large.
+
+    Where it cannot be written (a full disk), the run goes on, and the terminal has it all.
+    """
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name that logging calls)
         """Say nothing: the step that meets the same disk says it."""

@@ -12,6 +12,7 @@ from blockwise.advice import Advice
 from blockwise.backends.slurm.script import ArrayPlaces, Needs
 from blockwise.files import read_json, replacing, write_json
 from blockwise.job import ARRAY, Order, read_orders, write_orders
+from blockwise.logs import keep_newest
 from blockwise.step import BlockStep
 
 JOBS = "jobs"
@@ -66,6 +67,8 @@ class Ledger:
         """Write an array down before it is submitted, and make the folders that it needs."""
         places = self.places(name)
         places.logs.mkdir(parents=True, exist_ok=True)
+        if not self.look():  # nobody writes to the logs that are there
+            keep_newest(places.logs)
         write_json(places.folder / NEEDS, asdict(needs))
         with replacing(places.script) as temporary:
             temporary.write_text(script(places))
