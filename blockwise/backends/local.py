@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from blockwise.advice import Names
 from blockwise.backends.base import Backend, Outcome, Referee, check_parent
 from blockwise.backends.kind import Kind, NoOptions, Setup
 from blockwise.backends.memory import available_memory
-from blockwise.backends.pool import Pool, WorkerProcess, end_resting
+from blockwise.backends.pool import Ended, Pool, WorkerProcess, end_resting
 from blockwise.faults import Faults
 from blockwise.job import Order
 from blockwise.plan import Item
 from blockwise.step import BlockStep
+
+logger = logging.getLogger(__name__)
 
 STARTING = "starting workers; the first time they compile for half a minute"
 
@@ -69,9 +73,13 @@ class LocalBackend:
         try:
             while (waiting or pool.busy) and not referee.outcome.stopped:
                 pool.hand_out(waiting)
-                for order, result in pool.results():
-                    if referee.judge(result, order.attempt):
-                        _queue_again(waiting, Order(order.item, order.attempt + 1), referee.outcome)
+                for ended in pool.results():
+                    order = ended.order
+                    if ended.killed and pool.size > 1 and not order.alone:
+                        _make_room(pool, step, ended)
+                        waiting.append(replace(order, alone=True))
+                    elif referee.judge(ended.result, order.attempt):
+                        _queue_again(waiting, replace(order, attempt=order.attempt + 1), referee.outcome)
                 referee.outcome.note = "" if pool.ready else STARTING
                 report(referee.outcome)
                 check_parent()
@@ -86,6 +94,18 @@ class LocalBackend:
         if self._pid != os.getpid():
             self._pid, self._resting = os.getpid(), []
         return self._resting
+
+
+def _make_room(pool: Pool, step: BlockStep, ended: Ended) -> None:
+    """Go on with fewer workers: one was killed, most likely because there is not memory enough for so many.
+
+    That says nothing of its block, which does not count as tried.
+    """
+    pool.size -= 1
+    logger.warning(
+        "%s: %s; going on with %d of the workers, and with this block alone at the end",
+        step.label, ended.result.message, pool.size,
+    )  # fmt: skip
 
 
 def _queue_again(waiting: deque[Order], order: Order, outcome: Outcome) -> None:

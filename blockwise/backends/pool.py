@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,11 +23,27 @@ from blockwise.errors import UserError
 from blockwise.faults import VARIABLE, Faults
 from blockwise.grid import box_size
 from blockwise.job import Order
+from blockwise.logs import put_aside
 from blockwise.step import BASE_MEMORY, BlockStep
 from blockwise.worker import REST_LIMIT_S, START_LIMIT_S, Result, memory_advice
 
 END_LIMIT_S = 5.0
 POLL_S = 0.25
+
+
+@dataclass(frozen=True)
+class Ended:
+    """An attempt at a block that has ended.
+
+    Attributes:
+        order: the block.
+        result: what became of it.
+        killed: its worker was killed from outside, most likely because memory was short.
+    """
+
+    order: Order
+    result: Result
+    killed: bool = False
 
 
 class WorkerProcess:
@@ -131,6 +147,7 @@ class Pool:
     """Worker processes; one that dies or hangs is replaced.
 
     Attributes:
+        size: most processes at a time; may be made smaller at any time.
         resting: processes that have served former steps; they come first.
     """
 
@@ -163,20 +180,34 @@ class Pool:
         return any(process.order for process in self.processes.values())
 
     def hand_out(self, waiting: deque[Order]) -> None:
-        """Give each process that has none an order; start processes as long as there are orders."""
-        for number in range(self.size):
-            if not waiting:
-                return
-            if number not in self.processes:
-                process = self._process(number)
-                self.processes[number] = process
-                self.selector.register(process.stdout, selectors.EVENT_READ, process)
-            if self.processes[number].order is None:
-                self.processes[number].give(waiting.popleft())
+        """Give each process that has none an order; start processes as long as there are orders.
 
-    def results(self) -> list[tuple[Order, Result]]:
+        One that is to be alone waits until all others have ended, and others wait for it.
+        """
+        while waiting and not any(process.order and process.order.alone for process in self.processes.values()):
+            alone = waiting[0].alone
+            if alone and self.busy:
+                return
+            process = self._idle(1 if alone else self.size)
+            if process is None:
+                return
+            process.give(waiting.popleft())
+
+    def _idle(self, size: int) -> WorkerProcess | None:
+        """A process without an order, of so many at most; None where all are at work."""
+        idle = [process for process in self.processes.values() if process.order is None]
+        while len(self.processes) > size and idle:
+            self._remove(idle.pop())
+        if idle or len(self.processes) >= size:
+            return idle[0] if idle else None
+        number = next(number for number in range(size) if number not in self.processes)
+        process = self.processes[number] = self._process(number)
+        self.selector.register(process.stdout, selectors.EVENT_READ, process)
+        return process
+
+    def results(self) -> list[Ended]:
         """What has come in; waits a moment for it."""
-        found = []
+        found: list[Ended] = []
         for key, _ in self.selector.select(POLL_S):
             process: WorkerProcess = key.data
             answers = process.answers()
@@ -187,7 +218,7 @@ class Pool:
                 if "ready" in answer:
                     process.ready, process.since = True, time.monotonic()
                 elif process.order:
-                    found.append((process.order, Result(**answer)))
+                    found.append(Ended(process.order, Result(**answer)))
                     process.order = None
         for process in list(self.processes.values()):
             if process.overdue(self.timeout_s):
@@ -220,12 +251,13 @@ class Pool:
             process.kill()
         return WorkerProcess(self.step, number, self.faults, self.advice)
 
-    def _lost(self, process: WorkerProcess, why: str = "") -> list[tuple[Order, Result]]:
+    def _lost(self, process: WorkerProcess, why: str = "") -> list[Ended]:
         if not why:
             try:
                 process.process.wait(END_LIMIT_S)  # its answers have ended; let it end by itself, to learn how
             except subprocess.TimeoutExpired:
                 why = f"gave no more answers, and did not end within {END_LIMIT_S:.0f} s"
+        code = None if why else process.process.returncode
         self._remove(process)
         why = why or _describe_end(process.process.returncode, self.step, self.advice)
         if process.order is None:
@@ -234,7 +266,8 @@ class Pool:
         voxels = box_size(self.step.grid.block(item.block).write_box)
         seconds = time.monotonic() - process.since
         message = f"worker process {process.process.pid}: {why}; see {process.log}"
-        return [(process.order, Result(item.block, "failed", voxels, seconds, "WorkerLost", message))]
+        result = Result(item.block, "failed", voxels, seconds, "WorkerLost", message)
+        return [Ended(process.order, result, killed=code == -signal.SIGKILL)]
 
     def _overdue(self, process: WorkerProcess) -> str:
         seconds = time.monotonic() - process.since
@@ -272,6 +305,7 @@ def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
 def _open_log(path: Path) -> IO[bytes]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        put_aside(path)
         return path.open("ab")
     except OSError as error:
         raise UserError(f"{path}: the log of a worker cannot be written: {error.strerror}") from error

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import psutil
 
 from blockwise.errors import UserError
 from blockwise.grid import Block, Grid
+from blockwise.logs import LARGEST_LOG
 from blockwise.outputs import FolderOutput
 from blockwise.sources import Source
 from blockwise.step import BlockStep
@@ -26,7 +29,8 @@ class OddStep(BlockStep):
 
     Attributes:
         orders: by block id, what happens: ``raise``, ``refuse`` (an error that a user can mend), ``hang``, ``die``,
-            ``fill`` (a lot of memory), ``keep`` (it for ever); with ``once`` before it, only the first time.
+            ``fill`` (a lot of memory), ``keep`` (it for ever), ``talk`` (a third of what a log may hold), ``die in
+            company`` (where its driver has other workers); with ``once`` before it, only the first time.
         broken: ``prepare`` fails.
     """
 
@@ -71,6 +75,11 @@ class OddStep(BlockStep):
             np.ones(FILLED_BYTES, np.uint8)
         if order == "keep":
             KEPT.append(np.ones(FILLED_BYTES, np.uint8))
+        if order == "talk":
+            sys.stderr.write("talk" * (LARGEST_LOG // 12))
+            sys.stderr.flush()
+        if order == "die in company" and _has_company():
+            os.kill(os.getpid(), signal.SIGKILL)
         if order == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         return {"number": np.array([block.id])}
@@ -85,6 +94,11 @@ class OddStep(BlockStep):
     def events(self) -> list[str]:
         path = Path(self.work_dir, "events")
         return path.read_text().splitlines() if path.exists() else []
+
+
+def _has_company() -> bool:
+    """Whether memory might be short because another worker has it."""
+    return len(psutil.Process(os.getppid()).children()) > 1
 
 
 def odd_step(folder: Path, blocks: int, **settings: Any) -> OddStep:

@@ -8,13 +8,17 @@ import os
 import signal
 import subprocess
 import sys
+from collections import deque
 from pathlib import Path
 
 import psutil
 import pytest
 
 from blockwise.backends import LocalBackend, Outcome
-from blockwise.plan import is_complete
+from blockwise.backends.pool import Pool, _describe_end
+from blockwise.faults import Faults
+from blockwise.job import Order
+from blockwise.plan import Item, is_complete
 from blockwise.run import failure_summary, run_step
 from blockwise.step import load_step
 from tests.processes import command_line, wait_for
@@ -135,6 +139,57 @@ def test_a_block_that_kills_its_worker_every_time_is_given_up(tmp_path: Path) ->
     outcome = run(step, workers=1)
     assert outcome.done == 2
     assert "was ended by SIGKILL (out of memory? odd projects " in outcome.failed[1].message
+
+
+def test_how_a_worker_has_ended(tmp_path: Path) -> None:
+    step = odd_step(tmp_path, 1)
+    assert _describe_end(3, step) == "ended with exit code 3"
+    assert _describe_end(-signal.SIGSEGV, step) == "was ended by SIGSEGV"
+    assert _describe_end(-signal.SIGKILL, step).startswith(
+        "was ended by SIGKILL (out of memory? odd projects 0.00 GB"
+    )
+
+
+def test_a_worker_that_is_killed_among_others_makes_room(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As where there is memory for one worker at a time: no block is at fault, and none is given up."""
+    step = odd_step(tmp_path, 8, orders=dict.fromkeys(range(8), "die in company"))
+    outcome = run(step, workers=3, max_attempts=1)
+    assert (outcome.computed, outcome.failed) == (8, {})
+    assert {marker.attempt for marker in step.markers.scan().values()} == {1}
+    said = [record.getMessage() for record in caplog.records if "going on with" in record.getMessage()]
+    assert [text.partition("going on with ")[2][0] for text in said] == ["2", "1"]
+    assert "was ended by SIGKILL (out of memory?" in said[0]
+
+
+def test_a_block_that_kills_its_worker_among_others_and_alone_is_given_up(tmp_path: Path) -> None:
+    step = odd_step(tmp_path, 6, orders={1: "die"})
+    outcome = run(step, workers=2, max_attempts=2)
+    assert list(outcome.failed) == [1]
+    assert outcome.done == 5
+    assert step.noted("compute 1") == 3, "once among others, which does not count, and twice alone"
+    events = [line.partition(" ")[2] for line in step.events() if "compute" in line]
+    assert events[-2:] == ["compute 1", "compute 1"]
+
+
+def test_a_block_that_is_alone_has_no_other_worker_beside_it(tmp_path: Path) -> None:
+    """Not even one that waits: it has memory too. Others are started again afterwards."""
+    step = odd_step(tmp_path, 6)
+    pool = Pool(step, 3, None, Faults(), [])
+    waiting = deque(Order(Item(block, {})) for block in range(2))
+    waiting.append(Order(Item(3, {}), alone=True))
+    waiting.append(Order(Item(4, {})))
+    most = {}
+    try:
+        while waiting or pool.busy:
+            pool.hand_out(waiting)
+            for process in pool.processes.values():
+                if process.order:
+                    block = process.order.item.block
+                    most[block] = max(most.get(block, 0), len(pool.processes))
+            pool.results()
+    finally:
+        pool.close()
+    assert most[3] == 1
 
 
 def test_a_worker_whose_packages_are_broken_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
