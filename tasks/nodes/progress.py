@@ -134,6 +134,6 @@ def _tell_luigid(step: BlockStep, teller: Teller, outcome: Outcome) -> None:
     try:
         if teller.set_status_message and teller.set_progress_percentage:
             teller.set_status_message(status_text(outcome, step.unit))
-            teller.set_progress_percentage(round(100 * outcome.done / max(outcome.total, 1)))
+            teller.set_progress_percentage(100 * outcome.done // max(outcome.total, 1))
     except Exception as error:  # luigid only shows; the step goes on without it
         logger.debug("luigid was not told: %s", error)
