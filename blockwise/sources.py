@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from blockwise.grid import Box
 from blockwise.stamps import FileStates, Snapshot, Unwatched
 from blockwise.volume import open_volume
+from blockwise.volume.address import identity_of
 from blockwise.volume.info import VolumeInfo
 
 
@@ -74,8 +75,8 @@ class RawSource:
         self.watch_files = watch_files
 
     def identity(self) -> Mapping[str, Any]:
-        """Address, axes, shape, dtype and chunking; never the content."""
-        return self.info.model_dump(mode="json")
+        """Address (not how to log in, or how long to wait), axes, shape, dtype and chunking; never the content."""
+        return self.info.model_dump(mode="json") | {"address": identity_of(self.info.address)}
 
     def snapshot(self) -> Snapshot:
         """Stat every chunk file once."""

@@ -132,6 +132,18 @@ class Address:
         return Address(self.path, key, self.options)
 
 
+def identity_of(text: str) -> str:
+    """What of an address belongs into a fingerprint, as it is written: all of it, but for login and patience.
+
+    >>> identity_of("s3://bucket/a.n5:raw?timeout_s=60")
+    's3://bucket/a.n5:raw'
+    """
+    address = Address.parse(text) if "?" in text else None
+    if address is None or not any(name in _NO_IDENTITY for name, _ in address.options):
+        return text  # however it is written, so that older results stay valid
+    return address.identity
+
+
 def _options(path: str, query: str) -> dict[str, str]:
     scheme = path.partition("://")[0]
     if scheme not in OPTIONS:

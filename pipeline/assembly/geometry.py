@@ -95,6 +95,11 @@ def one_block(blocks: Blocks, info: VolumeInfo) -> Blocks:
     return blocks.model_copy(update={"shape": block, "chunks": chunks})
 
 
+def output_dataset(settings: Settings, key: str) -> str:
+    """Address of a dataset in the output's container; the options of a store stay at its end."""
+    return str(Address(settings.output, "").within(key))
+
+
 class Storage(TypedDict):
     """How outputs are cut into files, per axis of the grid: fields of the steps that write volumes."""
 

@@ -10,6 +10,7 @@ from blockwise.errors import UserError
 from blockwise.grid import Grid
 from blockwise.step import BlockStep
 from pipeline.assembly.classes import class_index
+from pipeline.assembly.geometry import output_dataset
 from pipeline.assembly.smoothing import sigma_in_voxels
 from pipeline.configuration.settings import ConnectedComponents, Settings, Threshold
 from tasks.components.cores_step import CoresStep
@@ -79,7 +80,7 @@ def object_steps(settings: Settings, threshold: Threshold, prediction: Predictio
         core=threshold.core,
         core_class=core_class,
         core_channel=None if core_class is None else prediction.classes.index(core_class),
-        address=f"{settings.output}:{DATASETS['threshold']}{suffix}",
+        address=output_dataset(settings, DATASETS["threshold"] + suffix),
         **storage,
     )
     _check_components(components, threshold, prediction, where)
@@ -102,7 +103,7 @@ def object_steps(settings: Settings, threshold: Threshold, prediction: Predictio
         core_min_size=threshold.core_min_size,
         core_max_size=threshold.core_max_size,
     )
-    address = f"{settings.output}:{DATASETS['connected_components']}{suffix}"
+    address = output_dataset(settings, DATASETS["connected_components"] + suffix)
     final = ConnectedComponentsStep(**blocks, **storage, faces=faces, merge=merge, address=address)
     cores = None
     if threshold.keep_cores:
@@ -113,7 +114,7 @@ def object_steps(settings: Settings, threshold: Threshold, prediction: Predictio
             thresholded=thresholded,
             connectivity=faces.connectivity,
             fitting=merge if faces.core_sizes else None,
-            address=f"{settings.output}:{DATASETS['cores']}{suffix}",
+            address=output_dataset(settings, DATASETS["cores"] + suffix),
         )
     measures = None
     if components.intensities or components.probabilities:

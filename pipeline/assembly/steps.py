@@ -18,7 +18,7 @@ from blockwise.volume import Address
 from blockwise.volume.formats import check_writable
 from blockwise.volume.info import VolumeInfo
 from pipeline.assembly.classes import chosen_classes
-from pipeline.assembly.geometry import describe_raw, make_grid, one_block, output_storage
+from pipeline.assembly.geometry import describe_raw, make_grid, one_block, output_dataset, output_storage
 from pipeline.assembly.masking import mask_and_grid
 from pipeline.assembly.object_steps import ObjectSteps, object_steps
 from pipeline.configuration.settings import BackendSettings, Settings
@@ -109,7 +109,7 @@ def _simple_segmentation_step(settings: Settings, prediction: PredictionStep) ->
         mask=prediction.mask,
         probabilities=prediction,
         classes=prediction.class_names,
-        address=f"{settings.output}:simple_segmentation",
+        address=output_dataset(settings, "simple_segmentation"),
         chunks=prediction.chunks,
         shards=prediction.shards,
     )
@@ -167,7 +167,7 @@ def _prediction_step(
         seed=prediction.seed,
         feature_halo=halo,
         engine_memory=int(engine.bytes_per_voxel * math.prod(read)),
-        address=f"{settings.output}:probabilities",
+        address=output_dataset(settings, "probabilities"),
         **output_storage(settings, grid),
     )
 

@@ -13,6 +13,7 @@ from blockwise.errors import UserError
 from blockwise.identity import canonical_json, digest
 from blockwise.markers import Failure, Marker, Markers
 from blockwise.step import BlockStep
+from blockwise.volume.address import identity_of
 from pipeline.assembly.steps import Steps, build_steps
 from pipeline.configuration.settings import OF_CORES, Settings
 from tasks.components.cores_step import CoresStep
@@ -78,6 +79,8 @@ def settings_digest(settings: Settings, projects: Mapping[str, str]) -> str:
         {key: value for key, value in threshold.items() if key not in OF_CORES or value != OF_CORES[key]}
         for threshold in values["threshold"]
     ]
+    values["raw"]["path"] = identity_of(settings.raw.path)
+    values["output"] = identity_of(settings.output)
     project = projects[settings.prediction.project]
     versions = _versions()
     if not any(threshold.keep_cores for threshold in settings.threshold):

@@ -23,6 +23,7 @@ from blockwise.backends.kind import Setup
 from blockwise.backends.registry import BACKENDS
 from blockwise.errors import UserError
 from blockwise.faults import Faults
+from blockwise.volume import Address
 from pipeline.configuration.complaints import explanations
 from pipeline.configuration.keys import backend_names
 from pipeline.configuration.kinds import check_kind
@@ -55,7 +56,7 @@ class Raw(Section):
     @property
     def address(self) -> str:
         """The volume as one value."""
-        return f"{self.path}:{self.key}" if self.key else self.path
+        return str(Address(self.path, self.key)) if self.key else self.path
 
     @field_validator("axes")
     @classmethod

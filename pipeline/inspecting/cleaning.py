@@ -18,6 +18,7 @@ from blockwise.ownership import OUTPUT
 from blockwise.plan import IDENTITY
 from blockwise.step import BlockStep
 from blockwise.volume import Address, delete_volume, remove_bare_container
+from pipeline.assembly.geometry import output_dataset
 from pipeline.assembly.object_steps import DATASETS, ObjectSteps
 from pipeline.assembly.steps import Steps
 from pipeline.configuration.settings import Settings
@@ -92,7 +93,7 @@ def _of_former_steps(settings: Settings, steps: Steps) -> list[str]:
                 "put it back into the configuration, so that clean can cancel them"
             )
         variant = label.removeprefix(identity["step"])
-        address = f"{settings.output}:{FORMER_DATASETS.get(identity['step'], '')}{variant}"
+        address = output_dataset(settings, FORMER_DATASETS.get(identity["step"], "") + variant)
         output = read_json(path.parent / OUTPUT) or {}
         dataset = found_dataset(address) if identity["step"] in FORMER_DATASETS else None
         if dataset and (dataset["fingerprint"], dataset["id"]) == (path.parent.name, output.get("id", dataset["id"])):

@@ -10,7 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from blockwise.errors import UserError
-from blockwise.volume import create_volume, open_volume
+from blockwise.plan import is_complete
+from blockwise.volume import create_volume, open_volume, volume_exists
+from pipeline.__main__ import main
+from pipeline.running.session import end_sessions
 from tests.containers import FORMATS, formats_of
 from tests.contract import servers
 from tests.runs import DATASETS, Project, settings
@@ -99,6 +102,34 @@ def test_the_example_has_the_same_labels_from_every_format(
     labels = project.results()["connected_components"]
     np.testing.assert_array_equal(labels, expected["connected_components"], strict=True)
     assert project.results()["objects"] == expected["objects"]
+
+
+def test_raw_and_output_in_a_store_of_ones_own(
+    unused: Project, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys are put before the options of an address, and those of login and patience redo nothing."""
+    project = unused
+    raw = open_volume("raw.n5:raw")
+    data = raw.read(tuple(slice(0, n) for n in raw.shape))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    with servers.s3() as url:
+        address = f"s3://bucket/example.zarr:raw?endpoint={url}"
+        create_volume(address, data.shape, (36, 36, 64), data.dtype.name, {"axes": list("zyx")})
+        open_volume(address, "a").write(tuple(slice(0, n) for n in data.shape), data)
+        project.change("raw", {"path": f"s3://bucket/example.zarr?endpoint={url}", "key": "raw"})
+        project.change("output", f"s3://bucket/result.n5?endpoint={url}")
+        run = project.run()
+        assert run.ok, run.text
+        labels = open_volume(f"s3://bucket/result.n5:connected_components?endpoint={url}")
+        found = labels.read(tuple(slice(0, n) for n in labels.shape))
+        np.testing.assert_array_equal(found, expected["connected_components"], strict=True)
+        project.change("raw", f"{address}&timeout_s=99")
+        project.change("output", f"s3://bucket/result.n5?timeout_s=99&endpoint={url}")
+        assert all(is_complete(step) for step in project.steps().all())
+        assert main(["clean", "--yes", "--config", "config.yaml"]) == 0
+        assert not volume_exists(f"s3://bucket/result.n5:connected_components?endpoint={url}")
+        assert volume_exists(address)
 
 
 @pytest.mark.parametrize("output", ["result.zarr", "sharded.zarr", "result.ome.zarr", "result.n5"])

@@ -4,6 +4,7 @@ import pytest
 
 from blockwise.errors import UserError
 from blockwise.volume import Address
+from blockwise.volume.address import identity_of
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,21 @@ def test_credentials_in_an_address_are_refused_and_not_repeated(text: str) -> No
 def test_addresses_that_mean_nothing(text: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         Address.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a.n5:raw", "./a.n5:/raw/", "a?timeout_s=5.n5:raw", "S3://b/a.n5:raw", "s3://b/a.n5/:raw?region=x&endpoint=y"],
+)
+def test_what_has_no_login_and_no_patience_is_its_own_identity(text: str) -> None:
+    """However it is written: it stands so in the fingerprints of older results."""
+    assert identity_of(text) == text
+
+
+def test_login_and_patience_are_no_identity() -> None:
+    for options in ("timeout_s=5", "anonymous=true&profile=lab", "profile=lab&timeout_s=7"):
+        assert identity_of(f"s3://b/a.n5:raw?{options}") == "s3://b/a.n5:raw"
+    assert identity_of("s3://b/a.n5:raw?timeout_s=5&region=x&endpoint=y") == "s3://b/a.n5:raw?endpoint=y&region=x"
 
 
 def test_patterns() -> None:
