@@ -70,6 +70,21 @@ class VolumeOutput:
         """Attributes of the dataset; None where there is none, or one without fingerprint."""
         return found_dataset(self.address)
 
+    def other_storage(self) -> str:
+        """How the dataset that lies there is cut into files, where that is not as it would be made; for people.
+
+        Chunks change no voxel, so a dataset is not made anew for them.
+        """
+        volume = open_volume(self.address)
+        files = self._with_channels(self.shards or self.chunks, 1)
+        chunks = self._with_channels(self.chunks, 1)
+        if _cut(files, volume.shape) == _cut(volume.chunks, volume.shape) and _cut(chunks, volume.shape) == _cut(
+            volume.decode_shape, volume.shape
+        ):
+            return ""
+        found = _storage_text(volume.decode_shape, volume.chunks)
+        return f"{self.address} has {found}, the configuration says {_storage_text(chunks, files)}"
+
     def create(self, attributes: Mapping[str, Any]) -> None:
         """Create the dataset, in place of an older one of ours."""
         self.check_ours()
@@ -150,6 +165,16 @@ def found_dataset(address: str) -> Mapping[str, Any] | None:
     except (UserError, RuntimeError, KeyError):
         return None
     return attributes if {"fingerprint", "id"} <= attributes.keys() else None
+
+
+def _cut(chunks: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Chunks as far as the volume reaches: longer ones are written as such by some formats."""
+    return tuple(map(min, chunks, shape))
+
+
+def _storage_text(chunks: tuple[int, ...], files: tuple[int, ...]) -> str:
+    shards = "" if files == chunks else f" in shards {'x'.join(map(str, files))}"
+    return f"chunks {'x'.join(map(str, chunks))}{shards}"
 
 
 def _whole_chunks(box: Box, chunks: tuple[int, ...], shape: tuple[int, ...]) -> Box:

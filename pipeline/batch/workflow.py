@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import chain
@@ -20,12 +21,15 @@ from pipeline.batch.manifest import load_batch
 from pipeline.batch.results_record import record
 from pipeline.batch.summary import SUMMARY, ImageReport, count_objects, summary_table, totals, write_summary
 from pipeline.configuration.keys import naming_keys
+from pipeline.inspecting.storage import storage_notes
 from pipeline.running.chain import step_tasks
 from pipeline.running.execution import execution
 from pipeline.running.session import begin_run
 from tasks.nodes.execution import Execution
 from tasks.nodes.signals import terminate_like_interrupt
 from tasks.nodes.task import StepFailedError
+
+logger = logging.getLogger(__name__)
 
 _TO_LUIGI = ("set_status_message", "set_progress_percentage")
 
@@ -129,6 +133,8 @@ class BatchWorkflow(luigi.Task):
             steps = self.images.steps(i)
             record(self.images.settings[i], steps)
             keep_what_was_found(steps.prediction)
+            for note in storage_notes(steps.all()):
+                logger.warning("%s: %s", self.images.names[i], note)
             for objects in steps.objects:
                 # The image's folder is the batch's own, so the tables in it are ours; this folder tells.
                 objects.object_table.folder.parent.mkdir(parents=True, exist_ok=True)

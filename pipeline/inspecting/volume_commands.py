@@ -14,6 +14,7 @@ from pipeline.configuration.settings import Settings
 from pipeline.exporting.results import ingest_advice
 from pipeline.inspecting.forecast import StepForecast, forecast_all
 from pipeline.inspecting.forecast import status as step_status
+from pipeline.inspecting.storage import storage_notes
 from pipeline.inspecting.verification import verify
 from pipeline.running.session import begin_session
 from tasks.nodes.terminal import counting_bar
@@ -46,6 +47,8 @@ def plan(settings: Settings, steps: Steps, console: Console) -> None:
     for row in rows:
         for reason in row.reasons:
             console.print(f"{row.step}: {reason}", highlight=False, markup=False)
+    for note in storage_notes(steps.begun()):
+        console.print(note, highlight=False, markup=False)
     advice = ingest_advice(steps)
     if advice:
         console.print(advice, highlight=False, markup=False, soft_wrap=True)

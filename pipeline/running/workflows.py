@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import logging
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from pipeline.assembly.masking import keep_what_was_found
 from pipeline.assembly.steps import Steps, build_steps
 from pipeline.configuration.keys import naming_keys
 from pipeline.configuration.settings import Settings, load_settings
+from pipeline.inspecting.storage import storage_notes
 from pipeline.running.chain import step_tasks
 from pipeline.running.execution import execution
 from pipeline.running.report import RunReport
@@ -19,6 +21,8 @@ from pipeline.running.session import begin_run
 from tasks.nodes.execution import Execution
 from tasks.nodes.kinds import SimpleSegmentationTask
 from tasks.nodes.task import BlockTask
+
+logger = logging.getLogger(__name__)
 
 
 class Workflow(luigi.Task):
@@ -59,6 +63,8 @@ class Workflow(luigi.Task):
     def requires(self) -> list[BlockTask]:
         """The last steps' tasks; whoever asks is about to run, so the work folder is locked first."""
         begin_run(self.settings.work_dir, self.quiet)
+        for note in storage_notes(self.steps.up_to(self.last_step)):
+            logger.warning(note)
         return self.last_tasks()
 
     def complete(self) -> bool:
@@ -127,3 +133,4 @@ class ConnectedComponentsWorkflow(Workflow):
 def _say_that_nothing_is_to_do(task: luigi.Task) -> None:
     if isinstance(task, Workflow) and not task.quiet:
         print(f"Nothing to do: {task.get_task_family()} is finished and up to date.\n{task.report.places()}")
+        print(*storage_notes(task.steps.up_to(task.last_step)), sep="\n", end="")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,45 @@ def test_a_backend_for_pictures_that_a_notebook_hands_on(project: Project, monke
     assert done.returncode == 0, done.stderr
     assert "picture" not in done.stderr
     assert Path("work/overview.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("output", ["result.n5", "result.zarr"])
+def test_other_chunks_than_those_of_results_are_told(
+    unused: Project, output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unused.change("output", output)
+    if output == "result.zarr":
+        unused.change("blocks.shards", [36, 18, 32])
+
+    def run(project: Project) -> tuple[int, str]:
+        """In a process of its own: TensorStore forbids to fork one that has used it."""
+        done = project.luigi()
+        return done.returncode, done.stdout + done.stderr
+
+    assert run(unused)[0] == 0
+    assert main(["plan", "--config", "config.yaml"]) == 0
+    assert "chunks" not in run(unused)[1] + capsys.readouterr().out
+    unused.change("blocks.chunks", [36, 18, 16])
+    shards = " in shards 1x36x18x32" if output == "result.zarr" else ""
+    note = (
+        f"prediction: {output}:probabilities has chunks 1x18x18x16{shards}, the configuration says chunks "
+        f"1x36x18x16{shards}; it is kept as it is, remove the dataset to have it written anew"
+    )
+    code, text = run(unused)
+    assert code == 0
+    assert "Nothing to do" in text
+    assert note in text
+    assert main(["plan", "--config", "config.yaml"]) == 0
+    assert note in " ".join(capsys.readouterr().out.split())
+    unused.change("threshold.threshold", 0.3)
+    code, text = run(unused)
+    assert code == 0
+    assert note in " ".join(text.split())
+    assert f"threshold: {output}:thresholded has" not in " ".join(text.split()), "it is made anew"
+    shutil.rmtree(f"{output}/probabilities")
+    assert run(unused)[0] == 0
+    assert open_volume(f"{output}:probabilities").decode_shape == (1, 36, 18, 16)
+    assert "probabilities has" not in run(unused)[1]
 
 
 def test_a_picture_that_cannot_be_drawn_ends_nothing(project: Project) -> None:
