@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -14,6 +15,7 @@ ZARR_SUFFIXES = (".zarr", ".zr", ".ome.zarr")
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".ilp")
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 IMAGE_SUFFIXES = (".png",)
+_KNOWN_SUFFIXES = (*N5_SUFFIXES, *ZARR_SUFFIXES, *HDF5_SUFFIXES, *TIFF_SUFFIXES, *IMAGE_SUFFIXES)
 
 S3 = "s3"
 GCS = "gs"
@@ -61,6 +63,9 @@ class Address:
     def parse(cls, text: str) -> Address:
         """Split ``path.n5:group/name`` at its last colon; colons of ``scheme://host:port`` do not count.
 
+        Nor does a colon in the name of a file or folder that is there, or that is the only container in the text:
+        ``2021-01-01T12:30:05.tif`` is a file.
+
         >>> Address.parse("data/a.n5:volumes/raw")
         Address(path='data/a.n5', key='volumes/raw', options=())
         >>> Address.parse("s3://bucket/a.n5:raw?endpoint=http://lab:9000").endpoint
@@ -71,7 +76,7 @@ class Address:
             head, colon, key = text.rpartition(":")
             if colon and not head:
                 raise UserError(f"{text!r} names no container; write it as path.n5:key")
-            return cls(head, key.strip("/")) if colon else cls(text, "")
+            return cls(head, key.strip("/")) if colon and not _is_path(text, head) else cls(text, "")
         scheme, rest = url.groups()
         rest, _, query = rest.partition("?")
         host, slash, inner = rest.partition("/")
@@ -130,6 +135,13 @@ class Address:
     def within(self, key: str) -> Address:
         """Another dataset of the same container."""
         return Address(self.path, key, self.options)
+
+
+def _is_path(text: str, head: str) -> bool:
+    """Whether a path with a colon, of which ``head`` comes before the last one, has no key behind it."""
+    if os.path.lexists(text):
+        return True
+    return text.lower().endswith(_KNOWN_SUFFIXES) and not head.lower().endswith(_KNOWN_SUFFIXES)
 
 
 def identity_of(text: str) -> str:

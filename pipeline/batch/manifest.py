@@ -20,6 +20,8 @@ from pipeline.configuration.settings import Settings, make_settings, read_values
 SHARED = ("work_dir", "backend", "batch", "change_detection")
 """Keys that all images of a batch share."""
 NAME = "{name}"
+SIGNS = "*?["
+"""Signs that make a pattern of a name."""
 IMAGES = "images"
 """Folder below the work folder with a folder for each image."""
 RESERVED = ("jobs",)
@@ -97,7 +99,7 @@ def load_batch(config: str, manifest: str | None) -> Batch:
 
 def _matching(files: str | tuple[str, ...]) -> Iterator[str]:
     for pattern in [files] if isinstance(files, str) else files:
-        if not any(sign in pattern for sign in "*?["):
+        if not any(sign in pattern for sign in SIGNS) or Path(Address.parse(pattern).path).exists():
             yield pattern
             continue
         if is_url(pattern):
@@ -107,8 +109,17 @@ def _matching(files: str | tuple[str, ...]) -> Iterator[str]:
             )
         paths = sorted(glob(pattern, recursive=True), key=_natural)
         if not paths:
-            raise UserError(f"batch.files: no file fits {pattern!r} (looked from {Path.cwd()})")
+            raise UserError(
+                f"batch.files: no file fits {pattern!r} (looked from {Path.cwd()}). The signs * ? and [ ] stand for "
+                f"other ones; where a name has one of them, put it into brackets{_with_literal_brackets(pattern)}"
+            )
         yield from paths
+
+
+def _with_literal_brackets(pattern: str) -> str:
+    """The pattern that fits where brackets belong to names, for the message."""
+    literal = pattern.replace("[", "[[]")
+    return f": {literal}" if "[" in pattern and glob(literal, recursive=True) else ", as in [[]1]"
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -285,6 +285,24 @@ def test_what_is_wrong_is_refused_before_any_work(changes: Any, manifest: str | 
     assert not Path("work").exists()
 
 
+def test_colons_and_brackets_in_names() -> None:
+    write_images(2)
+    Path("exp [1]").mkdir()
+    Path("images/cell0.png").rename("exp [1]/12:30:05.png")
+    Path("images/cell1.png").rename("exp [1]/b[2].png")
+    write_config(batch={"files": ["exp [[]1]/*:*.png", "exp [1]/b[2].png"]})
+    run, workflow = run_here()
+    assert run.ok, run.text
+    assert run.computed == {"images": [0, 1]}
+    assert [image.raw.address for image in workflow.images.settings] == ["exp [1]/12:30:05.png", "exp [1]/b[2].png"]
+    write_config(batch={"files": "exp [1]/*.png"})
+    with pytest.raises(UserError, match=r"put it into brackets: exp \[\[\]1\]/\*\.png$"):
+        load_batch("config.yaml", None)
+    write_config(batch={"files": "none/*.png"})
+    with pytest.raises(UserError, match=r"put it into brackets, as in \[\[\]1\]$"):
+        load_batch("config.yaml", None)
+
+
 def test_names_of_images_with_one_stem_are_told_apart() -> None:
     Path("list.yaml").write_text(yaml.safe_dump(["a/x.tif", "b/x.tif", "b/y.tif"]))
     assert load_batch("config.yaml", "list.yaml").names == ("a_x.tif", "b_x.tif", "y")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from blockwise.errors import UserError
@@ -61,6 +63,31 @@ def test_credentials_in_an_address_are_refused_and_not_repeated(text: str) -> No
 def test_addresses_that_mean_nothing(text: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         Address.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("t/2021-01-01T12:30:05.tif", ""),
+        ("t/12:30/*.png", ""),
+        ("t/12:30/%04d.png", ""),
+        ("t/12:30/x.n5", ""),
+        ("t/12:30/x.n5:raw", "raw"),
+        ("a.h5:volumes/raw.tif", "volumes/raw.tif"),
+        ("a.n5:12:30", "30"),
+        ("unknown:raw", "raw"),
+    ],
+)
+def test_colons_in_names(text: str, key: str) -> None:
+    assert Address.parse(text).key == key
+    assert str(Address.parse(text)) == text
+
+
+def test_a_path_that_is_there_is_not_split(tmp_path: Path) -> None:
+    for name in ("a.h5:raw", "folder:1"):
+        (tmp_path / name).mkdir()
+        assert Address.parse(f"{tmp_path}/{name}") == Address(f"{tmp_path}/{name}", "")
+        assert Address.parse(f"{tmp_path}/{name}:key").key == "key"
 
 
 @pytest.mark.parametrize(
