@@ -13,7 +13,6 @@ from blockwise.errors import UserError
 from blockwise.plan import is_complete
 from blockwise.volume import create_volume, open_volume, volume_exists
 from pipeline.__main__ import main
-from pipeline.running.session import end_sessions
 from tests.containers import FORMATS, formats_of
 from tests.contract import servers
 from tests.runs import DATASETS, Project, settings
