@@ -15,7 +15,7 @@ ZARR_SUFFIXES = (".zarr", ".zr", ".ome.zarr")
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".ilp")
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 IMAGE_SUFFIXES = (".png",)
-_KNOWN_SUFFIXES = (*N5_SUFFIXES, *ZARR_SUFFIXES, *HDF5_SUFFIXES, *TIFF_SUFFIXES, *IMAGE_SUFFIXES)
+_COMPOUND_SUFFIXES = (".ome.zarr", ".nii.gz")
 
 S3 = "s3"
 GCS = "gs"
@@ -107,7 +107,7 @@ class Address:
     def suffix(self) -> str:
         """The container's file ending, lower case, with the dot; ``.ome.zarr`` counts as one."""
         name = self.path.rsplit("/", 1)[-1].lower()
-        return ".ome.zarr" if name.endswith(".ome.zarr") else Path(name).suffix
+        return next((ending for ending in _COMPOUND_SUFFIXES if name.endswith(ending)), Path(name).suffix)
 
     @cached_property
     def scheme(self) -> str:

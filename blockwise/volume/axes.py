@@ -86,6 +86,15 @@ def axistags(axes: str, spacing: Spacing | None = None) -> str:
     return json.dumps({"axes": tags})
 
 
+def single(value: float) -> float:
+    """The number that was meant by one that went through single precision, and was divided there.
+
+    >>> single(0.10000000149011612)
+    0.1
+    """
+    return float(f"{value:.6g}")
+
+
 def _tagged_spacing(attributes: Mapping[str, Any], axes: str) -> Spacing | None:
     """Ilastik keeps steps in ``axistags`` and units in ``axis_units``; a step of 0 says nothing."""
     try:

@@ -19,6 +19,7 @@ from blockwise.volume.address import (
     Address,
 )
 from blockwise.volume.base import Volume
+from blockwise.volume.files import FILE_SUFFIXES, open_file
 from blockwise.volume.hdf5 import Hdf5Volume, hdf5_keys, is_hdf5_array
 from blockwise.volume.metadata import DTYPES, UNFINISHED, Kind, NewArray, encode, group_documents
 from blockwise.volume.ome import Level
@@ -27,7 +28,7 @@ from blockwise.volume.store import LocalStore, Store
 from blockwise.volume.z5 import Z5Volume, z5py_reads
 
 CONTAINER_SUFFIXES = N5_SUFFIXES + ZARR_SUFFIXES
-KNOWN_SUFFIXES = CONTAINER_SUFFIXES + HDF5_SUFFIXES + TIFF_SUFFIXES + IMAGE_SUFFIXES
+KNOWN_SUFFIXES = CONTAINER_SUFFIXES + HDF5_SUFFIXES + TIFF_SUFFIXES + IMAGE_SUFFIXES + FILE_SUFFIXES
 
 
 def open_volume(address: Address | str, mode: str = "r") -> Volume:
@@ -63,6 +64,8 @@ def open_volume(address: Address | str, mode: str = "r") -> Volume:
         return TiffVolume(address)
     if address.suffix in IMAGE_SUFFIXES:
         return StackVolume(address)
+    if address.suffix in FILE_SUFFIXES:
+        return open_file(address)
     raise UserError(f"{address}: unknown format {address.suffix!r}; known endings are {', '.join(KNOWN_SUFFIXES)}")
 
 

@@ -18,7 +18,7 @@ import pytest
 import tifffile
 
 from blockwise.volume import create_volume, open_volume
-from tests.contract import servers
+from tests.contract import files, servers
 
 SHAPE = (11, 35, 20)
 """Odd along every axis, so that the last chunks are cut."""
@@ -136,7 +136,12 @@ def _tiff_stack(folder: Path) -> str:
     return str(folder / "%04d.tif")
 
 
+def _written(writer: Callable[[Path, np.ndarray], str]) -> Callable[[Path], str]:
+    return lambda folder: writer(folder, voxels())
+
+
 READ_ONLY: dict[str, Callable[[Path], str]] = {
+    **{name: _written(writer) for name, writer in files.WRITERS.items()},
     "hdf5": _hdf5,
     "hdf5-chunks": _hdf5_chunks,
     "tiff": _tiff,

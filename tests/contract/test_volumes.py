@@ -26,6 +26,7 @@ from blockwise.volume import (
 )
 from blockwise.volume.formats import open_store
 from blockwise.volume.metadata import NewArray, encode
+from tests.contract.files import WRITERS
 
 SHAPE = (11, 35, 20)
 INNER = (slice(3, 9), slice(15, 33), slice(0, 20))
@@ -77,8 +78,9 @@ def test_carries_the_spacing(filled: str) -> None:
     if filled.endswith(("png", "d.tif")) or spacing is None:  # slices and plain TIFF say nothing
         assert Address.parse(filled).suffix in (".png", ".tif")
         return
-    assert spacing.steps == (4.0, 0.5, 0.25)
-    assert spacing.units == ("micrometer",) * 3
+    micrometers = {"angstrom": 1e-4, "nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3}
+    found = [step * micrometers[unit] for step, unit in zip(spacing.steps, spacing.units, strict=True)]
+    assert found == pytest.approx((4.0, 0.5, 0.25))
 
 
 def read_part(address: str, box: tuple[slice, ...]) -> np.ndarray:
@@ -150,7 +152,7 @@ def test_a_damaged_file_is_told_with_its_box(filled: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "filled", ["hdf5", "hdf5-chunks", "tiff-tiles", "ome-tiff", "imagej", "bigtiff"], indirect=True
+    "filled", ["hdf5", "hdf5-chunks", "tiff-tiles", "ome-tiff", "imagej", "bigtiff", *WRITERS], indirect=True
 )
 def test_a_file_that_is_cut_in_half_is_not_taken_for_a_small_one(filled: str) -> None:
     path = Path(Address.parse(filled).path)

@@ -1,0 +1,25 @@
+"""Formats in which one file, or a header and its data, is one volume; read only."""
+
+from __future__ import annotations
+
+import importlib
+
+from blockwise.volume.address import Address
+from blockwise.volume.base import Volume
+
+_MODULES = {
+    "mrc": (".mrc", ".map", ".rec", ".mrcs", ".st", ".ali", ".ccp4"),
+}
+_MODULE_OF = {suffix: module for module, suffixes in _MODULES.items() for suffix in suffixes}
+FILE_SUFFIXES = tuple(_MODULE_OF)
+
+
+def open_file(address: Address) -> Volume:
+    """Open an existing file by its ending, one of ``FILE_SUFFIXES``; its library is loaded now.
+
+    Raises:
+        UserError: the file is not what its ending says, is cut off, or holds what is not read.
+    """
+    module = importlib.import_module(f"{__name__}.{_MODULE_OF[address.suffix]}")
+    volume: Volume = module.open_file(address)
+    return volume

@@ -1,0 +1,177 @@
+"""Voxels that lie in a file one after the other, as they are or compressed as a whole, below a header."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import os
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blockwise.errors import UserError
+from blockwise.grid import Box, Index, box_shape
+from blockwise.volume.address import Address
+from blockwise.volume.axes import Spacing
+from blockwise.volume.base import ABSENT, Volume
+from blockwise.volume.files.stream import Compression, Stream
+
+_KINDS = "uif"
+
+
+@dataclass(frozen=True)
+class PlainArray:
+    """What a header says about the voxels.
+
+    Attributes:
+        path: of the file that holds them.
+        offset: of the first voxel, or of the compressed bytes, in bytes.
+        shape: in voxels, the fastest axis last.
+        dtype: of a stored voxel, with its byte order.
+        axes: names of the axes, or None.
+        spacing: distance between voxels, or None.
+        compression: of all bytes from the offset on, as one stream; None for none.
+        slope: the value of a voxel is slope times what is stored, plus intercept.
+        intercept: likewise.
+        header: path of the file that describes the voxels, where that is another one.
+    """
+
+    path: str
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    axes: str | None = None
+    spacing: Spacing | None = None
+    compression: Compression | None = None
+    slope: float = 1.0
+    intercept: float = 0.0
+    header: str = ""
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether values are not what is stored."""
+        return (self.slope, self.intercept) != (1.0, 0.0)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all voxels, decompressed."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+class PlainVolume(Volume):
+    """A volume that is mapped, so that any box costs what it holds; a compressed one is read plane by plane.
+
+    A stream has no entry but its beginning: a box costs the decompression of all that lies before it, in the memory
+    of one plane. Boxes that are read from the beginning to the end cost one decompression together. Half-precision
+    floats become float32, and so do scaled values of 16 bits and less; other scaled values become float64.
+    """
+
+    def __init__(self, address: Address, stored: PlainArray) -> None:
+        _check(address, stored)
+        self.address = address
+        self.shape = stored.shape
+        self.dtype = _value_type(stored)
+        self.axes = stored.axes
+        self.spacing = stored.spacing
+        self._stored = stored
+        self._files = tuple(filter(None, (stored.path, stored.header)))
+        if stored.compression is None:
+            self.chunks = self.shape
+            self._mapped = np.memmap(stored.path, stored.dtype, "r", stored.offset, stored.shape)
+        else:
+            self.chunks = (1,) * len(self.shape[:-2]) + self.shape[-2:]
+            self._stream = Stream(stored.path, stored.offset, stored.compression, stored.size)
+
+    def _read(self, box: Box) -> NDArray[Any]:
+        if self._stored.compression is None:
+            return np.ascontiguousarray(self._values(self._mapped[box]))
+        out = np.empty(box_shape(box), self.dtype)
+        planes = out.reshape(-1, *out.shape[-2:])
+        lead, plane = self.shape[:-2], self.shape[-2:]
+        size = math.prod(plane) * self._stored.dtype.itemsize
+        for i, index in enumerate(itertools.product(*(range(s.start, s.stop) for s in box[:-2]))):
+            number = int(np.ravel_multi_index(index, lead)) if index else 0
+            content = np.frombuffer(self._stream.read(number * size, size), self._stored.dtype)
+            planes[i] = self._values(content.reshape(plane)[box[-2:]])
+        return out
+
+    def _values(self, stored: NDArray[Any]) -> NDArray[Any]:
+        if not self._stored.is_scaled:
+            return stored.astype(self.dtype, copy=False)
+        values: NDArray[Any] = stored.astype(np.float64) * self._stored.slope + self._stored.intercept
+        return values.astype(self.dtype)
+
+    def verify(self) -> None:
+        """Decompress a compressed file to its end, where the checksum stands.
+
+        Raises:
+            UserError: it is damaged or cut off.
+        """
+        if self._stored.compression is not None:
+            try:
+                self._stream.verify()
+            except OSError as error:
+                raise UserError(f"{self.address}: {self._stored.path} is damaged: {error}; copy it again") from error
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """Headers hold no attributes; axes and spacing are read from them."""
+        return {}
+
+    @property
+    def decode_shape(self) -> tuple[int, ...]:
+        """Single voxels of a mapped file; all that was compressed as one."""
+        return self.shape if self._stored.compression else (1,) * len(self.shape)
+
+    def file_of(self, index: Index) -> str:
+        """The file that holds the voxels."""
+        return self._stored.path
+
+    def _fill_states(self, indices: Iterator[Index], states: NDArray[np.int64]) -> None:
+        if len(self._files) == 1:
+            super()._fill_states(indices, states)
+        else:
+            states.reshape(-1)[:] = state_of_all(self._files)
+
+
+def state_of_all(files: tuple[str, ...]) -> tuple[int, int]:
+    """One state for several files that make one volume: another size or time of any of them gives another state."""
+    sizes, times = array("q"), array("q")
+    for name in files:
+        try:
+            status = os.stat(name)
+        except FileNotFoundError:
+            return ABSENT, 0
+        sizes.append(status.st_size)
+        times.append(status.st_mtime_ns)
+    together = hashlib.sha256(sizes.tobytes() + times.tobytes()).digest()[:8]
+    return sum(sizes), int.from_bytes(together, "big") >> 1
+
+
+def _value_type(stored: PlainArray) -> np.dtype[Any]:
+    native = stored.dtype.newbyteorder("=")
+    if stored.is_scaled:
+        return np.dtype("float32" if native.itemsize <= 2 or native == np.dtype("float32") else "float64")
+    return np.dtype("float32") if native == np.dtype("float16") else native
+
+
+def _check(address: Address, stored: PlainArray) -> None:
+    if stored.dtype.kind not in _KINDS or stored.dtype.itemsize > 8:
+        raise UserError(f"{address}: holds {stored.dtype.name}; expected integers or floats of at most 64 bits")
+    if len(stored.shape) < 2 or min(stored.shape) < 1:
+        raise UserError(f"{address}: has the shape {stored.shape}; expected at least two axes with voxels")
+    try:
+        found = os.stat(stored.path).st_size
+    except OSError as error:
+        raise UserError(f"{address}: {stored.path}, which holds the voxels, cannot be read: {error}") from error
+    needed = stored.offset + (1 if stored.compression else stored.size)
+    if found < needed:
+        raise UserError(
+            f"{address}: {stored.path} is cut off: it has {found:,} bytes, the header tells of {needed:,}; "
+            "copy it again"
+        )

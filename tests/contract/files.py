@@ -1,0 +1,54 @@
+"""Single files of many formats, each written by another library than the one that reads it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+STEPS = (4.0, 0.5, 0.25)
+"""Micrometres along z, y and x."""
+
+
+def mrc_bytes(
+    data: np.ndarray,
+    mode: int,
+    *,
+    order: str = "<",
+    axes: tuple[int, int, int] = (1, 2, 3),
+    angstrom: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    space_group: int = 1,
+    extended: bytes = b"",
+    imod_flags: int | None = None,
+) -> bytes:
+    """An MRC2014 file as its specification says: ``axes`` are mapc, mapr, maps; ``angstrom`` along x, y, z."""
+    nz, ny, nx = data.shape[-3:] if data.ndim > 2 else (1, *data.shape)
+    sections = data.shape[0] * nz if data.ndim == 4 else nz
+    sampling = [0, 0, 0]
+    for axis, n in zip(axes, (nx, ny, nz), strict=True):
+        sampling[axis - 1] = n
+    lengths = [n * step for n, step in zip(sampling, angstrom, strict=True)]
+    header = bytearray(1024)
+    struct.pack_into(f"{order}10i", header, 0, nx, ny, sections, mode, 0, 0, 0, *sampling)
+    struct.pack_into(f"{order}6f", header, 40, *lengths, 90, 90, 90)
+    struct.pack_into(f"{order}3i", header, 64, *axes)
+    struct.pack_into(f"{order}2i", header, 88, space_group, len(extended))
+    if imod_flags is not None:
+        struct.pack_into(f"{order}2i", header, 152, 1146047817, imod_flags)
+    header[208:212] = b"MAP "
+    header[212:216] = bytes((0x44, 0x44, 0, 0)) if order == "<" else bytes((0x11, 0x11, 0, 0))
+    return bytes(header) + extended + data.astype(data.dtype.newbyteorder(order)).tobytes()
+
+
+def _mrc(folder: Path, data: np.ndarray) -> str:
+    sizes = tuple(1e4 * step for step in reversed(STEPS))
+    (folder / "a.mrc").write_bytes(mrc_bytes(data, 6, angstrom=sizes))
+    return f"{folder}/a.mrc"
+
+
+WRITERS: dict[str, Callable[[Path, np.ndarray], str]] = {
+    "mrc": _mrc,
+}
+"""Write a uint16 array zyx with ``STEPS`` and give its address."""
