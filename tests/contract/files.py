@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk  # noqa: N813, its usual name
 
 STEPS = (4.0, 0.5, 0.25)
 """Micrometres along z, y and x."""
@@ -48,7 +49,25 @@ def _mrc(folder: Path, data: np.ndarray) -> str:
     return f"{folder}/a.mrc"
 
 
+def itk_image(data: np.ndarray, steps: tuple[float, ...], path: str, *, compress: bool = False) -> str:
+    """Write an array zyx through SimpleITK, with steps along z, y and x."""
+    image = sitk.GetImageFromArray(data)
+    image.SetSpacing(steps[::-1])
+    sitk.WriteImage(image, path, useCompression=compress)
+    return path
+
+
+def _nifti(folder: Path, data: np.ndarray) -> str:
+    return itk_image(data, tuple(step / 1e3 for step in STEPS), f"{folder}/a.nii")  # SimpleITK writes mm
+
+
+def _nifti_gz(folder: Path, data: np.ndarray) -> str:
+    return itk_image(data, tuple(step / 1e3 for step in STEPS), f"{folder}/a.nii.gz", compress=True)
+
+
 WRITERS: dict[str, Callable[[Path, np.ndarray], str]] = {
     "mrc": _mrc,
+    "nifti": _nifti,
+    "nifti-gz": _nifti_gz,
 }
 """Write a uint16 array zyx with ``STEPS`` and give its address."""

@@ -120,6 +120,8 @@ def damage_file(address: str, folder: Path) -> str:
             dataset = file[Address.parse(address).key]
             start = dataset.id.get_chunk_info(dataset.id.get_num_chunks() - 1).byte_offset
         content[start : start + 50] = bytes(50)
+    elif volume.decode_shape == SHAPE:  # compressed as a whole, with a checksum at the end
+        content[-8] ^= 1
     elif len(volume.file_states()) > 1:  # a slice
         del content[len(content) // 2 :]
     else:

@@ -31,6 +31,7 @@ class PlainArray:
     Attributes:
         path: of the file that holds them.
         offset: of the first voxel, or of the compressed bytes, in bytes.
+        skip: decompressed bytes before the first voxel.
         shape: in voxels, the fastest axis last.
         dtype: of a stored voxel, with its byte order.
         axes: names of the axes, or None.
@@ -51,6 +52,7 @@ class PlainArray:
     slope: float = 1.0
     intercept: float = 0.0
     header: str = ""
+    skip: int = 0
 
     @property
     def is_scaled(self) -> bool:
@@ -79,25 +81,28 @@ class PlainVolume(Volume):
         self.axes = stored.axes
         self.spacing = stored.spacing
         self._stored = stored
+        self._plane_ndim = 3 if (stored.axes or "").endswith("c") and len(self.shape) > 2 else 2
         self._files = tuple(filter(None, (stored.path, stored.header)))
         if stored.compression is None:
             self.chunks = self.shape
             self._mapped = np.memmap(stored.path, stored.dtype, "r", stored.offset, stored.shape)
         else:
-            self.chunks = (1,) * len(self.shape[:-2]) + self.shape[-2:]
-            self._stream = Stream(stored.path, stored.offset, stored.compression, stored.size)
+            lead = len(self.shape) - self._plane_ndim
+            self.chunks = (1,) * lead + self.shape[lead:]
+            self._stream = Stream(stored.path, stored.offset, stored.compression, stored.skip + stored.size)
 
     def _read(self, box: Box) -> NDArray[Any]:
         if self._stored.compression is None:
             return np.ascontiguousarray(self._values(self._mapped[box]))
+        ndim = self._plane_ndim
         out = np.empty(box_shape(box), self.dtype)
-        planes = out.reshape(-1, *out.shape[-2:])
-        lead, plane = self.shape[:-2], self.shape[-2:]
+        planes = out.reshape(-1, *out.shape[-ndim:])
+        lead, plane = self.shape[:-ndim], self.shape[-ndim:]
         size = math.prod(plane) * self._stored.dtype.itemsize
-        for i, index in enumerate(itertools.product(*(range(s.start, s.stop) for s in box[:-2]))):
+        for i, index in enumerate(itertools.product(*(range(s.start, s.stop) for s in box[:-ndim]))):
             number = int(np.ravel_multi_index(index, lead)) if index else 0
-            content = np.frombuffer(self._stream.read(number * size, size), self._stored.dtype)
-            planes[i] = self._values(content.reshape(plane)[box[-2:]])
+            content = np.frombuffer(self._stream.read(self._stored.skip + number * size, size), self._stored.dtype)
+            planes[i] = self._values(content.reshape(plane)[box[-ndim:]])
         return out
 
     def _values(self, stored: NDArray[Any]) -> NDArray[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import os
+import weakref
 import zlib
 from typing import BinaryIO, Literal, Protocol
 
@@ -61,6 +62,7 @@ class Stream:
         if self._file is None or start < self._position or self._owner != os.getpid():
             self._close()
             self._file = open(self._path, "rb")  # noqa: SIM115, read on by the next call
+            weakref.finalize(self, self._file.close)
             self._file.seek(self._offset)
             self._readable = _opened(self._file, self._compression)
             self._position = 0
