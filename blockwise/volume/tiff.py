@@ -20,12 +20,7 @@ from blockwise.grid import Box, Index, box_shape
 from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing, known_axes
 from blockwise.volume.base import Volume
-
-_UNITS = {
-    "µm": "micrometer", "μm": "micrometer", "um": "micrometer", "micron": "micrometer", "microns": "micrometer",
-    "nm": "nanometer", "mm": "millimeter", "cm": "centimeter", "s": "second", "sec": "second", "ms": "millisecond",
-    "pixel": "", "pixels": "", "\\u00B5m": "micrometer",
-}  # fmt: skip
+from blockwise.volume.units import unit_name
 
 
 class TiffVolume(Volume):
@@ -216,13 +211,13 @@ def _ome_steps(file: tifffile.TiffFile, number: int) -> tuple[dict[str, float], 
     names = {"x": "PhysicalSizeX", "y": "PhysicalSizeY", "z": "PhysicalSizeZ", "t": "TimeIncrement"}
     steps = {axis: float(pixels[name]) for axis, name in names.items() if name in pixels}
     default = {"t": "s"}
-    units = {axis: _unit(pixels.get(f"{names[axis]}Unit", default.get(axis, "µm"))) for axis in steps}
+    units = {axis: unit_name(pixels.get(f"{names[axis]}Unit", default.get(axis, "µm"))) for axis in steps}
     return steps, units
 
 
 def _imagej_steps(file: tifffile.TiffFile) -> tuple[dict[str, float], dict[str, str]]:
     metadata, tags = file.imagej_metadata or {}, file.pages.first.tags
-    unit = _unit(str(metadata.get("unit", "")))
+    unit = unit_name(str(metadata.get("unit", "")))
     if not unit:  # pixels per inch or per nothing say nothing about a sample
         return {}, {}
     steps = {"z": float(metadata["spacing"])} if "spacing" in metadata else {}
@@ -231,7 +226,3 @@ def _imagej_steps(file: tifffile.TiffFile) -> tuple[dict[str, float], dict[str, 
             numerator, denominator = tags[name].value
             steps[axis] = denominator / numerator
     return steps, dict.fromkeys(steps, unit)
-
-
-def _unit(name: str) -> str:
-    return _UNITS.get(name, name)

@@ -65,9 +65,39 @@ def _nifti_gz(folder: Path, data: np.ndarray) -> str:
     return itk_image(data, tuple(step / 1e3 for step in STEPS), f"{folder}/a.nii.gz", compress=True)
 
 
+def _nrrd(folder: Path, data: np.ndarray) -> str:
+    return itk_image(data, STEPS, f"{folder}/a.nrrd")
+
+
+def _nrrd_gzip(folder: Path, data: np.ndarray) -> str:
+    return itk_image(data, STEPS, f"{folder}/a.nrrd", compress=True)
+
+
+def _nhdr(folder: Path, data: np.ndarray) -> str:
+    return itk_image(data, STEPS, f"{folder}/a.nhdr")
+
+
+def _mha(folder: Path, data: np.ndarray) -> str:
+    return itk_image(data, STEPS, f"{folder}/a.mha")
+
+
+def _mha_zlib(folder: Path, data: np.ndarray) -> str:
+    return itk_image(data, STEPS, f"{folder}/a.mha", compress=True)
+
+
+def _mhd(folder: Path, data: np.ndarray) -> str:
+    return itk_image(data, STEPS, f"{folder}/a.mhd")
+
+
 WRITERS: dict[str, Callable[[Path, np.ndarray], str]] = {
     "mrc": _mrc,
     "nifti": _nifti,
     "nifti-gz": _nifti_gz,
+    "nrrd": _nrrd,
+    "nrrd-gzip": _nrrd_gzip,
+    "nhdr": _nhdr,
+    "mha": _mha,
+    "mha-zlib": _mha_zlib,
+    "mhd": _mhd,
 }
 """Write a uint16 array zyx with ``STEPS`` and give its address."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import nrrd
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813, its usual name
 
 from blockwise.errors import UserError
-from blockwise.volume import Volume, open_volume
+from blockwise.volume import ABSENT, Volume, open_volume
 from blockwise.volume.axes import Spacing
-from tests.contract.files import mrc_bytes
+from tests.contract.files import itk_image, mrc_bytes
 
 
 def everything(volume: Volume) -> np.ndarray:
@@ -96,3 +98,149 @@ def test_mrc_files_that_are_refused(tmp_path: Path, content: bytes, words: str) 
     with pytest.raises(UserError, match=words) as failure:
         open_volume(f"{tmp_path}/a.mrc")
     assert f"{tmp_path}/a.mrc" in str(failure.value)
+
+
+@pytest.mark.parametrize("encoding", ["raw", "gzip", "bzip2"])
+@pytest.mark.parametrize("endian", ["little", "big"])
+@pytest.mark.parametrize("is_detached", [False, True])
+def test_encodings_of_nrrd(tmp_path: Path, encoding: str, endian: str, is_detached: bool) -> None:
+    data = voxels("int16")
+    header = {"encoding": encoding, "endian": endian, "spacings": [2.0, 3.1, 5.0], "units": ["um", "um", "um"]}
+    name = tmp_path / ("a.nhdr" if is_detached else "A.NRRD")
+    nrrd.write(f"{name}", data.T, header, detached_header=is_detached)
+    volume = open_volume(f"{name}")
+    np.testing.assert_array_equal(everything(volume), data, strict=True)
+    assert (volume.axes, volume.spacing) == ("zyx", Spacing((5.0, 3.1, 2.0), ("micrometer",) * 3))
+    assert volume.slicewise == (encoding != "raw")
+
+
+@pytest.mark.parametrize(
+    ("header", "axes", "steps"),
+    [
+        ({"kinds": ["vector", "domain", "domain", "domain"]}, "zyxc", None),
+        ({"kinds": ["domain", "domain", "domain", "time"], "spacings": [1, 2, 3, 4]}, "tzyx", (4.0, 3.0, 2.0, 1.0)),
+        ({"labels": ["x", "y", "c", "z"]}, "zcyx", None),
+        (
+            {"space": "left-posterior-superior",
+             "space directions": [[np.nan] * 3, [0, 0, 3], [0, 4, 3], [-2, 0, 0]],
+             "space units": ["mm", "mm", "um"]},
+            "zyxc", (2.0, 5.0, 3.0, 1.0),
+        ),
+        ({}, None, None),
+    ],
+)  # fmt: skip
+def test_axes_of_nrrd(tmp_path: Path, header: dict, axes: str | None, steps: tuple[float, ...] | None) -> None:
+    data = voxels("uint8", (2, 3, 4, 5))
+    nrrd.write(f"{tmp_path}/a.nrrd", data, header)
+    volume = open_volume(f"{tmp_path}/a.nrrd")
+    assert (volume.axes, volume.shape) == (axes, (5, 4, 3, 2))
+    assert (volume.spacing and volume.spacing.steps) == steps
+    if "space units" in header:
+        assert volume.spacing.units == ("millimeter", "millimeter", "micrometer", "")
+    np.testing.assert_array_equal(everything(volume), data.T)
+    np.testing.assert_array_equal(volume.read((slice(1, 2),) * 4), data.T[1:2, 1:2, 1:2, 1:2])
+
+
+def test_skips_of_nrrd(tmp_path: Path) -> None:
+    data = voxels("uint8")
+    (tmp_path / "data").write_bytes(b"one\ntwo\nxyz" + data.tobytes())
+    lines = ["NRRD0004", "type: uint8", "dimension: 3", "sizes: 6 5 4", "encoding: raw", "data file: data"]
+    for skips in (["line skip: 2", "byte skip: 3"], ["byte skip: -1"]):
+        (tmp_path / "a.nhdr").write_text("\n".join([*lines, *skips, ""]))
+        np.testing.assert_array_equal(everything(open_volume(f"{tmp_path}/a.nhdr")), data, strict=True)
+
+
+def test_header_and_data_are_both_watched(tmp_path: Path) -> None:
+    for name, data_name in (("a.nhdr", "a.raw"), ("a.mhd", "a.raw")):
+        itk_image(voxels("uint8"), (1.0, 1.0, 1.0), f"{tmp_path}/{name}")
+        volume = open_volume(f"{tmp_path}/{name}")
+        states = [volume.file_states()]
+        for changed in (name, data_name):
+            os.utime(tmp_path / changed, ns=(1, 1))
+            states.append(volume.file_states())
+        assert len({state.tobytes() for state in states}) == 3
+        assert volume.file_of((0, 0, 0)) == f"{tmp_path}/{data_name}"
+        (tmp_path / data_name).unlink()
+        assert (volume.file_states()[..., 0] == ABSENT).all()
+        with pytest.raises(UserError, match=f"there is no data file {tmp_path}/{data_name}"):
+            open_volume(f"{tmp_path}/{name}")
+
+
+NRRD = "NRRD0004\ntype: {}\ndimension: 3\nsizes: 6 5 4\nencoding: {}\n{}\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (NRRD.format("uint8", "raw", "") + "x" * 119, "cut off"),
+        (NRRD.format("uint8", "ascii", ""), "encoding is ascii"),
+        (NRRD.format("int16", "raw", ""), "endian"),
+        (NRRD.format("block", "raw", "block size: 4\n"), "holds|block"),
+        (NRRD.format("uint8", "raw", "data file: LIST\na.raw\n"), "lists of data files"),
+        (NRRD.format("uint8", "raw", "data file: %02d.raw 1 3 1\n"), "several data files"),
+        (NRRD.format("uint8", "gzip", "byte skip: -1\n") + "x", "byte skip is -1"),
+        (NRRD.format("uint8", "raw", "byte skip: -5\n") + "x", "mean nothing"),
+        ("NRRD0004\ntype: uint8\n\n", "lacks dimension, encoding, sizes"),
+        ("nothing", "cannot be read as NRRD"),
+        ("", "cannot be read as NRRD"),
+    ],
+)
+def test_nrrd_files_that_are_refused(tmp_path: Path, content: str, words: str) -> None:
+    (tmp_path / "a.nrrd").write_text(content)
+    with pytest.raises(UserError, match=words):
+        open_volume(f"{tmp_path}/a.nrrd")
+
+
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64"]
+)
+@pytest.mark.parametrize("name", ["a.mha", "a.mhd", "a.nrrd", "a.nhdr"])
+@pytest.mark.parametrize("compress", [False, True])
+def test_types_of_itk(tmp_path: Path, dtype: str, name: str, compress: bool) -> None:
+    data = voxels(dtype)
+    volume = open_volume(itk_image(data, (4.0, 3.0, 2.0), f"{tmp_path}/{name}", compress=compress))
+    np.testing.assert_array_equal(everything(volume), data, strict=True)
+    assert volume.spacing == Spacing((4.0, 3.0, 2.0), ("",) * 3)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_channels_time_and_byte_order_of_metaimage(tmp_path: Path, compress: bool) -> None:
+    data = voxels("uint16", (4, 5, 6, 3))
+    image = sitk.GetImageFromArray(data, isVector=True)
+    image.SetSpacing((2.0, 3.0, 4.0))
+    sitk.WriteImage(image, f"{tmp_path}/a.mha", useCompression=compress)
+    volume = open_volume((tmp_path / "a.mha").rename(tmp_path / "A.MHA").as_posix())
+    assert (volume.axes, volume.spacing) == ("zyxc", Spacing((4.0, 3.0, 2.0, 1.0), ("",) * 4))
+    np.testing.assert_array_equal(everything(volume), data, strict=True)
+    np.testing.assert_array_equal(volume.read((slice(1, 3),) * 4), data[1:3, 1:3, 1:3, 1:3])
+    if not compress:
+        series = voxels("int16", (2, 3, 4, 5))
+        sitk.WriteImage(sitk.GetImageFromArray(series, isVector=False), f"{tmp_path}/b.mha")
+        np.testing.assert_array_equal(everything(open_volume(f"{tmp_path}/b.mha")), series, strict=True)
+        assert open_volume(f"{tmp_path}/b.mha").axes == "tzyx"
+        content = (tmp_path / "b.mha").read_bytes().replace(b"OrderMSB = False", b"OrderMSB = True")
+        (tmp_path / "b.mha").write_bytes(content)
+        np.testing.assert_array_equal(everything(open_volume(f"{tmp_path}/b.mha")), series.byteswap())
+
+
+META = "ObjectType = Image\nNDims = 3\nDimSize = 6 5 4\n{}ElementType = {}\nElementDataFile = {}\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (META.format("", "MET_UCHAR", "LOCAL") + "x" * 119, "cut off"),
+        (META.format("BinaryData = False\n", "MET_UCHAR", "LOCAL") + "1 " * 120, "as text"),
+        (META.format("", "MET_STRING", "LOCAL"), "MET_STRING"),
+        (META.format("", "MET_UCHAR", "LIST"), "several data files"),
+        (META.format("", "MET_UCHAR", "a%03d.raw 1 3 1"), "several data files"),
+        (META.format("HeaderSize = -1\n", "MET_UCHAR", "LOCAL"), "smaller than its voxels"),
+        (META.format("", "MET_UCHAR", "LOCAL").replace("Image", "Tube"), "ObjectType = Image"),
+        ("nothing", "lacks DimSize, ElementType, ElementDataFile"),
+        ("", "lacks DimSize"),
+    ],
+)
+def test_metaimages_that_are_refused(tmp_path: Path, content: str, words: str) -> None:
+    (tmp_path / "a.mha").write_text(content)
+    with pytest.raises(UserError, match=words):
+        open_volume(f"{tmp_path}/a.mha")

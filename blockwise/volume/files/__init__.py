@@ -10,6 +10,8 @@ from blockwise.volume.base import Volume
 _MODULES = {
     "mrc": (".mrc", ".map", ".rec", ".mrcs", ".st", ".ali", ".ccp4"),
     "nifti": (".nii", ".nii.gz"),
+    "nrrd": (".nrrd", ".nhdr"),
+    "metaimage": (".mha", ".mhd"),
 }
 _MODULE_OF = {suffix: module for module, suffixes in _MODULES.items() for suffix in suffixes}
 FILE_SUFFIXES = tuple(_MODULE_OF)

@@ -13,13 +13,10 @@ from blockwise.errors import UserError
 from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing, single
 from blockwise.volume.files.plain import PlainArray, PlainVolume
+from blockwise.volume.units import unit_name
 
 _AXES = "ctzyx"
 """The file has x first; its fifth dimension holds the components of a vector."""
-_UNITS = {
-    "meter": "meter", "mm": "millimeter", "micron": "micrometer",
-    "sec": "second", "msec": "millisecond", "usec": "microsecond",
-}  # fmt: skip
 
 
 def open_file(address: Address) -> PlainVolume:
@@ -72,7 +69,7 @@ def _image(address: Address) -> Any:
 
 
 def _spacing(header: Any, axes: str) -> Spacing:
-    space, time = (_UNITS.get(unit, "") for unit in header.get_xyzt_units())
+    space, time = (unit_name(unit) for unit in header.get_xyzt_units())
     steps = [single(step) for step in header.get_zooms()][: len(axes)][::-1]
     units = {"t": time, "c": ""}
     return Spacing(

@@ -41,13 +41,18 @@ class Stream:
             self._go_to(start)
             content = self._take(size)
             if self._position == self._size:
-                self._readable.read(1)  # the checksum is compared at the end only
+                self._read_out()
         except (EOFError, zlib.error, OSError) as error:
             self._close()
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # of the file system
             raise OSError(f"{self._compression} stream cannot be decompressed: {error}") from error
         return content
+
+    def _read_out(self) -> None:
+        """The checksum is compared at the end only; what may follow the voxels is of no use."""
+        while self._readable.read(_STEP):
+            pass
 
     def verify(self) -> None:
         """Decompress all of it.
@@ -88,11 +93,11 @@ class Stream:
 
 
 class _ZlibFile:
-    """What gzip.GzipFile is to gzip."""
+    """What gzip.GzipFile is to gzip; ITK calls both of them zlib."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._inflating = zlib.decompressobj()
+        self._inflating = zlib.decompressobj(zlib.MAX_WBITS | 32)
 
     def read(self, size: int, /) -> bytes:
         while not self._inflating.eof:
