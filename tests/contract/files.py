@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, its usual name
 
@@ -89,6 +90,47 @@ def _mhd(folder: Path, data: np.ndarray) -> str:
     return itk_image(data, STEPS, f"{folder}/a.mhd")
 
 
+def imaris(
+    path: Path,
+    data: np.ndarray,
+    steps: tuple[float, ...] = STEPS,
+    chunks: tuple[int, ...] = (8, 16, 16),
+    levels: int = 2,
+) -> str:
+    """An Imaris file of an array tczyx, as Bitplane describes them; data is filled up to whole chunks, texts are
+    arrays of characters."""
+
+    def text(group: h5py.Group, **values: object) -> None:
+        for name, value in values.items():
+            group.attrs[name] = np.frombuffer(str(value).encode(), "S1")
+
+    with h5py.File(path, "w") as file:
+        text(file, ImarisVersion="5.5.0", DataSetDirectoryName="DataSet")
+        image = file.create_group("DataSetInfo/Image")
+        text(image, Unit="um", **dict(zip("ZYX", data.shape[2:], strict=True)))
+        for number, axis in enumerate((4, 3, 2)):
+            extent = {f"ExtMin{number}": -1.5, f"ExtMax{number}": data.shape[axis] * steps[axis - 2] - 1.5}
+            text(image, **extent)
+        for level in range(2):
+            scaled = data[..., :: 2**level, :: 2**level]
+            shape = [-(-n // c) * c for n, c in zip(scaled.shape[2:], chunks, strict=True)]
+            for t, c in np.ndindex(scaled.shape[:2]):
+                group = file.create_group(f"DataSet/ResolutionLevel {level}/TimePoint {t}/Channel {c}")
+                text(group, **{f"ImageSize{axis}": n for axis, n in zip("ZYX", scaled.shape[2:], strict=True)})
+                dataset = group.create_dataset("Data", shape, data.dtype, chunks=chunks, compression="gzip")
+                dataset[tuple(slice(0, n) for n in scaled.shape[2:])] = scaled[t, c]
+    return str(path)
+
+
+def _imaris(folder: Path, data: np.ndarray) -> str:
+    return imaris(folder / "a.ims", data[None, None])
+
+
+def _npy(folder: Path, data: np.ndarray) -> str:
+    np.save(folder / "a.npy", data)
+    return f"{folder}/a.npy"
+
+
 WRITERS: dict[str, Callable[[Path, np.ndarray], str]] = {
     "mrc": _mrc,
     "nifti": _nifti,
@@ -99,5 +141,7 @@ WRITERS: dict[str, Callable[[Path, np.ndarray], str]] = {
     "mha": _mha,
     "mha-zlib": _mha_zlib,
     "mhd": _mhd,
+    "imaris": _imaris,
+    "npy": _npy,
 }
 """Write a uint16 array zyx with ``STEPS`` and give its address."""

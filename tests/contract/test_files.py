@@ -244,3 +244,35 @@ def test_metaimages_that_are_refused(tmp_path: Path, content: str, words: str) -
     (tmp_path / "a.mha").write_text(content)
     with pytest.raises(UserError, match=words):
         open_volume(f"{tmp_path}/a.mha")
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(
+    ("dtype", "read"), [("uint8", "uint8"), (">u2", "uint16"), ("<f2", "float32"), (">f8", "float64")]
+)
+def test_npy(tmp_path: Path, order: str, dtype: str, read: str) -> None:
+    data = np.asarray(voxels("int16", (3, 4, 5, 6)).clip(0), dtype, order)
+    np.save(tmp_path / "A.npy", data)
+    (tmp_path / "A.npy").rename(tmp_path / "A.NPY")
+    volume = open_volume(f"{tmp_path}/A.NPY")
+    assert (volume.axes, volume.decode_shape) == (None, (1, 1, 1, 1))
+    np.testing.assert_array_equal(everything(volume), data.astype(read), strict=True)
+    assert everything(volume).flags.c_contiguous
+
+
+def test_npy_files_that_are_refused(tmp_path: Path) -> None:
+    for array, words in (
+        (np.array([{}, {}]), "holds object|cannot be read"),
+        (voxels("complex64"), "complex64"),
+        (np.zeros(3), r"shape \(3,\)"),
+        (np.zeros((0, 3)), r"shape \(0, 3\)"),
+    ):
+        np.save(tmp_path / "a.npy", array, allow_pickle=True)
+        with pytest.raises(UserError, match=words):
+            open_volume(f"{tmp_path}/a.npy")
+    np.save(tmp_path / "a.npy", voxels("uint8"))
+    content = (tmp_path / "a.npy").read_bytes()
+    for cut, words in ((-1, "cut off"), (20, "cannot be read"), (3, "cannot be read"), (0, "cannot be read")):
+        (tmp_path / "a.npy").write_bytes(content[:cut])
+        with pytest.raises(UserError, match=words):
+            open_volume(f"{tmp_path}/a.npy")

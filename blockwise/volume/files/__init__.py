@@ -12,6 +12,8 @@ _MODULES = {
     "nifti": (".nii", ".nii.gz"),
     "nrrd": (".nrrd", ".nhdr"),
     "metaimage": (".mha", ".mhd"),
+    "imaris": (".ims",),
+    "npy": (".npy",),
 }
 _MODULE_OF = {suffix: module for module, suffixes in _MODULES.items() for suffix in suffixes}
 FILE_SUFFIXES = tuple(_MODULE_OF)

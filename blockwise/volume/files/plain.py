@@ -9,7 +9,7 @@ import os
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,8 @@ class PlainArray:
         path: of the file that holds them.
         offset: of the first voxel, or of the compressed bytes, in bytes.
         skip: decompressed bytes before the first voxel.
-        shape: in voxels, the fastest axis last.
+        order: F where the fastest axis is the first one; only without compression.
+        shape: in voxels, the fastest axis last unless ``order`` says otherwise.
         dtype: of a stored voxel, with its byte order.
         axes: names of the axes, or None.
         spacing: distance between voxels, or None.
@@ -53,6 +54,7 @@ class PlainArray:
     intercept: float = 0.0
     header: str = ""
     skip: int = 0
+    order: Literal["C", "F"] = "C"
 
     @property
     def is_scaled(self) -> bool:
@@ -85,7 +87,7 @@ class PlainVolume(Volume):
         self._files = tuple(filter(None, (stored.path, stored.header)))
         if stored.compression is None:
             self.chunks = self.shape
-            self._mapped = np.memmap(stored.path, stored.dtype, "r", stored.offset, stored.shape)
+            self._mapped = np.memmap(stored.path, stored.dtype, "r", stored.offset, stored.shape, stored.order)
         else:
             lead = len(self.shape) - self._plane_ndim
             self.chunks = (1,) * lead + self.shape[lead:]
