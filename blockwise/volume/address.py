@@ -14,6 +14,8 @@ N5_SUFFIXES = (".n5",)
 ZARR_SUFFIXES = (".zarr", ".zr", ".ome.zarr")
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".ilp")
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
+TIFF_KIND_SUFFIXES = (".lsm", ".stk", ".svs", ".ndpi", ".qptiff")
+"""TIFF inside, as microscopes and slide scanners write it; never written."""
 IMAGE_SUFFIXES = (".png",)
 _COMPOUND_SUFFIXES = (".ome.zarr", ".nii.gz")
 

@@ -14,6 +14,7 @@ from blockwise.volume.address import (
     HTTP,
     IMAGE_SUFFIXES,
     N5_SUFFIXES,
+    TIFF_KIND_SUFFIXES,
     TIFF_SUFFIXES,
     ZARR_SUFFIXES,
     Address,
@@ -28,7 +29,8 @@ from blockwise.volume.store import LocalStore, Store
 from blockwise.volume.z5 import Z5Volume, z5py_reads
 
 CONTAINER_SUFFIXES = N5_SUFFIXES + ZARR_SUFFIXES
-KNOWN_SUFFIXES = CONTAINER_SUFFIXES + HDF5_SUFFIXES + TIFF_SUFFIXES + IMAGE_SUFFIXES + FILE_SUFFIXES
+_TIFFS = TIFF_SUFFIXES + TIFF_KIND_SUFFIXES
+KNOWN_SUFFIXES = CONTAINER_SUFFIXES + HDF5_SUFFIXES + _TIFFS + IMAGE_SUFFIXES + FILE_SUFFIXES
 
 
 def open_volume(address: Address | str, mode: str = "r") -> Volume:
@@ -58,7 +60,7 @@ def open_volume(address: Address | str, mode: str = "r") -> Volume:
         if not is_hdf5_array(address):
             raise _no_dataset(address, hdf5_keys(address.path))
         return Hdf5Volume(address)
-    if address.suffix in TIFF_SUFFIXES:
+    if address.suffix in _TIFFS:
         from blockwise.volume.tiff import TiffVolume  # loads tifffile
 
         return TiffVolume(address)

@@ -20,6 +20,7 @@ from blockwise.grid import Box, Index, box_shape
 from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing, known_axes
 from blockwise.volume.base import Volume
+from blockwise.volume.files.tiff_kinds import axis_letters, steps_of
 from blockwise.volume.units import unit_name
 
 
@@ -43,8 +44,8 @@ class TiffVolume(Volume):
         self._lead = self.shape[: len(self.shape) - page_ndim]
         self._unit = _segment_shape(self._keyframe)
         self.chunks = self.shape if self._mapped is not None else (1,) * len(self._lead) + self._unit
-        self.axes = _axes(self._series.axes)
-        self.spacing = _spacing(self._file, int(address.key or 0), self.axes)
+        self.axes = _axes(axis_letters(address, self._file, self._series))
+        self.spacing = _spacing(self._file, self._series, int(address.key or 0), self.axes)
 
     def _read(self, box: Box) -> NDArray[Any]:
         if self._mapped is not None:
@@ -85,7 +86,8 @@ class TiffVolume(Volume):
             segment = i * per_row + j
             handle.seek(page.dataoffsets[segment])
             stored = handle.read(page.databytecounts[segment]) or None
-            tile, _, valid = self._keyframe.decode(stored, segment, jpegtables=page.jpegtables)
+            tables = {"jpegtables": page.jpegtables, "jpegheader": self._keyframe.jpegheader}
+            tile, _, valid = self._keyframe.decode(stored, segment, **tables)
             if tile is not None:
                 tile = tile.reshape(tile.shape[1:] if len(box) == 3 else tile.shape[1:3])[: valid[1], : valid[2]]
                 _paste(tile, (i * rows, j * columns), box, out)
@@ -193,10 +195,12 @@ def _axes(letters: str) -> str | None:
     return known_axes(list(names), len(letters))
 
 
-def _spacing(file: tifffile.TiffFile, number: int, axes: str | None) -> Spacing | None:
+def _spacing(
+    file: tifffile.TiffFile, series: tifffile.TiffPageSeries, number: int, axes: str | None
+) -> Spacing | None:
     if axes is None:
         return None
-    steps, units = _ome_steps(file, number) if file.is_ome else _imagej_steps(file)
+    steps, units = _ome_steps(file, number) if file.is_ome else steps_of(file, series) or _imagej_steps(file)
     if not steps:
         return None
     names = "".join(axis for axis in axes if axis in steps)
