@@ -17,6 +17,9 @@ TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 TIFF_KIND_SUFFIXES = (".lsm", ".stk", ".svs", ".ndpi", ".qptiff")
 """TIFF inside, as microscopes and slide scanners write it; never written."""
 IMAGE_SUFFIXES = (".png",)
+PRECOMPUTED_SUFFIX = ".precomputed"
+PRECOMPUTED = "precomputed://"
+"""Stands before the address of a precomputed volume of any name, as in Neuroglancer."""
 _COMPOUND_SUFFIXES = (".ome.zarr", ".nii.gz")
 
 S3 = "s3"
@@ -32,6 +35,7 @@ OPTIONS = {
 _NO_IDENTITY = ("anonymous", "profile", "timeout_s")
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL | re.IGNORECASE)
 _PRINTF = re.compile(r"%0?\d*d")
+_PRECOMPUTED = re.compile(r"precomputed://(?:file://)?(.+)|(.+?)/?\|neuroglancer-precomputed:", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,10 @@ class Address:
             return
         path, _, query = self.path.partition("?")
         object.__setattr__(self, "path", path)
-        object.__setattr__(self, "options", tuple(sorted({**dict(self.options), **_options(path, query)}.items())))
-        if "@" in path.split("://")[1].partition("/")[0]:
+        object.__setattr__(
+            self, "options", tuple(sorted({**dict(self.options), **_options(self.location, query)}.items()))
+        )
+        if "@" in self.location.split("://")[1].partition("/")[0]:
             raise UserError(
                 f"{self.scheme}:// address with a user name or password before the host: leave it out, so that it "
                 "does not end in logs; keys come from the environment or from a profile (see docs/volumes.md)"
@@ -72,7 +78,12 @@ class Address:
         Address(path='data/a.n5', key='volumes/raw', options=())
         >>> Address.parse("s3://bucket/a.n5:raw?endpoint=http://lab:9000").endpoint
         'http://lab:9000'
+        >>> Address.parse("precomputed://gs://bucket/em:8_8_40")
+        Address(path='precomputed://gs://bucket/em', key='8_8_40', options=())
         """
+        if (precomputed := _PRECOMPUTED.fullmatch(text)) is not None:
+            place = cls.parse((precomputed[1] or precomputed[2]).removesuffix("/"))
+            return cls(PRECOMPUTED + place.path, place.key, place.options)
         url = _URL.fullmatch(text)
         if url is None:
             head, colon, key = text.rpartition(":")
@@ -108,14 +119,21 @@ class Address:
     @cached_property
     def suffix(self) -> str:
         """The container's file ending, lower case, with the dot; ``.ome.zarr`` counts as one."""
+        if self.path.startswith(PRECOMPUTED):
+            return PRECOMPUTED_SUFFIX
         name = self.path.rsplit("/", 1)[-1].lower()
         return next((ending for ending in _COMPOUND_SUFFIXES if name.endswith(ending)), Path(name).suffix)
 
     @cached_property
     def scheme(self) -> str:
         """``s3``, ``gs``, ``http`` or ``https``; empty for a path on this machine."""
-        url = _URL.fullmatch(self.path)
+        url = _URL.fullmatch(self.location)
         return url[1].lower() if url else ""
+
+    @property
+    def location(self) -> str:
+        """The path or URL, without what stands before it to tell the format."""
+        return self.path.removeprefix(PRECOMPUTED)
 
     @property
     def is_remote(self) -> bool:

@@ -9,6 +9,20 @@ from typing import Any
 
 AXES = "tczyx"
 
+_UNIT_NAMES = {
+    "angstrom": ("a", "å", "ångström", "angstroms"),
+    "nanometer": ("nm", "nanometers", "nanometre"),
+    "micrometer": ("µm", "μm", "um", "micron", "microns", "micrometers", "micrometre", "\\u00b5m"),
+    "millimeter": ("mm", "millimeters", "millimetre"),
+    "centimeter": ("cm", "centimeters", "centimetre"),
+    "meter": ("m", "meters", "metre"),
+    "second": ("s", "sec", "seconds"),
+    "millisecond": ("ms", "msec", "milliseconds"),
+    "microsecond": ("us", "usec", "µs", "microseconds"),
+    "": ("pixel", "pixels", "unknown", "none"),
+}
+_KNOWN_UNITS = {short: name for name, shorts in _UNIT_NAMES.items() for short in shorts}
+
 
 @dataclass(frozen=True)
 class Spacing:
@@ -84,6 +98,12 @@ def axistags(axes: str, spacing: Spacing | None = None) -> str:
         for axis, step in zip(axes, steps, strict=True)
     ]
     return json.dumps({"axes": tags})
+
+
+def unit_name(text: str) -> str:
+    """The full name of a unit, as OME-Zarr has it: ``micrometer`` for ``µm``; the text itself where unknown."""
+    text = text.strip().strip('"')
+    return _KNOWN_UNITS.get(text.lower(), text)
 
 
 def single(value: float) -> float:

@@ -14,23 +14,24 @@ from blockwise.volume.address import (
     HTTP,
     IMAGE_SUFFIXES,
     N5_SUFFIXES,
+    PRECOMPUTED_SUFFIX,
     TIFF_KIND_SUFFIXES,
     TIFF_SUFFIXES,
     ZARR_SUFFIXES,
     Address,
 )
 from blockwise.volume.base import Volume
-from blockwise.volume.files import FILE_SUFFIXES, open_file
 from blockwise.volume.hdf5 import Hdf5Volume, hdf5_keys, is_hdf5_array
 from blockwise.volume.metadata import DTYPES, UNFINISHED, Kind, NewArray, encode, group_documents
 from blockwise.volume.ome import Level
+from blockwise.volume.readers import FILE_SUFFIXES, open_file
 from blockwise.volume.stack import StackVolume
 from blockwise.volume.store import LocalStore, Store
 from blockwise.volume.z5 import Z5Volume, z5py_reads
 
 CONTAINER_SUFFIXES = N5_SUFFIXES + ZARR_SUFFIXES
 _TIFFS = TIFF_SUFFIXES + TIFF_KIND_SUFFIXES
-KNOWN_SUFFIXES = CONTAINER_SUFFIXES + HDF5_SUFFIXES + _TIFFS + IMAGE_SUFFIXES + FILE_SUFFIXES
+KNOWN_SUFFIXES = CONTAINER_SUFFIXES + HDF5_SUFFIXES + _TIFFS + IMAGE_SUFFIXES + FILE_SUFFIXES + (PRECOMPUTED_SUFFIX,)
 
 
 def open_volume(address: Address | str, mode: str = "r") -> Volume:
@@ -40,11 +41,15 @@ def open_volume(address: Address | str, mode: str = "r") -> Volume:
         UserError: the container or the dataset does not exist, the format is not known, or the store refuses.
     """
     address = _parsed(address)
+    if address.suffix == PRECOMPUTED_SUFFIX:
+        from blockwise.volume.readers.precomputed import PrecomputedVolume  # loads TensorStore
+
+        return PrecomputedVolume(address)
     if address.is_remote:
         if address.suffix not in CONTAINER_SUFFIXES:
             raise UserError(
-                f"{address}: over {address.scheme}:// only {', '.join(CONTAINER_SUFFIXES)} are read; copy the file "
-                "here, or convert it"
+                f"{address}: over {address.scheme}:// only {', '.join(CONTAINER_SUFFIXES)} and precomputed:// are "
+                "read; copy the file here, or convert it"
             )
         return _open_in_container(address, mode)
     if not address.is_pattern and not Path(address.path).exists():

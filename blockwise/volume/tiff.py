@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from blockwise.errors import UserError
 from blockwise.grid import Box, Index, box_shape
 from blockwise.volume.address import Address
-from blockwise.volume.axes import Spacing, known_axes
+from blockwise.volume.axes import Spacing, known_axes, unit_name
 from blockwise.volume.base import Volume
-from blockwise.volume.files.tiff_kinds import axis_letters, steps_of
-from blockwise.volume.units import unit_name
+from blockwise.volume.readers.tiff_kinds import axis_letters, steps_of
 
 
 class TiffVolume(Volume):

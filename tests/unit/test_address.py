@@ -22,6 +22,25 @@ from blockwise.volume.address import identity_of
         ("gs://bucket/a.ome.zarr:0", "gs://bucket/a.ome.zarr", "0", ".ome.zarr", "gs"),
         ("https://host:8080/a.zarr", "https://host:8080/a.zarr", "", ".zarr", "https"),
         ("http://host:8080/a.zarr:k/l?timeout_s=3", "http://host:8080/a.zarr", "k/l", ".zarr", "http"),
+        ("Scan.NII.GZ", "Scan.NII.GZ", "", ".nii.gz", ""),
+        ("em.precomputed:8_8_40", "em.precomputed", "8_8_40", ".precomputed", ""),
+        ("s3://bucket/em.precomputed", "s3://bucket/em.precomputed", "", ".precomputed", "s3"),
+        ("precomputed://data/em/", "precomputed://data/em", "", ".precomputed", ""),
+        ("precomputed://file:///data/em:8_8_40", "precomputed:///data/em", "8_8_40", ".precomputed", ""),
+        (
+            "precomputed://gs://bucket/deep/em:8_8_40?timeout_s=3",
+            "precomputed://gs://bucket/deep/em",
+            "8_8_40",
+            ".precomputed",
+            "gs",
+        ),
+        (
+            "https://host:8080/em/|neuroglancer-precomputed:",
+            "precomputed://https://host:8080/em",
+            "",
+            ".precomputed",
+            "https",
+        ),
     ],
 )
 def test_parts(text: str, path: str, key: str, suffix: str, scheme: str) -> None:
@@ -43,7 +62,12 @@ def test_options_survive_the_round_trip_but_not_all_of_them_are_identity() -> No
 
 @pytest.mark.parametrize(
     "text",
-    ["s3://AKIA:secret@bucket/a.n5:raw", "https://me:secret@host/a.n5:raw", "https://host/a.n5:raw?token=secret"],
+    [
+        "s3://AKIA:secret@bucket/a.n5:raw",
+        "precomputed://s3://AKIA:secret@bucket/a",
+        "https://me:secret@host/a.n5:raw",
+        "https://host/a.n5:raw?token=secret",
+    ],
 )
 def test_credentials_in_an_address_are_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(UserError) as failure:

@@ -10,9 +10,8 @@ import numpy as np
 
 from blockwise.errors import UserError
 from blockwise.volume.address import Address
-from blockwise.volume.axes import Spacing, single
-from blockwise.volume.files.plain import PlainArray, PlainVolume
-from blockwise.volume.units import unit_name
+from blockwise.volume.axes import Spacing, single, unit_name
+from blockwise.volume.readers.plain import PlainArray, PlainVolume
 
 _TYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",

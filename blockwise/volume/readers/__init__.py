@@ -1,4 +1,4 @@
-"""Formats in which one file, or a header and its data, is one volume; read only."""
+"""Formats that are only read: by the ending of a file, or of a folder."""
 
 from __future__ import annotations
 

@@ -10,8 +10,7 @@ import tifffile
 
 from blockwise.errors import UserError
 from blockwise.volume.address import Address
-from blockwise.volume.axes import single
-from blockwise.volume.units import unit_name
+from blockwise.volume.axes import single, unit_name
 
 Steps = tuple[dict[str, float], dict[str, str]]
 """Distances and units of axes, as far as they are known."""

@@ -19,7 +19,7 @@ from blockwise.grid import Box, Index, box_shape
 from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing
 from blockwise.volume.base import ABSENT, Volume
-from blockwise.volume.files.stream import Compression, Stream
+from blockwise.volume.readers.stream import Compression, Stream
 
 _KINDS = "uif"
 

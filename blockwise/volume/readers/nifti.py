@@ -11,9 +11,8 @@ from nibabel.spatialimages import HeaderDataError
 
 from blockwise.errors import UserError
 from blockwise.volume.address import Address
-from blockwise.volume.axes import Spacing, single
-from blockwise.volume.files.plain import PlainArray, PlainVolume
-from blockwise.volume.units import unit_name
+from blockwise.volume.axes import Spacing, single, unit_name
+from blockwise.volume.readers.plain import PlainArray, PlainVolume
 
 _AXES = "ctzyx"
 """The file has x first; its fifth dimension holds the components of a vector."""

@@ -15,10 +15,9 @@ import numpy as np
 
 from blockwise.errors import UserError
 from blockwise.volume.address import Address
-from blockwise.volume.axes import Spacing, known_axes, single
-from blockwise.volume.files.plain import PlainArray, PlainVolume
-from blockwise.volume.files.stream import Compression
-from blockwise.volume.units import unit_name
+from blockwise.volume.axes import Spacing, known_axes, single, unit_name
+from blockwise.volume.readers.plain import PlainArray, PlainVolume
+from blockwise.volume.readers.stream import Compression
 
 _COMPRESSIONS: dict[str, Compression | None] = {
     "raw": None, "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2": "bzip2",

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from blockwise.errors import UserError
 from blockwise.grid import Box, Index, box_shape
 from blockwise.volume.address import Address
-from blockwise.volume.axes import Spacing, single
+from blockwise.volume.axes import Spacing, single, unit_name
 from blockwise.volume.base import Volume
-from blockwise.volume.units import unit_name
 
 _DIRECTIONS = {"x": 0, "y": 1, "z": 2}
 """Numbers of the axes in the names of attributes, such as ``ExtMin0``."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from blockwise.errors import UserError
 from blockwise.volume.address import Address
-from blockwise.volume.files.plain import PlainArray, PlainVolume
+from blockwise.volume.readers.plain import PlainArray, PlainVolume
 
 
 def open_file(address: Address) -> PlainVolume:

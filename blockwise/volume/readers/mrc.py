@@ -13,7 +13,7 @@ import numpy as np
 from blockwise.errors import UserError
 from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing, single
-from blockwise.volume.files.plain import PlainArray, PlainVolume
+from blockwise.volume.readers.plain import PlainArray, PlainVolume
 
 _HEADER_BYTES = 1024
 _MODES = (0, 1, 2, 6, 12)
