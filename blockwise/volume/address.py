@@ -16,11 +16,13 @@ HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".ilp")
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8")
 TIFF_KIND_SUFFIXES = (".lsm", ".stk", ".svs", ".ndpi", ".qptiff")
 """TIFF inside, as microscopes and slide scanners write it; never written."""
-IMAGE_SUFFIXES = (".png",)
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
 PRECOMPUTED_SUFFIX = ".precomputed"
 PRECOMPUTED = "precomputed://"
 """Stands before the address of a precomputed volume of any name, as in Neuroglancer."""
-_COMPOUND_SUFFIXES = (".ome.zarr", ".nii.gz")
+ZIP_SUFFIXES = (".zarr.zip", ".ozx")
+"""Zarr and OME-Zarr in one file."""
+_COMPOUND_SUFFIXES = (".ome.zarr", ".zarr.zip", ".nii.gz")
 
 S3 = "s3"
 GCS = "gs"

@@ -18,6 +18,7 @@ from blockwise.volume.address import (
     TIFF_KIND_SUFFIXES,
     TIFF_SUFFIXES,
     ZARR_SUFFIXES,
+    ZIP_SUFFIXES,
     Address,
 )
 from blockwise.volume.base import Volume
@@ -31,7 +32,10 @@ from blockwise.volume.z5 import Z5Volume, z5py_reads
 
 CONTAINER_SUFFIXES = N5_SUFFIXES + ZARR_SUFFIXES
 _TIFFS = TIFF_SUFFIXES + TIFF_KIND_SUFFIXES
-KNOWN_SUFFIXES = CONTAINER_SUFFIXES + HDF5_SUFFIXES + _TIFFS + IMAGE_SUFFIXES + FILE_SUFFIXES + (PRECOMPUTED_SUFFIX,)
+KNOWN_SUFFIXES = (
+    *(*CONTAINER_SUFFIXES, *ZIP_SUFFIXES, PRECOMPUTED_SUFFIX, *HDF5_SUFFIXES),
+    *(*_TIFFS, *IMAGE_SUFFIXES, *FILE_SUFFIXES),
+)
 
 
 def open_volume(address: Address | str, mode: str = "r") -> Volume:
@@ -59,7 +63,7 @@ def open_volume(address: Address | str, mode: str = "r") -> Volume:
         )
     if address.is_pattern and address.suffix in TIFF_SUFFIXES + IMAGE_SUFFIXES:
         return StackVolume(address)
-    if address.suffix in CONTAINER_SUFFIXES:
+    if address.suffix in CONTAINER_SUFFIXES + ZIP_SUFFIXES:
         return _open_in_container(address, mode)
     if address.suffix in HDF5_SUFFIXES:
         if not is_hdf5_array(address):
@@ -86,6 +90,10 @@ def _open_in_container(address: Address, mode: str) -> Volume:
             f"{address}: is unfinished, it was broken off while being filled by {array.attributes[UNFINISHED]}; "
             "do that again"
         )
+    if address.suffix in ZIP_SUFFIXES:
+        from blockwise.volume.readers.zipped_zarr import ZippedVolume  # loads TensorStore
+
+        return ZippedVolume(address, store, array)
     if not address.is_remote and z5py_reads(array):
         return Z5Volume(address, store, array, mode)
     from blockwise.volume.tensorstore_arrays import TensorVolume  # loads TensorStore
@@ -277,6 +285,10 @@ def _no_dataset(address: Address, datasets: list[str]) -> UserError:
 
 def open_store(address: Address) -> Store:
     """The container of an address, wherever it lies."""
+    if address.suffix in ZIP_SUFFIXES:
+        from blockwise.volume.readers.zipped_zarr import ZipStore  # loads TensorStore
+
+        return ZipStore(address)
     if not address.is_remote:
         return LocalStore(address)
     from blockwise.volume.remote import RemoteStore  # TensorStore is loaded only for those who need it

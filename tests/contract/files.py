@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import h5py
 import numpy as np
 import SimpleITK as sitk  # noqa: N813, its usual name
 import tensorstore as ts
+
+from blockwise.volume import create_volume, open_volume
 
 STEPS = (4.0, 0.5, 0.25)
 """Micrometres along z, y and x."""
@@ -184,6 +187,30 @@ def _precomputed_sharded(folder: Path, data: np.ndarray) -> str:
     return f"precomputed://{precomputed(folder / 'a.em', data, bits=1)}"
 
 
+def zip_folder(folder: Path, target: Path, *, inside: str = "") -> None:
+    with zipfile.ZipFile(target, "w") as file:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                file.write(path, f"{inside}{path.relative_to(folder).as_posix()}")
+
+
+def _zipped(folder: Path, data: np.ndarray, name: str, zarr_format: int) -> str:
+    attributes = {"axes": list("zyx"), "resolution": list(STEPS), "units": ["micrometer"] * 3}
+    target = folder / f"source{'.ome' * (name == 'a.ozx')}.zarr"
+    create_volume(f"{target}:volumes/raw", data.shape, (8, 16, 16), "uint16", attributes, zarr_format=zarr_format)
+    open_volume(f"{target}:volumes/raw", "a").write(tuple(slice(0, n) for n in data.shape), data)
+    zip_folder(target, folder / name)
+    return f"{folder}/{name}:volumes/raw"
+
+
+def _zarr_zip(folder: Path, data: np.ndarray) -> str:
+    return _zipped(folder, data, "a.zarr.zip", 2)
+
+
+def _ozx(folder: Path, data: np.ndarray) -> str:
+    return _zipped(folder, data, "a.ozx", 3)
+
+
 WRITERS: dict[str, Callable[[Path, np.ndarray], str]] = {
     "mrc": _mrc,
     "nifti": _nifti,
@@ -196,6 +223,8 @@ WRITERS: dict[str, Callable[[Path, np.ndarray], str]] = {
     "mhd": _mhd,
     "imaris": _imaris,
     "npy": _npy,
+    "zarr-zip": _zarr_zip,
+    "ozx": _ozx,
     "precomputed": _precomputed,
     "precomputed-sharded": _precomputed_sharded,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -128,6 +129,11 @@ def damage_file(address: str, folder: Path) -> str:
             dataset = file[key]
             start = dataset.id.get_chunk_info(dataset.id.get_num_chunks() - 1).byte_offset
         content[start : start + 50] = bytes(50)
+    elif name.endswith((".zip", ".ozx")):
+        with zipfile.ZipFile(name) as file:
+            last = max((info for info in file.infolist() if info.filename[-1].isdigit()), key=lambda i: i.filename)
+        start = last.header_offset + 30 + len(last.filename)
+        content[start : start + last.file_size] = bytes(last.file_size)
     elif volume.decode_shape == SHAPE:  # compressed as a whole, with a checksum at the end
         content[-3] ^= 1
     elif len(volume.file_states()) > 1 or name.endswith(".shard"):  # a slice, or a chunk
@@ -146,7 +152,7 @@ def test_a_damaged_file_is_told_with_its_box(filled: str, tmp_path: Path) -> Non
         pytest.skip("the same reader as s3:// and gs://")
     if open_volume(filled).decode_shape == (1, 1, 1):
         pytest.skip("no checksum tells it; a cut file is not opened")
-    is_container = ".n5" in filled or ".zarr" in filled
+    is_container = Address.parse(filled).suffix in (".n5", ".zarr", ".ome.zarr")
     name = damage_last_file(filled) if is_container else damage_file(filled, tmp_path)
     volume = open_volume(filled)
     with pytest.raises(DamagedDataError) as failure:
