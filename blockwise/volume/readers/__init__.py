@@ -14,6 +14,7 @@ _MODULES = {
     "metaimage": (".mha", ".mhd"),
     "imaris": (".ims",),
     "npy": (".npy",),
+    "microscope": (".czi", ".lif", ".nd2", ".dv", ".r3d"),
 }
 _MODULE_OF = {suffix: module for module, suffixes in _MODULES.items() for suffix in suffixes}
 FILE_SUFFIXES = tuple(_MODULE_OF)
