@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import os
-from collections.abc import Callable
+import re
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -35,6 +39,46 @@ def cache_folder(room: Path) -> Path:
     name = f"{numba.config.CPU_NAME or llvmlite.binding.get_host_cpu_name()}-{digest.hexdigest()[:12]}"
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(os.environ.get("NUMBA_CACHE_DIR") or Path(home) / "blockwise-ilastik") / name
+
+
+@contextlib.contextmanager
+def compiling_once(room: Path, what: str) -> Iterator[None]:
+    """Let one process of this machine compile something for the first time; the others wait and read what it wrote.
+
+    Otherwise each worker of a first run compiles the same. Where nothing can be kept, nobody waits.
+
+    Args:
+        room: folder with the source of all that is compiled.
+        what: names the functions and their types.
+    """
+    folder = cache_folder(room)
+    done = folder / f"{re.sub(r'[^A-Za-z0-9]+', '-', what)}.done"
+    if done.exists():
+        yield
+        return
+    with contextlib.ExitStack() as alone:
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK):
+                alone.enter_context(_lock(done))
+        if done.exists():  # another process has compiled meanwhile: those that have waited all read at once
+            alone.close()
+        yield
+        with contextlib.suppress(OSError):
+            done.touch()
+
+
+@contextlib.contextmanager
+def _lock(done: Path) -> Iterator[None]:
+    """A lock among this user's processes on this machine: its file is in no home folder, which may know no locks."""
+    name = f"blockwise-ilastik-{os.getuid()}-{hashlib.sha256(str(done).encode()).hexdigest()[:16]}.lock"
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(os.path.join(tempfile.gettempdir(), name), flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _room(function: Callable[..., Any]) -> Path:

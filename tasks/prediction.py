@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from blockwise.compiled import compiling_once
 from blockwise.errors import UserError
 from blockwise.grid import Block, Box, box_shape, grow, relative
 from blockwise.mask import open_mask
@@ -47,7 +48,8 @@ def _compile(engine: Engine, reach: tuple[int, ...], n_channels: int, dtype: str
     """
     image = np.zeros([*(2 * h + 1 for h in reach), n_channels], dtype)
     interior = slice(reach[0], reach[0] + 1), slice(reach[1], reach[1] + 1), slice(reach[2], reach[2] + 1)
-    engine.predict(image, interior)
+    with compiling_once(Path(__file__).parent / "pixel_classification", f"{type(engine).__name__}-{dtype}"):
+        engine.predict(image, interior)
 
 
 class PredictionStep(VolumeStep):
