@@ -26,7 +26,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.batch.image_identity import image_steps
+from pipeline.batch.image_chains import image_steps
 from pipeline.batch.manifest import image_settings, load_batch
 from tasks.components.labelling import label_components
 from tasks.threshold import smooth_and_threshold

@@ -81,7 +81,11 @@ class _Tally:
     missing: int = 0
     stale: dict[str, int] = field(default_factory=dict)
     touched: int = 0
+<<<<<<< HEAD
     doubtful: int = 0
+=======
+    adopted: int = 0
+>>>>>>> fbb1144 (Have one home for what decides about an image's result: the fingerprints of its steps)
 
 
 def plan_step(step: BlockStep) -> Plan:
@@ -229,9 +233,11 @@ def _items(
             tally.missing += 1
             items.append(Item(block.id, stamps))
         elif changed := [name for name in stamps if differs(marker.stamps.get(name), stamps[name])]:
-            for name in changed:
+            adopted = step.adopts(marker, stamps)
+            tally.adopted += adopted
+            for name in () if adopted else changed:
                 tally.stale[name] = tally.stale.get(name, 0) + 1
-            items.append(Item(block.id, stamps))
+            items.append(Item(block.id, stamps, check=adopted))
         elif doubtful:
             tally.doubtful += 1
             items.append(Item(block.id, stamps, check=True))
@@ -254,4 +260,6 @@ def _tally_reasons(tally: _Tally, total: int, fresh: bool) -> list[str]:
         )
     if tally.touched:
         reasons.append(f"the files of {tally.touched} of {total} finished blocks were touched: they are checked")
+    if tally.adopted:
+        reasons.append(f"{tally.adopted} of {total} finished blocks are checked before anything is computed again")
     return reasons

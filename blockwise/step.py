@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 from blockwise.files import read_json
 from blockwise.grid import Block, Box, Grid, grow
 from blockwise.identity import fingerprint
-from blockwise.markers import Markers
+from blockwise.markers import Marker, Markers
 from blockwise.mask import Mask, MaskSource
 from blockwise.outputs import Output
 from blockwise.sources import Source, by_name
@@ -96,6 +96,14 @@ class BlockStep(BaseModel, ABC):
         then have the step's own grid.
         """
         return dict.fromkeys(self.inputs, self.read_box(block))
+
+    def adopts(self, marker: Marker, stamps: Mapping[str, str]) -> bool:
+        """Whether a finished block may be good although its marker's stamps are not the present ones.
+
+        Then its data is compared with the marker's checksum before anything is computed. Unless a step knows better,
+        what it reads has changed, and the block is computed again.
+        """
+        return False
 
     def prepare(self) -> Any:
         """Load what all blocks share; called once per worker."""

@@ -87,16 +87,33 @@ def build_steps(settings: Settings, *, whole: bool = False) -> Steps:
     """
     check_writable(Address(settings.output, "probabilities"))
     project = open_project(settings.prediction.project)
-    info, axes_from = describe_raw(settings.raw, project)
+    steps = make_steps(settings, project, *describe_raw(settings.raw, project), whole=whole)
+    check_memory(steps, settings)
+    _check_not_in_place(steps)
+    return steps
+
+
+def make_steps(settings: Settings, project: Project, info: VolumeInfo, axes_from: str, *, whole: bool) -> Steps:
+    """Make the steps of a configuration whose inputs are open already; of these only the mask is looked at.
+
+    They say what there is to compute; whether it can be computed here, ``build_steps`` asks.
+
+    Args:
+        settings: the configuration.
+        project: that it names.
+        info: of the raw volume that it names.
+        axes_from: see ``Steps``.
+        whole: see ``build_steps``.
+
+    Raises:
+        UserError: a value does not fit an input.
+    """
     if whole:
         settings = settings.model_copy(update={"blocks": one_block(settings.blocks, info)})
     mask, grid = mask_and_grid(settings, make_grid(settings, info))
     prediction = _prediction_step(settings, info, project, grid, mask)
     objects = tuple(object_steps(settings, threshold, prediction) for threshold in settings.threshold)
-    steps = Steps(prediction, objects, _simple_segmentation_step(settings, prediction), axes_from)
-    check_memory(steps, settings)
-    _check_not_in_place(steps)
-    return steps
+    return Steps(prediction, objects, _simple_segmentation_step(settings, prediction), axes_from)
 
 
 def _simple_segmentation_step(settings: Settings, prediction: PredictionStep) -> SimpleSegmentationStep | None:

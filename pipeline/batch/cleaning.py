@@ -11,13 +11,13 @@ from blockwise.errors import UserError
 from blockwise.mask import SURVEY
 from blockwise.plan import IDENTITY
 from blockwise.step import BlockStep
-from pipeline.batch.image_identity import image_steps
+from pipeline.batch.image_chains import image_steps
 from pipeline.batch.image_step import ImagesStep, scratch_folder
 from pipeline.batch.images import BatchImages
 from pipeline.batch.manifest import IMAGES
 from pipeline.batch.results_record import RECORD, ImageResults, recorded, results_of
-from pipeline.batch.sizes import SIZES
 from pipeline.batch.summary import SUMMARY, is_summary
+from pipeline.batch.volumes import REMEMBERED
 from pipeline.inspecting.cleaning import LOGS, find_classifiers, find_step
 
 
@@ -34,7 +34,7 @@ def find_ours_in_batch(images: BatchImages) -> list[str]:
     found = [item for folder in image_folders(images) for item in _of_image(images, folder)]
     own = [*find_step(work_dir, ImagesStep.name), *find_classifiers(work_dir)]
     own += [str(path) for path in (work_dir / SUMMARY,) if is_summary(path)]
-    others = [work_dir / SIZES, work_dir / "logs" / ImagesStep.name, *(work_dir / log for log in LOGS)]
+    others = [work_dir / REMEMBERED, work_dir / "logs" / ImagesStep.name, *(work_dir / log for log in LOGS)]
     return found + own + [str(path) for path in (*others, scratch_folder(str(work_dir))) if path.exists()]
 
 

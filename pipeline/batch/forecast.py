@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from blockwise.errors import UserError
 from blockwise.plan import is_complete, plan_step
-from pipeline.batch.image_step import ImageSource, ImagesStep
+from pipeline.batch.image_step import CONFIGURATION, ImagesStep
 from pipeline.batch.images import BatchImages
 from pipeline.inspecting.forecast import StepStatus, status
 
@@ -94,12 +94,10 @@ def batch_status(images: BatchImages) -> BatchStatus:
 
 
 def _small_status(step: ImagesStep) -> StepStatus:
-    failures = step.markers.failures()
+    markers = step.markers.scan()
+    failures = step.failures(markers)
     # Settings and project are not in this step's fingerprint, but in the markers.
-    present = ImageSource("configuration", step).snapshot()
-    markers = (marker for marker in step.markers if marker.block not in failures)
-    blocks = [(marker, step.grid.block(marker.block)) for marker in markers]
-    done = sum(marker.stamps.get("configuration") == present.stamp(b.write_box) for marker, b in blocks)
+    done = len(step.current(markers, CONFIGURATION).keys() - failures.keys())
     return StepStatus(
         step=step.label,
         done=done,

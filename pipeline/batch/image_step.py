@@ -5,38 +5,46 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pydantic import PrivateAttr
+
+from blockwise.chain import Chain
 from blockwise.errors import UserError
 from blockwise.files import read_json, write_json
 from blockwise.grid import Block, Box, Grid
 from blockwise.identity import array_checksum, digest
-from blockwise.markers import Markers
-from blockwise.outputs import ATTRIBUTES, VolumeOutput, new_attributes
+from blockwise.markers import Failure, Marker, Markers
+from blockwise.outputs import ATTRIBUTES
 from blockwise.sources import Source
-from blockwise.stamps import UNWATCHED, Snapshot, WrittenFiles
+from blockwise.stamps import UNWATCHED, Snapshot, WrittenFiles, differs
 from blockwise.step import BASE_MEMORY, BlockStep
-from blockwise.volume import Address, open_volume
-from pipeline.assembly.steps import Steps
-from pipeline.batch.image_identity import NamedMarkers, file_state, image_steps, settings_digest, tree_states
+from blockwise.volume import Address, DamagedDataError, open_volume
+from pipeline.batch.earlier_markers import has_results_of, is_earlier
+from pipeline.batch.image_chains import GIVEN, ImageChains, image_steps
 from pipeline.batch.manifest import IMAGES, Batch, image_settings
+from pipeline.batch.named_markers import NamedMarkers
 from pipeline.batch.results_record import record
 from pipeline.batch.table import Values
+from pipeline.batch.volumes import ImageVolumes, file_state, raw_state
 from pipeline.configuration.keys import naming_keys
 from pipeline.configuration.settings import Settings
-from tasks.nodes.task import BlockTask
-from tasks.pixel_classification.training import open_project
+
+CONFIGURATION = "configuration"
+"""Name of the stamp of an image's steps."""
+UNREADABLE = "unreadable"
+"""Stamp of what cannot be looked at."""
 
 BYTES_PER_VOXEL = 200
 """Memory that a worker may need for a small image; what it needs indeed is checked when the image is opened."""
 IN_MEMORY = "/dev/shm"  # noqa: S108 (a folder of one's own is made in it)
 
 
-def images_step(batch: Batch, indices: list[int]) -> ImagesStep:
+def images_step(batch: Batch, indices: list[int], volumes: ImageVolumes) -> ImagesStep:
     """The step over those images of a batch that are small."""
     settings = batch.settings
     step = ImagesStep(
@@ -48,6 +56,7 @@ def images_step(batch: Batch, indices: list[int]) -> ImagesStep:
         rows=tuple(batch.rows[i] for i in indices),
         small_voxels=settings.batch.small_voxels,
     )
+    step._volumes = volumes
     step.made_settings.update((number, batch.images[i]) for number, i in enumerate(indices))
     return step
 
@@ -55,8 +64,9 @@ def images_step(batch: Batch, indices: list[int]) -> ImagesStep:
 class ImagesStep(BlockStep):
     """Whole images, one a block of this step's grid, which numbers them.
 
-    What an image's result is made of stands in its marker's stamps: nothing of it is in this step's fingerprint, so
-    that images may come and go, and settings of one may change, without touching the others.
+    What an image's result is made of stands in its marker's stamps, the fingerprints of its steps and the states of
+    what these are given: nothing of it is in this step's fingerprint, so that images may come and go, and settings of
+    one may change, without touching the others. An image of which that cannot be told fails alone.
 
     Attributes:
         shared: the batch's configuration.
@@ -73,6 +83,7 @@ class ImagesStep(BlockStep):
     names: tuple[str, ...]
     rows: tuple[Values, ...]
     small_voxels: int
+    _volumes: ImageVolumes | None = PrivateAttr(None)
 
     def settings(self) -> Mapping[str, Any]:
         """None: see above."""
@@ -100,60 +111,63 @@ class ImagesStep(BlockStep):
         return NamedMarkers(self.folder, self.fingerprint, self.names)
 
     def sources(self) -> tuple[Source, ...]:
-        """The images' files, and their settings with the project."""
-        return (ImageSource("raw", self), ImageSource("configuration", self))
+        """What the images' steps are given, and these themselves."""
+        return tuple(ImageSource(name, self) for name in (*GIVEN, CONFIGURATION))
+
+    @property
+    def volumes(self) -> ImageVolumes:
+        """What the images' volumes say about themselves."""
+        return self._volumes or ImageVolumes(self.work_dir)
+
+    def adopts(self, marker: Marker, stamps: Mapping[str, str]) -> bool:
+        """Whether it cannot be told at present what an image is made of, or an earlier version has told otherwise."""
+        if UNREADABLE in stamps.values():
+            return True
+        if not is_earlier(marker) or stamps != {**stamps, "raw": marker.stamps["raw"], "mask": ""}:
+            return False
+        return has_results_of(ImageChains(self.volumes).chain(self.image_settings(marker.block)))
 
     def output(self) -> ImagesOutput:
         """The datasets and tables of every image."""
         return ImagesOutput(self)
 
+    def current(self, markers: Mapping[int, Marker], *names: str) -> dict[int, Marker]:
+        """Those of some markers whose stamps, those of these names or all, are the present ones, by number."""
+        look = ImageStamps(self)
+        return {
+            number: marker
+            for number, marker in markers.items()
+            if not any(differs(marker.stamps.get(name), look.stamp(name, number)) for name in names or self.inputs)
+        }
+
+    def failures(self, markers: Mapping[int, Marker]) -> dict[int, Failure]:
+        """Failure records, by number, of images that are not done after all, because what was away is there again."""
+        found = self.markers.failures()
+        done = self.current({number: markers[number] for number in found.keys() & markers.keys()})
+        return {number: failure for number, failure in found.items() if number not in done}
+
     def projected_memory(self) -> int:
         """For the largest image that counts as small."""
         return BASE_MEMORY + BYTES_PER_VOXEL * self.small_voxels
 
-    def compute(self, block: Block, prepared: Any) -> list[str]:
-        """Run all steps of one image; checksums of what they have written."""
-        # From here on older results are overwritten: a marker must not vouch for a mixture.
-        self.markers.remove(block.id)
+    def compute(self, block: Block, prepared: Any) -> str:
+        """Run all steps of one image; the checksum of what they have written."""
         settings = self.image_settings(block.id)
         folder = Path(settings.work_dir)
         parent = scratch_folder(self.work_dir)
         parent.mkdir(mode=0o700, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="image-", dir=parent) as scratch:
             steps = image_steps(settings.model_copy(update={"work_dir": scratch}))
+            steps.prediction.check_raw()
+            # From here on older results are overwritten: a marker must not vouch for a mixture.
+            self.markers.remove(block.id)
             record(settings, steps)
-            checksums = []
-            for step in steps.all():
-                own = step
-                if step.name == "prediction":  # a classifier that is trained here serves all images
-                    own = step.model_copy(update={"work_dir": self.work_dir})
-                    steps.prediction.check_raw()
-                with naming_keys():
-                    checksums += _run_whole(own)
+            # A classifier that is trained here serves all images.
+            prediction = steps.prediction.model_copy(update={"work_dir": self.work_dir})
+            with naming_keys():
+                checksum = Chain((prediction, *steps.all()[1:])).compute()
             _keep_files(Path(scratch), folder)
-        return checksums
-
-
-class ImagesTask(BlockTask):
-    """Luigi's node for small images; it is run by the batch, not by Luigi."""
-
-    def run(self) -> None:
-        """Bring all images up to date; what killed workers have left goes."""
-        try:
-            super().run()
-        finally:
-            shutil.rmtree(scratch_folder(self.step.work_dir), ignore_errors=True)
-
-
-def _run_whole(step: BlockStep) -> list[str]:
-    """Compute all blocks of a step, here and now."""
-    output = step.output()
-    prepared = step.prepare()
-    computed = [(block, step.compute(block, prepared)) for block in step.grid]
-    # Made now only, so that an image which cannot be read leaves nothing behind.
-    output.create(new_attributes(step.fingerprint, step.provenance()))
-    checksums = [output.write(block, data) for block, data in computed]
-    return checksums if isinstance(output, VolumeOutput) else []
+        return checksum
 
 
 def scratch_folder(work_dir: str) -> Path:
@@ -174,10 +188,10 @@ def _keep_files(scratch: Path, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class ImageSource:
-    """One of the two things that an image's result is made of.
+    """One of the things that images' results are made of.
 
     Attributes:
-        name: ``raw``: size and time of its files; ``configuration``: settings, project and versions of the steps.
+        name: of what an image's steps are given, ``raw`` or ``mask``; or ``configuration``, which are the steps.
         step: the step that reads.
     """
 
@@ -196,12 +210,8 @@ class ImageSource:
 
     def snapshot(self) -> Snapshot:
         """Look at every image."""
-        found = [self.step.image_settings(number) for number in range(len(self.step.names))]
-        if self.name == "raw":
-            return _Stamps([self._files(settings) for settings in found])
-        paths = {settings.prediction.project for settings in found}
-        projects = {path: open_project(path).content_hash for path in paths}
-        return _Stamps([settings_digest(settings, projects) for settings in found])
+        look = ImageStamps(self.step)
+        return _Stamps([look.stamp(self.name, block.id) for block in self.step.grid])
 
     def digest(self) -> str:
         """Digest over all images."""
@@ -211,16 +221,30 @@ class ImageSource:
         """An image cannot be computed again."""
         return False
 
-    def _files(self, settings: Settings) -> str:
-        address = Address.parse(settings.raw.address)
-        if not address.is_remote and Path(address.path).is_file():
-            return file_state(Path(address.path))
-        if self.step.change_detection == "metadata":
-            return UNWATCHED
+
+class ImageStamps:
+    """What images are made of at one moment."""
+
+    def __init__(self, step: ImagesStep) -> None:
+        self._step = step
+        self._chains = ImageChains(step.volumes)
+
+    def stamp(self, name: str, number: int) -> str:
+        """The stamp of an image, of one of the step's sources; ``UNREADABLE`` where it cannot be told."""
+        settings = self._step.image_settings(number)
         try:
-            return array_checksum(open_volume(address).file_states())
-        except (UserError, OSError):  # the worker meets it again, and records it
-            return "unreadable"
+            if name == CONFIGURATION:
+                return digest(",".join(self._chains.fingerprints(settings)))
+            if name == "raw":
+                return raw_state(settings.raw, watch_files=self._step.change_detection == "files")
+            return self._mask(settings)
+        except (UserError, OSError, DamagedDataError):  # the worker meets it again, and records it
+            return UNREADABLE
+
+    def _mask(self, settings: Settings) -> str:
+        if settings.blocks.mask is None:
+            return ""
+        return self._chains.chain(settings).given["mask"].snapshot().digest
 
 
 class _Stamps:
@@ -258,20 +282,18 @@ class ImagesOutput:
         """Nothing but a record: each image makes its own datasets."""
         write_json(self._record, dict(attributes))
 
-    def write(self, block: Block, data: list[str]) -> str:
+    def write(self, block: Block, data: str) -> str:
         """Everything was written by the image's steps."""
-        return digest(",".join(data))
+        return data
 
     def checksum(self, block: Block) -> str:
         """Read an image's datasets back, and return their checksum.
 
         Raises:
-            FileNotFoundError: a dataset, or the image itself, cannot be opened.
+            FileNotFoundError: a dataset, or the image itself, cannot be opened, or a table is gone.
         """
         try:
-            steps = image_steps(self.step.image_settings(block.id))
-            grid = steps.prediction.grid
-            return digest(",".join(output.checksum(part) for output in _volumes(steps) for part in grid))
+            return self._chain(block).checksum()
         except UserError as error:
             raise FileNotFoundError(str(error)) from error
 
@@ -285,12 +307,12 @@ class ImagesOutput:
         address = Address.parse(settings.output)
         tables = [file_state(path) for path in sorted(Path(settings.work_dir).glob("objects*.*"))]
         if not address.is_remote:
-            return digest(",".join([*tree_states(address.path), *tables]))
+            return digest(",".join([*_tree_states(address.path), *tables]))
         if self.step.change_detection == "metadata":
             return UNWATCHED
         try:
-            volumes = [output.address for output in _volumes(image_steps(settings))]
-            states = [array_checksum(open_volume(volume).file_states()) for volume in volumes]
+            volumes = [open_volume(output.address) for output in self._chain(block).volumes]
+            states = [array_checksum(volume.file_states()) for volume in volumes]
         except UserError:
             states = ["absent"]
         return digest(",".join([*states, *tables]))
@@ -298,6 +320,9 @@ class ImagesOutput:
     def files(self) -> WrittenFiles:
         """Size and time of all files of all images."""
         return _Written(_Stamps([self.files_stamp(block) for block in self.step.grid]))
+
+    def _chain(self, block: Block) -> Chain:
+        return Chain(image_steps(self.step.image_settings(block.id)).all())
 
 
 class _Written:
@@ -309,7 +334,15 @@ class _Written:
         return self.stamps.stamp(block.write_box)
 
 
-def _volumes(steps: Steps) -> list[VolumeOutput]:
-    """The datasets that an image's steps write."""
-    outputs = [step.output() for step in steps.all()]
-    return [output for output in outputs if isinstance(output, VolumeOutput)]
+def _tree_states(folder: str) -> Iterator[str]:
+    """Size and time of all files below a folder, in a fixed order."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _tree_states(entry.path)
+        else:
+            status = entry.stat()
+            yield f"{entry.name} {status.st_size} {status.st_mtime_ns}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 
 from blockwise.errors import UserError
@@ -9,8 +10,9 @@ from blockwise.plan import is_complete
 from pipeline.assembly.steps import Steps, build_steps
 from pipeline.batch.image_step import ImagesStep, images_step
 from pipeline.batch.manifest import Batch
-from pipeline.batch.sizes import ImageSizes
+from pipeline.batch.volumes import ImageVolumes
 from pipeline.configuration.settings import Settings
+from tasks.pixel_classification.project import load_project
 
 
 class BatchImages:
@@ -19,13 +21,13 @@ class BatchImages:
     Attributes:
         batch: as configuration and manifest have it.
         shared: settings that all images share; the work folder is that of the batch.
-        sizes: of the images.
+        volumes: what the images say about themselves.
     """
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
         self.shared: Settings = batch.settings
-        self.sizes = ImageSizes(self.shared.work_dir)
+        self.volumes = ImageVolumes(self.shared.work_dir)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -41,14 +43,22 @@ class BatchImages:
     def large(self) -> list[int]:
         """Indices of the images that are computed block by block."""
         limit = self.shared.batch.small_voxels
-        return [i for i, settings in enumerate(self.settings) if self.sizes.voxels(settings) > limit]
+        return [i for i, settings in enumerate(self.settings) if self.voxels(settings) > limit]
 
     @cached_property
     def small(self) -> ImagesStep | None:
         """The step over small images; None where there are none."""
         large = set(self.large)
         indices = [i for i in range(len(self.names)) if i not in large]
-        return images_step(self.batch, indices) if indices else None
+        return images_step(self.batch, indices, self.volumes) if indices else None
+
+    def voxels(self, settings: Settings) -> int:
+        """Size of an image, channels not counted; 0 where it cannot be opened, which its worker will tell."""
+        try:
+            info, _ = self.volumes.describe(settings.raw, load_project(settings.prediction.project))
+        except (UserError, OSError):
+            return 0
+        return math.prod(n for axis, n in zip(info.axes, info.shape, strict=True) if axis != "c")
 
     def steps(self, i: int) -> Steps:
         """Steps of a large image.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from blockwise.errors import UserError
 from blockwise.plan import plan_step
 from blockwise.step import BlockStep
-from pipeline.batch.image_step import ImagesStep
+from pipeline.batch.image_step import UNREADABLE, ImagesStep
 from pipeline.batch.images import BatchImages
 from pipeline.inspecting.verification import DamagedBlock
 
@@ -56,6 +56,7 @@ def parts_of(images: BatchImages) -> Iterator[Part]:
 def _small_part(step: ImagesStep) -> Part:
     """Finished images whose file, settings and project are what they were; others may have other datasets now."""
     done = step.markers.scan()
-    stale = {item.block for item in plan_step(step).items if not item.check} & done.keys()
+    items = plan_step(step).items
+    stale = {item.block for item in items if not item.check or UNREADABLE in item.stamps.values()} & done.keys()
     note = f"{len(stale)} not read: file or settings have changed, the next run computes them again" if stale else ""
     return Part(step.label, "images", step, tuple(sorted(done.keys() - stale)), note)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import chain
@@ -15,7 +16,7 @@ from rich.console import Console
 from blockwise.errors import UserError
 from blockwise.plan import is_complete
 from pipeline.assembly.masking import keep_what_was_found
-from pipeline.batch.image_step import ImagesStep, ImagesTask
+from pipeline.batch.image_step import ImagesStep, scratch_folder
 from pipeline.batch.images import BatchImages
 from pipeline.batch.manifest import load_batch
 from pipeline.batch.results_record import record
@@ -27,11 +28,22 @@ from pipeline.running.execution import execution
 from pipeline.running.session import begin_run
 from tasks.nodes.execution import Execution
 from tasks.nodes.signals import terminate_like_interrupt
-from tasks.nodes.task import StepFailedError
+from tasks.nodes.task import BlockTask, StepFailedError
 
 logger = logging.getLogger(__name__)
 
 _TO_LUIGI = ("set_status_message", "set_progress_percentage")
+
+
+class ImagesTask(BlockTask):
+    """Luigi's node for small images; it is run by the batch, not by Luigi."""
+
+    def run(self) -> None:
+        """Bring all images up to date; what killed workers have left goes."""
+        try:
+            super().run()
+        finally:
+            shutil.rmtree(scratch_folder(self.step.work_dir), ignore_errors=True)
 
 
 class BatchWorkflow(luigi.Task):
@@ -76,7 +88,7 @@ class BatchWorkflow(luigi.Task):
         """Bring all images up to date, then write and print the summary."""
         failures: dict[str, str] = {}
         small, large = self.images.small, self.images.large
-        self.images.sizes.keep()
+        self.images.volumes.keep()
         with terminate_like_interrupt():
             stopped = "" if small is None else self._run_small(small)
             for i in large:
@@ -149,12 +161,14 @@ class BatchWorkflow(luigi.Task):
     def _report(self, failures: dict[str, str]) -> Iterator[ImageReport]:
         small = self.images.small
         markers = {} if small is None else small.markers.scan()
-        failed = {} if small is None else small.markers.failures()
+        failed = {} if small is None else small.failures(markers)
+        if small is not None and small.read_target() is None:  # some that were not tried have markers all the same
+            markers = small.current(markers)
         numbers = {} if small is None else {name: i for i, name in enumerate(small.names)}
         for name, settings in zip(self.images.names, self.images.settings, strict=True):
             number, seconds, message = numbers.get(name), None, failures.get(name, "")
             state = "failed" if message else "done"
-            if number is not None and number in markers:
+            if number in markers and number not in failed:
                 seconds = markers[number].seconds
             elif number is not None:
                 failure = failed.get(number)

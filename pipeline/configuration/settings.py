@@ -117,8 +117,7 @@ class ConnectedComponents(Section):
 
 
 OF_CORES = {"core_class": None, "core_min_size": 0, "core_max_size": None, "keep_cores": False}
-"""Keys of a threshold that belong to hysteresis, and their defaults. At these they are no part of what is compared
-with older results."""
+"""Keys of a threshold that belong to hysteresis, and their defaults."""
 
 
 class Threshold(Section):

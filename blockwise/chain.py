@@ -1,0 +1,94 @@
+"""Steps that one call of a worker runs one after the other: known, computed and checked as one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from blockwise.identity import digest, fingerprint
+from blockwise.outputs import FilesOutput, Output, VolumeOutput, new_attributes
+from blockwise.sources import Source
+from blockwise.step import BlockStep
+from blockwise.upstream import BlocksSource
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Steps over one thing, an image, that are small enough to be computed in one go.
+
+    What its result is made of are its members' fingerprints and the state of what is given to them.
+
+    Attributes:
+        steps: the members, each after those that it reads.
+    """
+
+    steps: tuple[BlockStep, ...]
+
+    @cached_property
+    def given(self) -> dict[str, Source]:
+        """What members read and no member writes, by label: the raw volume, a mask."""
+        labels = {step.label for step in self.steps}
+        sources = [source for step in self.steps for source in step.sources()]
+        return {s.label: s for s in sources if not (isinstance(s, BlocksSource) and s.label in labels)}
+
+    @property
+    def volumes(self) -> tuple[VolumeOutput, ...]:
+        """The datasets that the members write."""
+        return tuple(output for output in self._outputs if isinstance(output, VolumeOutput))
+
+    @property
+    def tables(self) -> tuple[Path, ...]:
+        """The tables that the members write."""
+        return tuple(table for output in self._outputs if isinstance(output, FilesOutput) for table in output.tables)
+
+    @property
+    def _outputs(self) -> list[Output]:
+        return [step.output() for step in self.steps]
+
+    def fingerprints(self, given: Mapping[str, Any]) -> tuple[str, ...]:
+        """Fingerprints of the members of a chain that differs from this one only in what is given to it.
+
+        Args:
+            given: by label the identities of what is given; what is left out is as it is here.
+        """
+        found = dict(given)
+        for step in self.steps:
+            inputs = {
+                name: found.get(source.label, step.identity["inputs"][name]) for name, source in step.inputs.items()
+            }
+            found[step.label] = fingerprint({**step.identity, "inputs": inputs})
+        return tuple(found[step.label] for step in self.steps)
+
+    def compute(self) -> str:
+        """Compute all blocks of all members, here and now; the checksum of their datasets."""
+        return _joined([checksum for step in self.steps for checksum in _compute(step)])
+
+    def checksum(self) -> str:
+        """Read the datasets back, and return their checksum.
+
+        Raises:
+            UserError: a dataset is gone.
+            FileNotFoundError: a table is gone.
+        """
+        for table in self.tables:
+            table.stat()
+        grid = self.steps[0].grid
+        return _joined([output.checksum(block) for output in self.volumes for block in grid])
+
+
+def _joined(checksums: list[str]) -> str:
+    return digest(",".join(checksums))
+
+
+def _compute(step: BlockStep) -> list[str]:
+    """Compute all blocks of a step; their checksums where it writes a dataset."""
+    output = step.output()
+    prepared = step.prepare()
+    computed = [(block, step.compute(block, prepared)) for block in step.grid]
+    # Made now only, so that what cannot be read leaves nothing behind.
+    output.create(new_attributes(step.fingerprint, step.provenance()))
+    checksums = [output.write(block, data) for block, data in computed]
+    return checksums if isinstance(output, VolumeOutput) else []

@@ -1,0 +1,87 @@
+"""From the settings of an image that is computed whole to its chain of steps."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from blockwise.chain import Chain
+from blockwise.errors import UserError
+from blockwise.sources import RawSource
+from blockwise.volume.info import VolumeInfo
+from pipeline.assembly.steps import Steps, build_steps, make_steps
+from pipeline.batch.volumes import ImageVolumes
+from pipeline.configuration.settings import Settings
+from tasks.pixel_classification.project import Project
+from tasks.pixel_classification.training import open_project
+
+GIVEN = ("raw", "mask")
+"""What is given to the steps of an image, by label: for each of them a marker has a stamp."""
+
+NOT_OF_STEPS: dict[str, Any] = {
+    **dict.fromkeys(("work_dir", "output", "backend", "batch"), True),
+    "raw": {"path", "key"},
+}
+"""Settings that differ between images whose steps are alike, but for what their raw volumes are."""
+
+
+def image_steps(settings: Settings) -> Steps:
+    """Steps of an image that is one block (one for each time step): its blocks are as large as itself.
+
+    Raises:
+        UserError: as ``build_steps``.
+    """
+    try:
+        return build_steps(settings, whole=True)
+    except UserError as error:
+        if "a worker needs about" not in str(error):
+            raise
+        raise UserError(f"{error}; or a smaller batch.small_voxels, so that this image is cut into blocks") from None
+
+
+class ImageChains:
+    """Chains of images as they are at one moment, for those who only ask what the images are made of.
+
+    Of images with the same settings, shape and project a chain is made once.
+    """
+
+    def __init__(self, volumes: ImageVolumes) -> None:
+        self._volumes = volumes
+        self._open_project = functools.lru_cache(maxsize=4)(open_project)
+        self._alike: dict[tuple[str, VolumeInfo, str], Chain] = {}
+
+    def chain(self, settings: Settings) -> Chain:
+        """The chain of an image; nobody has asked whether it can be computed here.
+
+        Raises:
+            UserError: an input is missing, or a value does not fit it.
+        """
+        project = self._open_project(settings.prediction.project)
+        return _make(settings, project, *self._volumes.describe(settings.raw, project))
+
+    def fingerprints(self, settings: Settings) -> tuple[str, ...]:
+        """Fingerprints of the members of an image's chain.
+
+        Raises:
+            UserError: as ``chain``.
+        """
+        if settings.blocks.mask is not None:  # a look at the mask decides about the steps
+            return self.chain(settings).fingerprints({})
+        project = self._open_project(settings.prediction.project)
+        info, axes_from = self._volumes.describe(settings.raw, project)
+        key = settings.model_dump_json(exclude=NOT_OF_STEPS), _without_place(info), project.content_hash
+        if key not in self._alike:
+            self._alike[key] = _make(settings, project, info, axes_from)
+        raw = RawSource(info, "", watch_files=False)
+        return self._alike[key].fingerprints({raw.label: raw.identity()})
+
+
+def _make(settings: Settings, project: Project, info: VolumeInfo, axes_from: str) -> Chain:
+    chain = Chain(make_steps(settings, project, info, axes_from, whole=True).all())
+    if unknown := chain.given.keys() - set(GIVEN):
+        raise RuntimeError(f"markers of images have no stamp of {', '.join(sorted(unknown))}, which their steps read")
+    return chain
+
+
+def _without_place(info: VolumeInfo) -> VolumeInfo:
+    return info.model_copy(update={"address": ""})

@@ -1,0 +1,48 @@
+"""Markers of images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from blockwise.identity import digest
+from blockwise.markers import Failure, Marker, Markers
+
+
+class NamedMarkers(Markers):
+    """Markers in files that are called as the images: numbers change when images come and go."""
+
+    def __init__(self, folder: Path, fingerprint: str, names: tuple[str, ...]) -> None:
+        super().__init__(folder, fingerprint)
+        self.names = names
+
+    def read(self, block: int) -> Marker | None:
+        """Read one marker."""
+        marker = super().read(block)
+        return marker and msgspec.structs.replace(marker, block=block)
+
+    def read_failure(self, block: int) -> Failure | None:
+        """Read one failure record."""
+        failure = super().read_failure(block)
+        return failure and msgspec.structs.replace(failure, block=block)
+
+    def __iter__(self) -> Iterator[Marker]:
+        """Read all valid markers."""
+        found = (self.read(block) for block in range(len(self.names)))
+        return (marker for marker in found if marker is not None)
+
+    def failures(self) -> dict[int, Failure]:
+        """Read all failure records, by number."""
+        found = {block: self.read_failure(block) for block in range(len(self.names))}
+        return {block: failure for block, failure in found.items() if failure}
+
+    def _path(self, kind: str, block: int) -> Path:
+        name = self.names[block]
+        return self.folder / kind / digest(name)[:2] / f"{name}.json"
+
+    def _files(self, kind: str) -> Iterator[str]:
+        paths = (str(self._path(kind, block)) for block in range(len(self.names)))
+        return filter(os.path.exists, paths)
