@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 FINGERPRINT_LENGTH = 12
 SMALL = 4096
 PIECE = 1 << 20
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def canonical_json(value: Any) -> str:
@@ -23,12 +24,17 @@ def canonical_json(value: Any) -> str:
     Raises:
         ValueError: the value holds NaN or infinity, which JSON does not have.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def fingerprint(identity: Mapping[str, Any]) -> str:
     """Twelve hexadecimal characters of the sha256 over an identity's canonical JSON."""
-    return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:FINGERPRINT_LENGTH]
+    return fingerprint_of(canonical_json(identity))
+
+
+def fingerprint_of(identity: str) -> str:
+    """The fingerprint of an identity that is canonical JSON already."""
+    return hashlib.sha256(identity.encode()).hexdigest()[:FINGERPRINT_LENGTH]
 
 
 def digest(data: bytes | str) -> str:

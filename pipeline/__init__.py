@@ -1,20 +1,24 @@
 """What users call: workflows, configuration, command line, reports.
 
-``luigi --module pipeline ConnectedComponentsWorkflow`` imports this package and finds the workflows in it.
+``luigi --module pipeline ConnectedComponentsWorkflow`` imports this package and finds the workflows in it. Workers
+import parts of it for the images of a batch, and commands do; these need no Luigi, which takes as long to load as all
+else. So workflows are loaded when Luigi is there already, or when one of them is asked for.
 """
 
-from pipeline.batch.workflow import BatchWorkflow
-from pipeline.running.luigi_defaults import set_luigi_defaults
-from pipeline.running.session import hide_tracebacks_of_user_errors
-from pipeline.running.workflows import (
-    ConnectedComponentsWorkflow,
-    PredictionWorkflow,
-    SimpleSegmentationWorkflow,
-    ThresholdWorkflow,
-)
+from __future__ import annotations
 
-set_luigi_defaults()
-hide_tracebacks_of_user_errors()
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.workflows import (
+        BatchWorkflow,
+        ConnectedComponentsWorkflow,
+        PredictionWorkflow,
+        SimpleSegmentationWorkflow,
+        ThresholdWorkflow,
+    )
 
 __all__ = [
     "BatchWorkflow",
@@ -23,3 +27,13 @@ __all__ = [
     "SimpleSegmentationWorkflow",
     "ThresholdWorkflow",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(importlib.import_module("pipeline.workflows"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+if "luigi" in sys.modules:
+    importlib.import_module("pipeline.workflows")

@@ -48,7 +48,7 @@ class ImageChains:
     def __init__(self, volumes: ImageVolumes) -> None:
         self._volumes = volumes
         self._open_project = functools.lru_cache(maxsize=4)(open_project)
-        self._alike: dict[tuple[str, VolumeInfo, str], Chain] = {}
+        self._alike: dict[tuple[str, str, str], Chain] = {}
 
     def chain(self, settings: Settings) -> Chain:
         """The chain of an image; nobody has asked whether it can be computed here.
@@ -69,7 +69,8 @@ class ImageChains:
             return self.chain(settings).fingerprints({})
         project = self._open_project(settings.prediction.project)
         info, axes_from = self._volumes.describe(settings.raw, project)
-        key = settings.model_dump_json(exclude=NOT_OF_STEPS), _without_place(info), project.content_hash
+        shape = info.model_dump_json(exclude={"address"})
+        key = settings.model_dump_json(exclude=NOT_OF_STEPS), shape, project.content_hash
         if key not in self._alike:
             self._alike[key] = _make(settings, project, info, axes_from)
         raw = RawSource(info, "", watch_files=False)
@@ -81,7 +82,3 @@ def _make(settings: Settings, project: Project, info: VolumeInfo, axes_from: str
     if unknown := chain.given.keys() - set(GIVEN):
         raise RuntimeError(f"markers of images have no stamp of {', '.join(sorted(unknown))}, which their steps read")
     return chain
-
-
-def _without_place(info: VolumeInfo) -> VolumeInfo:
-    return info.model_copy(update={"address": ""})

@@ -7,7 +7,9 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,12 +32,14 @@ from pipeline.batch.manifest import IMAGES, Batch, image_settings
 from pipeline.batch.named_markers import NamedMarkers
 from pipeline.batch.results_record import record
 from pipeline.batch.table import Values
-from pipeline.batch.volumes import ImageVolumes, file_state, raw_state
+from pipeline.batch.volumes import ImageVolumes, raw_state, state_of
 from pipeline.configuration.keys import naming_keys
 from pipeline.configuration.settings import Settings
 
 CONFIGURATION = "configuration"
 """Name of the stamp of an image's steps."""
+TABLES = "objects*.*"
+"""Names of the tables in an image's folder."""
 UNREADABLE = "unreadable"
 """Stamp of what cannot be looked at."""
 
@@ -182,7 +186,7 @@ def scratch_folder(work_dir: str) -> Path:
 def _keep_files(scratch: Path, folder: Path) -> None:
     """Copy the tables, which are for people, to the image's folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for path in scratch.glob("objects*.*"):
+    for path in scratch.glob(TABLES):
         shutil.copyfile(path, folder / path.name)
 
 
@@ -305,7 +309,7 @@ class ImagesOutput:
         """Size and time of all files of an image's datasets and tables."""
         settings = self.step.image_settings(block.id)
         address = Address.parse(settings.output)
-        tables = [file_state(path) for path in sorted(Path(settings.work_dir).glob("objects*.*"))]
+        tables = _table_states(settings.work_dir)
         if not address.is_remote:
             return digest(",".join([*_tree_states(address.path), *tables]))
         if self.step.change_detection == "metadata":
@@ -336,13 +340,23 @@ class _Written:
 
 def _tree_states(folder: str) -> Iterator[str]:
     """Size and time of all files below a folder, in a fixed order."""
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for entry in entries:
+    for entry in _entries(folder):
         if entry.is_dir(follow_symlinks=False):
             yield from _tree_states(entry.path)
         else:
             status = entry.stat()
             yield f"{entry.name} {status.st_size} {status.st_mtime_ns}"
+
+
+def _table_states(folder: str) -> list[str]:
+    """Size and time of the tables of objects in an image's folder, in a fixed order."""
+    return [state_of(entry.stat()) for entry in _entries(folder) if fnmatchcase(entry.name, TABLES)]
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """What lies in a folder, by name."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=attrgetter("name"))
+    except (FileNotFoundError, NotADirectoryError):
+        return []

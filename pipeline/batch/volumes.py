@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
-from typing import Any
 
 from blockwise.files import read_json, write_json
 from blockwise.identity import array_checksum, canonical_json, digest
@@ -25,8 +25,7 @@ class ImageVolumes:
     def __init__(self, work_dir: str) -> None:
         self._path = Path(work_dir) / REMEMBERED
         self._before = read_json(self._path) or {}
-        self._files: dict[str, tuple[VolumeInfo, str]] = {}
-        self._folders: dict[str, tuple[VolumeInfo, str]] = {}
+        self._found: dict[tuple[Raw, str, str | None], tuple[VolumeInfo, str]] = {}
 
     def describe(self, raw: Raw, project: Project) -> tuple[VolumeInfo, str]:
         """As ``describe_raw``, but most images are not opened. Only metadata, or a header, is read of the others.
@@ -34,22 +33,25 @@ class ImageVolumes:
         Raises:
             UserError: it cannot be opened, or its axes are not known.
         """
-        # Which axis holds channels may be the project's word.
-        parts: list[Any] = [raw.model_dump(mode="json"), project.axes]
-        path = _file(Address.parse(raw.address))
-        # A folder's or store's metadata are as quickly read as it is told that they are the same; once is enough.
-        known = self._folders if path is None else self._files
-        key = digest(canonical_json(["volume", *parts, None if path is None else file_state(path)]))
-        if key not in known:
-            kept = None if path is None else self._before.get(key)
-            known[key] = describe_raw(raw, project) if kept is None else (VolumeInfo.model_validate(kept[0]), kept[1])
-        return known[key]
+        # Which axis holds channels may be the project's word. Of a folder or a store nothing is remembered but here:
+        # its metadata are as quickly read as one can tell that they are the same.
+        key = raw, project.axes, _file_state(Address.parse(raw.address))
+        if key not in self._found:
+            kept = self._before.get(_text(key))
+            self._found[key] = (VolumeInfo(**kept[0]), kept[1]) if kept else describe_raw(raw, project)
+        return self._found[key]
 
     def keep(self) -> None:
         """Remember what was asked for, and nothing else."""
-        if self._files.keys() != self._before.keys():
-            found = {key: [info.model_dump(mode="json"), axes_from] for key, (info, axes_from) in self._files.items()}
-            write_json(self._path, found, indent=None)
+        files = {_text(key): found for key, found in self._found.items() if key[2] is not None}
+        if files.keys() != self._before.keys():
+            values = {key: [info.model_dump(mode="json"), axes_from] for key, (info, axes_from) in files.items()}
+            write_json(self._path, values, indent=None)
+
+
+def _text(key: tuple[Raw, str, str | None]) -> str:
+    raw, axes, state = key
+    return digest(canonical_json(["volume", raw.model_dump(mode="json"), axes, state]))
 
 
 def raw_state(raw: Raw, *, watch_files: bool) -> str:
@@ -59,18 +61,22 @@ def raw_state(raw: Raw, *, watch_files: bool) -> str:
         UserError: it cannot be opened.
     """
     address = Address.parse(raw.address)
-    if path := _file(address):
-        return file_state(path)
+    if state := _file_state(address):
+        return state
     return array_checksum(open_volume(address).file_states()) if watch_files else UNWATCHED
 
 
-def file_state(path: Path) -> str:
+def _file_state(address: Address) -> str | None:
+    """Size and time of the file that an image is; None where it is a folder, a pattern, or in a store."""
+    if address.is_remote:
+        return None
+    try:
+        status = os.stat(address.path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return state_of(status) if stat.S_ISREG(status.st_mode) else None
+
+
+def state_of(status: os.stat_result) -> str:
     """Size and time of a file."""
-    status = os.stat(path)
     return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
-
-
-def _file(address: Address) -> Path | None:
-    """The file that an image is; None where it is a folder, a pattern, or in a store."""
-    path = Path(address.path)
-    return path if not address.is_remote and path.is_file() else None

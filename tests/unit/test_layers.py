@@ -138,7 +138,19 @@ def test_workers_load_no_library_that_only_drivers_need() -> None:
     """Each worker of each step would pay for it: Luigi alone takes as long as all else."""
     files = [path for path in (ROOT / "tasks").rglob("*.py") if "_step" in path.stem or path.parent.name == "tasks"]
     steps = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files if LUIGI not in path.parents]
+    steps.append("pipeline.batch.image_step")
     code = f"import sys, blockwise.worker, {', '.join(steps)}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert "tasks.threshold" in done.stdout.split(), done.stderr
     assert not {"luigi", "matplotlib", "pandas", "scipy.sparse", "skimage", "sklearn"} & set(done.stdout.split())
+
+
+def test_luigi_finds_the_workflows_which_others_do_not_load() -> None:
+    code = "import {}, sys; print(*sys.modules); from pipeline import BatchWorkflow; print(BatchWorkflow.__module__)"
+    for first, is_loaded in (("luigi, pipeline", True), ("pipeline.__main__", False)):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(first)], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        modules, name = done.stdout.splitlines()
+        assert ("pipeline.batch.workflow" in modules.split()) is ("luigi" in modules.split()) is is_loaded
+        assert name == "pipeline.batch.workflow"

@@ -1,0 +1,24 @@
+"""All workflows, and what Luigi is told before it runs one."""
+
+from __future__ import annotations
+
+from pipeline.batch.workflow import BatchWorkflow
+from pipeline.running.luigi_defaults import set_luigi_defaults
+from pipeline.running.session import hide_tracebacks_of_user_errors
+from pipeline.running.workflows import (
+    ConnectedComponentsWorkflow,
+    PredictionWorkflow,
+    SimpleSegmentationWorkflow,
+    ThresholdWorkflow,
+)
+
+__all__ = [
+    "BatchWorkflow",
+    "ConnectedComponentsWorkflow",
+    "PredictionWorkflow",
+    "SimpleSegmentationWorkflow",
+    "ThresholdWorkflow",
+]
+
+set_luigi_defaults()
+hide_tracebacks_of_user_errors()
