@@ -81,11 +81,8 @@ class _Tally:
     missing: int = 0
     stale: dict[str, int] = field(default_factory=dict)
     touched: int = 0
-<<<<<<< HEAD
     doubtful: int = 0
-=======
     adopted: int = 0
->>>>>>> fbb1144 (Have one home for what decides about an image's result: the fingerprints of its steps)
 
 
 def plan_step(step: BlockStep) -> Plan:

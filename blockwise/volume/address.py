@@ -22,6 +22,21 @@ PRECOMPUTED = "precomputed://"
 """Stands before the address of a precomputed volume of any name, as in Neuroglancer."""
 ZIP_SUFFIXES = (".zarr.zip", ".ozx")
 """Zarr and OME-Zarr in one file."""
+READERS = {
+    "mrc": (".mrc", ".map", ".rec", ".mrcs", ".st", ".ali", ".ccp4"),
+    "nifti": (".nii", ".nii.gz"),
+    "nrrd": (".nrrd", ".nhdr"),
+    "metaimage": (".mha", ".mhd"),
+    "imaris": (".ims",),
+    "npy": (".npy",),
+    "microscope": (".czi", ".lif", ".nd2", ".dv", ".r3d"),
+}
+"""Endings of files that are only read, by the module of ``readers`` that does it."""
+FILE_SUFFIXES = tuple(suffix for suffixes in READERS.values() for suffix in suffixes)
+KNOWN_SUFFIXES = (
+    *(*N5_SUFFIXES, *ZARR_SUFFIXES, *ZIP_SUFFIXES, PRECOMPUTED_SUFFIX, *HDF5_SUFFIXES),
+    *(*TIFF_SUFFIXES, *TIFF_KIND_SUFFIXES, *IMAGE_SUFFIXES, *FILE_SUFFIXES),
+)
 _COMPOUND_SUFFIXES = (".ome.zarr", ".zarr.zip", ".nii.gz")
 
 S3 = "s3"
@@ -163,7 +178,7 @@ def _is_path(text: str, head: str) -> bool:
     """Whether a path with a colon, of which ``head`` comes before the last one, has no key behind it."""
     if os.path.lexists(text):
         return True
-    return text.lower().endswith(_KNOWN_SUFFIXES) and not head.lower().endswith(_KNOWN_SUFFIXES)
+    return text.lower().endswith(KNOWN_SUFFIXES) and not head.lower().endswith(KNOWN_SUFFIXES)
 
 
 def identity_of(text: str) -> str:

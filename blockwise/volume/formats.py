@@ -10,9 +10,11 @@ from typing import Any, get_args
 
 from blockwise.errors import UserError
 from blockwise.volume.address import (
+    FILE_SUFFIXES,
     HDF5_SUFFIXES,
     HTTP,
     IMAGE_SUFFIXES,
+    KNOWN_SUFFIXES,
     N5_SUFFIXES,
     PRECOMPUTED_SUFFIX,
     TIFF_KIND_SUFFIXES,
@@ -25,17 +27,13 @@ from blockwise.volume.base import Volume
 from blockwise.volume.hdf5 import Hdf5Volume, hdf5_keys, is_hdf5_array
 from blockwise.volume.metadata import DTYPES, UNFINISHED, Kind, NewArray, encode, group_documents
 from blockwise.volume.ome import Level
-from blockwise.volume.readers import FILE_SUFFIXES, open_file
+from blockwise.volume.readers import open_file
 from blockwise.volume.stack import StackVolume
 from blockwise.volume.store import LocalStore, Store
 from blockwise.volume.z5 import Z5Volume, z5py_reads
 
 CONTAINER_SUFFIXES = N5_SUFFIXES + ZARR_SUFFIXES
 _TIFFS = TIFF_SUFFIXES + TIFF_KIND_SUFFIXES
-KNOWN_SUFFIXES = (
-    *(*CONTAINER_SUFFIXES, *ZIP_SUFFIXES, PRECOMPUTED_SUFFIX, *HDF5_SUFFIXES),
-    *(*_TIFFS, *IMAGE_SUFFIXES, *FILE_SUFFIXES),
-)
 
 
 def open_volume(address: Address | str, mode: str = "r") -> Volume:

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 import importlib
 
-from blockwise.volume.address import Address
+from blockwise.volume.address import READERS, Address
 from blockwise.volume.base import Volume
 
-_MODULES = {
-    "mrc": (".mrc", ".map", ".rec", ".mrcs", ".st", ".ali", ".ccp4"),
-    "nifti": (".nii", ".nii.gz"),
-    "nrrd": (".nrrd", ".nhdr"),
-    "metaimage": (".mha", ".mhd"),
-    "imaris": (".ims",),
-    "npy": (".npy",),
-    "microscope": (".czi", ".lif", ".nd2", ".dv", ".r3d"),
-}
-_MODULE_OF = {suffix: module for module, suffixes in _MODULES.items() for suffix in suffixes}
-FILE_SUFFIXES = tuple(_MODULE_OF)
+_MODULE_OF = {suffix: module for module, suffixes in READERS.items() for suffix in suffixes}
 
 
 def open_file(address: Address) -> Volume:
