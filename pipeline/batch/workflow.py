@@ -16,13 +16,13 @@ from rich.console import Console
 from blockwise.errors import UserError
 from blockwise.plan import is_complete
 from pipeline.assembly.masking import keep_what_was_found
+from pipeline.assembly.storage import storage_notes
 from pipeline.batch.image_step import ImagesStep, scratch_folder
 from pipeline.batch.images import BatchImages
 from pipeline.batch.manifest import load_batch
 from pipeline.batch.results_record import record
 from pipeline.batch.summary import SUMMARY, ImageReport, count_objects, summary_table, totals, write_summary
 from pipeline.configuration.keys import naming_keys
-from pipeline.inspecting.storage import storage_notes
 from pipeline.running.chain import step_tasks
 from pipeline.running.execution import execution
 from pipeline.running.session import begin_run

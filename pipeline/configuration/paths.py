@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from blockwise.backends.registry import BACKENDS
 from blockwise.errors import UserError
 
 PATHS = (
@@ -16,9 +17,9 @@ PATHS = (
     "output",
     "blocks.mask",
     "prediction.project",
-    "backend.slurm.python",
     "batch.files",
     "batch.manifest",
+    *(f"backend.{name}.{option}" for name, kind in BACKENDS.items() for option in kind.paths),
 )
 """Keys of the configuration that hold a path or an address, or a list of them."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")

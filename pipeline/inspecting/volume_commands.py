@@ -9,12 +9,12 @@ from rich.table import Table
 
 from blockwise.backends.registry import describe_jobs
 from pipeline.assembly.steps import Steps
+from pipeline.assembly.storage import storage_notes
 from pipeline.configuration.keys import naming_keys
 from pipeline.configuration.settings import Settings
 from pipeline.exporting.results import ingest_advice
 from pipeline.inspecting.forecast import StepForecast, forecast_all
 from pipeline.inspecting.forecast import status as step_status
-from pipeline.inspecting.storage import storage_notes
 from pipeline.inspecting.verification import verify
 from pipeline.running.session import begin_session
 from tasks.nodes.terminal import counting_bar

@@ -10,8 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from luigi.interface import PidLockAlreadyTakenExit
-from luigi.retcodes import retcode
 from rich.logging import RichHandler
 
 from blockwise.errors import UserError
@@ -62,6 +60,9 @@ def begin_run(work_dir: str, quiet: bool = False) -> None:
         PidLockAlreadyTakenExit: another run holds the lock; Luigi ends with its code for that.
         SystemExit: the folder cannot be made or written; with Luigi's code for what nobody has caught.
     """
+    from luigi.interface import PidLockAlreadyTakenExit  # slow to load: commands need the rest of this module
+    from luigi.retcodes import retcode
+
     try:
         begin_session(work_dir, quiet)
     except WorkDirBusyError as error:

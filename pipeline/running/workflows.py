@@ -11,9 +11,9 @@ import luigi
 
 from pipeline.assembly.masking import keep_what_was_found
 from pipeline.assembly.steps import Steps, build_steps
+from pipeline.assembly.storage import storage_notes
 from pipeline.configuration.keys import naming_keys
 from pipeline.configuration.settings import Settings, load_settings
-from pipeline.inspecting.storage import storage_notes
 from pipeline.running.chain import step_tasks
 from pipeline.running.execution import execution
 from pipeline.running.report import RunReport

@@ -54,7 +54,7 @@ def test_clean_ends_its_jobs(project: Project) -> None:
         ({"name": ["here"]}, "backend.name: found ['here']; input should be 'local', 'slurm' or 'here'"),
         ({"here": {"memory": 2}}, "backend.here.memory: unknown key; did you mean 'memory_gb'?"),
         ({"hear": {}}, "backend.hear: unknown key; did you mean 'here'?"),
-        ({"here": {"memory_gb": "much"}}, "backend.here.memory_gb: found 'much'; input should be a valid number"),
+        ({"here": {"memory_gb": "much"}}, "backend.here.memory_gb: found 'much'; this is text; expected a number"),
         ({"here": {"memory_gb": 0.1}}, "backend.here.memory_gb allows 0.10 GB"),
     ],
 )

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from blockwise.advice import Names
 from blockwise.backends import LocalBackend, Outcome
 from blockwise.backends.pool import Pool, _describe_end
 from blockwise.faults import Faults
@@ -23,6 +24,8 @@ from blockwise.run import failure_summary, run_step
 from blockwise.step import load_step
 from tests.processes import command_line, wait_for
 from tests.unit.odd_step import FILLED_BYTES, OddStep, odd_step
+
+ADVICE = Names().advice("")
 
 
 def run(step: OddStep, workers: int = 2, timeout_s: float | None = None, max_attempts: int = 2) -> Outcome:
@@ -143,9 +146,9 @@ def test_a_block_that_kills_its_worker_every_time_is_given_up(tmp_path: Path) ->
 
 def test_how_a_worker_has_ended(tmp_path: Path) -> None:
     step = odd_step(tmp_path, 1)
-    assert _describe_end(3, step) == "ended with exit code 3"
-    assert _describe_end(-signal.SIGSEGV, step) == "was ended by SIGSEGV"
-    assert _describe_end(-signal.SIGKILL, step).startswith(
+    assert _describe_end(3, step, ADVICE) == "ended with exit code 3"
+    assert _describe_end(-signal.SIGSEGV, step, ADVICE) == "was ended by SIGSEGV"
+    assert _describe_end(-signal.SIGKILL, step, ADVICE).startswith(
         "was ended by SIGKILL (out of memory? odd projects 0.00 GB"
     )
 
@@ -174,7 +177,7 @@ def test_a_block_that_kills_its_worker_among_others_and_alone_is_given_up(tmp_pa
 def test_a_block_that_is_alone_has_no_other_worker_beside_it(tmp_path: Path) -> None:
     """Not even one that waits: it has memory too. Others are started again afterwards."""
     step = odd_step(tmp_path, 6)
-    pool = Pool(step, 3, None, Faults(), [])
+    pool = Pool(step, 3, None, Faults(), [], ADVICE)
     waiting = deque(Order(Item(block, {})) for block in range(2))
     waiting.append(Order(Item(3, {}), alone=True))
     waiting.append(Order(Item(4, {})))

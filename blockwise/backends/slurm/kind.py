@@ -22,6 +22,7 @@ class SlurmKind(Kind[SlurmOptions]):
     title: ClassVar[str] = "SLURM"
     options = SlurmOptions
     resource: ClassVar[str] = "slurm_steps"
+    paths: ClassVar[tuple[str, ...]] = ("python",)
     ledger: ClassVar[str] = JOBS
 
     def make(self, setup: Setup[SlurmOptions], others: Sequence[Backend]) -> SlurmBackend:
