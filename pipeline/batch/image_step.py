@@ -26,6 +26,7 @@ from blockwise.sources import Source
 from blockwise.stamps import UNWATCHED, Snapshot, WrittenFiles, differs
 from blockwise.step import BASE_MEMORY, BlockStep
 from blockwise.volume import Address, DamagedDataError, open_volume
+from blockwise.volume.address import identity_of
 from pipeline.batch.earlier_markers import has_results_of, is_earlier
 from pipeline.batch.image_chains import GIVEN, ImageChains, image_steps
 from pipeline.batch.manifest import IMAGES, Batch, image_settings
@@ -37,7 +38,7 @@ from pipeline.configuration.keys import naming_keys
 from pipeline.configuration.settings import Settings
 
 CONFIGURATION = "configuration"
-"""Name of the stamp of an image's steps."""
+"""Name of the stamp of an image's steps, and of the place of their results."""
 TABLES = "objects*.*"
 """Names of the tables in an image's folder."""
 UNREADABLE = "unreadable"
@@ -238,7 +239,8 @@ class ImageStamps:
         settings = self._step.image_settings(number)
         try:
             if name == CONFIGURATION:
-                return digest(",".join(self._chains.fingerprints(settings)))
+                # Where files are not watched, nothing else would tell that results are wanted in another place.
+                return digest(",".join([*self._chains.fingerprints(settings), identity_of(settings.output)]))
             if name == "raw":
                 return raw_state(settings.raw, watch_files=self._step.change_detection == "files")
             return self._mask(settings)

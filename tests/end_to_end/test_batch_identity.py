@@ -16,7 +16,7 @@ import yaml
 from blockwise.chain import Chain
 from blockwise.outputs import VolumeOutput
 from blockwise.step import BlockStep
-from pipeline.__main__ import main
+from pipeline.__main__ import EXIT_FAILED_BLOCKS, main
 from pipeline.batch.image_chains import ImageChains, image_steps
 from pipeline.batch.images import BatchImages
 from pipeline.batch.manifest import load_batch
@@ -79,6 +79,16 @@ def test_a_new_key_and_a_new_step_redo_nothing(monkeypatch: pytest.MonkeyPatch) 
     assert workflow.complete()
 
 
+def test_results_that_are_wanted_in_another_place_are_made_there_though_nobody_looks_at_files() -> None:
+    write_images(2)
+    write_config(change_detection="metadata")
+    assert run_here()[0].ok
+    os.utime("images/cell0.png", ns=(1, 1))
+    write_config(change_detection="metadata", output="new/{name}.n5")
+    assert run_here()[0].computed == {"images": [0, 1]}
+    assert Path("new/cell1.n5/thresholded").exists()
+
+
 @pytest.mark.parametrize("large", [False, True])
 def test_a_missing_and_a_broken_project_fail_their_images_alone(
     large: bool, capsys: pytest.CaptureFixture[str]
@@ -103,7 +113,7 @@ def test_a_missing_and_a_broken_project_fail_their_images_alone(
     for name, project in projects.items():
         assert project in reports[name].message
     capsys.readouterr()
-    assert main(["status", "--config", "config.yaml", "--manifest", "list.yaml"]) == 1
+    assert main(["status", "--config", "config.yaml", "--manifest", "list.yaml"]) == EXIT_FAILED_BLOCKS
     shown = capsys.readouterr().out
     assert all(f"{name}: " in shown for name in projects)
     before = times()

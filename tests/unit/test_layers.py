@@ -145,9 +145,9 @@ def test_workers_load_no_library_that_only_drivers_need() -> None:
     assert not {"luigi", "matplotlib", "pandas", "scipy.sparse", "skimage", "sklearn"} & set(done.stdout.split())
 
 
-def test_luigi_finds_the_workflows_which_others_do_not_load() -> None:
+def test_luigi_finds_the_workflows_and_workers_load_none() -> None:
     code = "import {}, sys; print(*sys.modules); from pipeline import BatchWorkflow; print(BatchWorkflow.__module__)"
-    for first, is_loaded in (("luigi, pipeline", True), ("pipeline.__main__", False)):
+    for first, is_loaded in (("luigi, pipeline", True), ("pipeline.batch.image_step", False)):
         done = subprocess.run(
             [sys.executable, "-c", code.format(first)], cwd=ROOT, capture_output=True, text=True, check=False
         )
