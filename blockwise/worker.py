@@ -27,11 +27,13 @@ from blockwise.faults import Faults
 from blockwise.grid import box_size
 from blockwise.logs import LARGEST_LOG, put_aside
 from blockwise.markers import Failure, Marker
+from blockwise.missing_input import check_missing_files
 from blockwise.ownership import check_ours
 from blockwise.plan import Item
 from blockwise.step import BlockStep, load_step
 from blockwise.usage import Stopwatch, forget_peak_memory, peak_memory
 from blockwise.volume import DamagedDataError
+from blockwise.volume.steady import noting_missing_files
 
 START_LIMIT_S = 300.0
 """A worker that is not ready after this time (imports, loading a project, compiling) is given up."""
@@ -149,7 +151,9 @@ class Worker:
         block = self.step.grid.block(item.block)
         self.prepare()
         self.faults.before(self.step.name, block, attempt)
-        data = self.step.compute(block, self.prepared)
+        with noting_missing_files() as missing:
+            data = self.step.compute(block, self.prepared)
+        check_missing_files(self.step, item.stamps, self.step.reads(block), missing)
         check_ours(self.step)  # nothing is written into what another run has put there
         # From here on the old data is overwritten: a marker must not vouch for a mixture.
         self.step.markers.remove(item.block)

@@ -1,8 +1,8 @@
 """What users call: workflows, configuration, command line, reports.
 
 ``luigi --module pipeline ConnectedComponentsWorkflow`` imports this package and finds the workflows in it. Workers
-import parts of it for the images of a batch: these need no Luigi, which takes as long to load as all else. So workflows
-are loaded when Luigi is there already, or when one of them is asked for.
+import parts of it for the images of a batch: these need no Luigi, which takes as long to load as all else. So
+workflows are loaded when Luigi is there already, or when one of them is asked for.
 """
 
 from __future__ import annotations

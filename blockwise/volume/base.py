@@ -16,6 +16,7 @@ from blockwise.errors import UserError
 from blockwise.grid import Box, Index, box_shape
 from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing
+from blockwise.volume.steady import read_steadily
 
 ABSENT = -1
 """Size of a file that does not exist (N5 and Zarr leave out chunks of zeros)."""
@@ -66,6 +67,12 @@ class Volume(ABC):
             DamagedDataError: a chunk cannot be decoded.
             UserError: the store denied the request or did not answer.
         """
+        if self.address.is_remote:
+            return self._read_or_blame(box)
+        return read_steadily(self, str(self.address), box, self._read_or_blame)
+
+    def _read_or_blame(self, box: Box) -> NDArray[Any]:
+        """Read a box; where that fails, find the chunk that is at fault."""
         try:
             return self._read(box)
         except (OSError, RuntimeError) as error:
