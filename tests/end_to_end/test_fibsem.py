@@ -21,7 +21,6 @@ from tests.slurm.cluster import Cluster
 ROOT = Path(__file__).resolve().parents[2]
 CUBE = ROOT.parent / "shared" / "data" / "fibsem"
 ILASTIK_CPU_NS_PER_VOXEL = 4800
-BLOCKS = (64, 128)
 
 pytestmark = pytest.mark.skipif(not CUBE.exists(), reason=f"needs the FIB-SEM cube in {CUBE}")
 
@@ -39,27 +38,29 @@ def run_workflow(config: Path) -> str:
     return done.stdout
 
 
+def run_with_blocks(length: int, folder: Path) -> Path:
+    """Folder of a finished run with cubes of this length as blocks."""
+    folder = folder / f"blocks{length}"
+    folder.mkdir()
+    settings = {
+        "work_dir": str(folder),
+        "raw": f"{CUBE / 'raw.h5'}:data",
+        "output": str(folder / "result.n5"),
+        "blocks": {"shape": [length] * 3},
+        "prediction": {"project": str(CUBE / "boundaries.ilp")},
+        "threshold": {"class": 1, "sigma": 1.6, "threshold": 0.25},
+        "connected_components": {"foreground": 0, "connectivity": 26},
+        "backend": {"workers": 2},
+    }
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    run_workflow(folder / "config.yaml")
+    return folder
+
+
 @pytest.fixture
-def runs(tmp_path):
-    """Folders of finished runs, by length of the block."""
-    folders = {}
-    for length in BLOCKS:
-        folder = tmp_path / f"blocks{length}"
-        folder.mkdir()
-        settings = {
-            "work_dir": str(folder),
-            "raw": f"{CUBE / 'raw.h5'}:data",
-            "output": str(folder / "result.n5"),
-            "blocks": {"shape": [length] * 3},
-            "prediction": {"project": str(CUBE / "boundaries.ilp")},
-            "threshold": {"class": 1, "sigma": 1.6, "threshold": 0.25},
-            "connected_components": {"foreground": 0, "connectivity": 26},
-            "backend": {"workers": 2},
-        }
-        (folder / "config.yaml").write_text(yaml.safe_dump(settings))
-        run_workflow(folder / "config.yaml")
-        folders[length] = folder
-    return folders
+def run(tmp_path: Path) -> Path:
+    """A finished run with eight blocks."""
+    return run_with_blocks(128, tmp_path)
 
 
 def whole(folder: Path, key: str):
@@ -67,37 +68,36 @@ def whole(folder: Path, key: str):
     return volume.read(tuple(slice(0, n) for n in volume.shape))
 
 
-def test_cube(runs):
+def test_cube(run: Path):
     """One test, since the tests of a file may be dealt out to several processes, which would each run the cube."""
-    blocks_do_not_show(runs)
-    mask_and_labels_equal_the_whole_volume(runs)
-    votes_agree_with_ilastik(runs)
-    prediction_costs_less_than_ilastiks(runs)
-    nothing_is_left_to_do(runs)
+    mask_and_labels_equal_the_whole_volume(run)
+    votes_agree_with_ilastik(run)
+    prediction_costs_less_than_ilastiks(run)
+    nothing_is_left_to_do(run)
 
 
-def blocks_do_not_show(runs):
+@pytest.mark.soak  # smaller volumes show it in tests/unit and tests/faults
+def test_blocks_do_not_show(run: Path, tmp_path: Path):
+    small = run_with_blocks(64, tmp_path)
     for key in ("probabilities", "thresholded", "connected_components"):
-        first, second = (whole(runs[length], key) for length in BLOCKS)
-        np.testing.assert_array_equal(first, second, err_msg=key)
-    first, second = ((runs[length] / "objects.csv").read_bytes() for length in BLOCKS)
-    assert first == second
+        np.testing.assert_array_equal(whole(run, key), whole(small, key), err_msg=key)
+    assert (run / "objects.csv").read_bytes() == (small / "objects.csv").read_bytes()
 
 
-def mask_and_labels_equal_the_whole_volume(runs):
-    probabilities = whole(runs[64], "probabilities")[1]
+def mask_and_labels_equal_the_whole_volume(run):
+    probabilities = whole(run, "probabilities")[1]
     mask = gaussian(probabilities, 1.6) > 0.25
-    np.testing.assert_array_equal(whole(runs[64], "thresholded"), mask)
-    labels = whole(runs[64], "connected_components")
+    np.testing.assert_array_equal(whole(run, "thresholded"), mask)
+    labels = whole(run, "connected_components")
     np.testing.assert_array_equal(labels, label(mask == 0, connectivity=3))
-    objects = pd.read_parquet(runs[64] / "objects.parquet")
+    objects = pd.read_parquet(run / "objects.parquet")
     np.testing.assert_array_equal(objects["voxels"], np.bincount(labels.ravel())[1:])
 
 
-def votes_agree_with_ilastik(runs):
+def votes_agree_with_ilastik(run):
     with h5py.File(CUBE / "expected_votes.h5") as file:
         expected = file["votes"][()] / np.float32(100)
-    found = whole(runs[64], "probabilities")
+    found = whole(run, "probabilities")
     difference = np.abs(found[1] - expected)
     assert difference.mean() < 1e-4
     assert (difference > 0.005).mean() < 0.005
@@ -105,25 +105,25 @@ def votes_agree_with_ilastik(runs):
     assert ((found[1] > found[0]) == (expected > 0.5)).mean() >= 0.9999
 
 
-def prediction_costs_less_than_ilastiks(runs):
-    target = json.loads((runs[128] / "prediction.json").read_text())
+def prediction_costs_less_than_ilastiks(run):
+    target = json.loads((run / "prediction.json").read_text())
     assert 1e9 * target["cpu_seconds"] / 250**3 < ILASTIK_CPU_NS_PER_VOXEL
     assert target["peak_memory_mb"] < 1000
 
 
-def nothing_is_left_to_do(runs):
-    assert "Nothing to do" in run_workflow(runs[64] / "config.yaml")
+def nothing_is_left_to_do(run):
+    assert "Nothing to do" in run_workflow(run / "config.yaml")
 
 
 @pytest.mark.soak  # tests/slurm does the same with a smaller volume
-def test_slurm_gives_the_same_bytes(runs, cluster: Cluster, tmp_path):
+def test_slurm_gives_the_same_bytes(run: Path, cluster: Cluster, tmp_path: Path):
     folder = tmp_path / "slurm"
     folder.mkdir()
-    settings = yaml.safe_load((runs[128] / "config.yaml").read_text())
+    settings = yaml.safe_load((run / "config.yaml").read_text())
     settings.update(work_dir=str(folder), output=str(folder / "result.n5"))
     settings["backend"] = {"name": "slurm", "slurm": {"poll_s": 1, "grace_s": 5}}
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     run_workflow(folder / "config.yaml")
     cluster.wait_until_quiet(30)
     for key in ("probabilities", "thresholded", "connected_components"):
-        np.testing.assert_array_equal(whole(folder, key), whole(runs[128], key), err_msg=key)
+        np.testing.assert_array_equal(whole(folder, key), whole(run, key), err_msg=key)

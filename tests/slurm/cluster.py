@@ -65,15 +65,21 @@ SlurmdSpoolDir={folder}/spool.%n
 
 
 KEEPER = """
-"$@" & echo $! > "$PID_FILE.new"; mv "$PID_FILE.new" "$PID_FILE"
-while kill -0 "$WATCHED" && kill -0 $!; do sleep 0.3; done 2>/dev/null
-if kill -0 $! 2>/dev/null; then  # the tests were killed: first their jobs, then the daemons
+exec 3<&0
+"$@" < /dev/null 3<&- & daemon=$!
+echo $daemon > "$PID_FILE.new"; mv "$PID_FILE.new" "$PID_FILE"
+cat <&3 > /dev/null & tests=$!
+wait -n
+if kill -0 $daemon 2>/dev/null; then  # the tests were killed: first their jobs, then the daemons
   [ "$1" = slurmctld ] && scancel --user="$(id -un)"
   sleep 5
 fi
-kill $! 2>/dev/null; wait
+kill $daemon $tests 2>/dev/null; wait
 """
-"""Ends a daemon when the tests have ended, however they did; a session of its own, no child of the tests."""
+"""Ends a daemon when the tests have ended, however they did: then its input ends, which nobody else can write to.
+
+It is in a session of its own, no child of the tests.
+"""
 
 
 class Cluster:
@@ -83,6 +89,7 @@ class Cluster:
         self.folder = folder
         self.conf = folder / "slurm.conf"
         self.daemons: dict[str, int] = {}
+        self.alive = os.pipe()  # nothing is written to it; it ends with this process
         (folder / "state").mkdir(parents=True)
         self._configure()
 
@@ -99,10 +106,10 @@ class Cluster:
     def start_daemon(self, name: str, *command: str) -> None:
         pid_file = self.folder / f"{name}.kept"
         pid_file.unlink(missing_ok=True)
-        environment = {**os.environ, "PID_FILE": str(pid_file), "WATCHED": str(os.getpid())}
+        environment = {**os.environ, "PID_FILE": str(pid_file)}
         with (self.folder / f"{name}.out").open("ab") as out:
             keeper = ["setsid", "--fork", "bash", "-c", KEEPER, "keeper", *command]
-            subprocess.run(keeper, stdout=out, stderr=out, env=environment, check=True)
+            subprocess.run(keeper, stdin=self.alive[0], stdout=out, stderr=out, env=environment, check=True)
         wait_for(pid_file.exists, 60)
         self.daemons[name] = int(pid_file.read_text())
 
@@ -135,12 +142,14 @@ class Cluster:
         for process in psutil.process_iter(["name"]):
             if process.info["name"] == "slurmstepd" and _is_of(process, self, ""):
                 _kill(process.pid)
+        for end in self.alive:
+            os.close(end)
 
     def cancel_all(self) -> None:
         """End whatever a failed test has left."""
         if self.alive_jobs():
             self.run("scancel", "--user", getpass.getuser())
-            self.wait_until_quiet(20)
+            self.wait_until_quiet()
 
     def run(self, *command: str) -> str:
         """Run a client command; its output."""
