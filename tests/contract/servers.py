@@ -8,7 +8,6 @@ import re
 import socket
 import ssl
 import threading
-import time
 import urllib.request
 import zlib
 from collections.abc import Iterator
@@ -90,17 +89,20 @@ def files(folder: Path) -> type[Quick]:
 
 
 class Scripted(Quick):
-    """Answers every request with the next status of a list, the last one for ever; ``0`` is no answer in time."""
+    """Answers every request with the next status of a list, the last one for ever; ``0`` is no answer at all."""
 
     script: tuple[int, ...] = (404,)
     asked = 0
+    over: threading.Event
 
     def do_GET(self) -> None:
         status = self.script[min(type(self).asked, len(self.script) - 1)]
         type(self).asked += 1
         if status == 0:
-            time.sleep(1)
-        self.answer(status or 404)
+            self.over.wait()
+            self.close_connection = True
+            return
+        self.answer(status)
 
     do_HEAD = do_PUT = do_GET
 
@@ -108,9 +110,10 @@ class Scripted(Quick):
 @contextmanager
 def scripted(*statuses: int) -> Iterator[tuple[str, type[Scripted]]]:
     """URL of a server that answers by a list, and its class, which counts what it was asked."""
-    handler = type("Handler", (Scripted,), {"script": statuses, "asked": 0})
+    handler = type("Handler", (Scripted,), {"script": statuses, "asked": 0, "over": threading.Event()})
     with serving(handler) as url:
         yield url, handler
+        handler.over.set()
 
 
 @contextmanager

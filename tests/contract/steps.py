@@ -115,7 +115,7 @@ def misbehave(folder: Path, block: int) -> None:
             ctypes.PyDLL(None).sleep(int(rest[0]))  # keeps the interpreter's lock, unlike time.sleep
         if what == "fill":
             filled = np.ones(int(rest[0]) * 1_000_000, np.uint8)
-            time.sleep(30)
+            time.sleep(600)  # until it is killed
             del filled
 
 

@@ -96,7 +96,7 @@ def segmentations(draw: st.DrawFn) -> tuple[NDArray[Any], NDArray[Any]]:
     return made[0], draw(st.sampled_from([made[1], made[0]]))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 @given(both=segmentations())
 def test_slabs_give_what_the_definitions_and_libraries_give(
     both: tuple[NDArray[Any], NDArray[Any]], tmp_path: Path, few_at_once: None
