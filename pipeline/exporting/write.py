@@ -39,7 +39,14 @@ HDF5_KEY = "exported_data"
 """Name of the dataset where none is given; ilastik's own."""
 PLACEHOLDERS = ("dataset", "nickname", "t", "z")
 _OME_TIFF_TYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
-_OME_TIFF_UNITS = {"angstrom": "Å", "nanometer": "nm", "micrometer": "µm", "millimeter": "mm", "centimeter": "cm"}
+_OME_TIFF_UNITS = {
+    "angstrom": "Å",
+    "nanometer": "nm",
+    "micrometer": "µm",
+    "millimeter": "mm",
+    "centimeter": "cm",
+    "second": "s",
+}
 
 Convert = Callable[[NDArray[Any]], NDArray[Any]]
 
