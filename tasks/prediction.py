@@ -18,7 +18,8 @@ from blockwise.mask import open_mask
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import Source
 from blockwise.step import BASE_MEMORY
-from blockwise.volume import Address, open_volume
+from blockwise.volume import open_volume
+from blockwise.volume.decoding import check_decodes
 from blockwise.volume.info import VolumeInfo
 from blockwise.volume_step import Holds, VolumeStep
 from tasks.channels import RawChannels
@@ -154,10 +155,11 @@ class PredictionStep(VolumeStep):
         """Look for defects of the raw volume that are too dear to look for each time it is opened.
 
         Raises:
-            UserError: slices of a stack differ in size; they are named.
+            UserError: nothing of it can be decoded; a slice of a stack differs; a compressed file is damaged.
         """
-        if Address.parse(self.raw.address).is_pattern:
-            open_volume(self.raw.address).verify()
+        volume = open_volume(self.raw.address)
+        check_decodes(volume)
+        volume.verify()
 
     def prepare(self) -> Any:
         """Load the classifier and open the raw volume, once per worker."""

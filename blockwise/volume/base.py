@@ -105,6 +105,11 @@ class Volume(ABC):
         """The dataset's attributes."""
 
     @property
+    def codec(self) -> str:
+        """How voxels are compressed, in the words of the file; empty where they are not, or nothing says it."""
+        return ""
+
+    @property
     def decode_shape(self) -> tuple[int, ...]:
         """Voxels that must be decoded together to read one of them; 1 per axis where single voxels can be fetched."""
         return self.chunks

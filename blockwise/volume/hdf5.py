@@ -33,6 +33,11 @@ class Hdf5Volume(Volume):
         return np.asarray(self._dataset[box])
 
     @property
+    def codec(self) -> str:
+        """Names of the filters."""
+        return filters_of(self._dataset)
+
+    @property
     def attributes(self) -> Mapping[str, Any]:
         """The dataset's attributes."""
         return self._attributes
@@ -45,6 +50,13 @@ class Hdf5Volume(Volume):
     def file_of(self, index: Index) -> str:
         """The whole dataset lies in one file."""
         return self.address.path
+
+
+def filters_of(dataset: h5py.Dataset) -> str:
+    """Names, or numbers, of the filters that a dataset's chunks go through."""
+    created = dataset.id.get_create_plist()
+    filters = [created.get_filter(number) for number in range(created.get_nfilters())]
+    return ", ".join(name.decode(errors="replace") or str(number) for number, _, _, name in filters)
 
 
 def is_hdf5_array(address: Address) -> bool:

@@ -59,6 +59,21 @@ class Array:
         """Name of the document without which the array does not exist."""
         return _join(self.key, {"n5": "attributes.json", "zarr": ".zarray", "zarr3": "zarr.json"}[self.kind])
 
+    @property
+    def codec(self) -> str:
+        """Names of compressions and filters, as the metadata gives them."""
+        if self.kind == "n5":
+            found = [self.document.get("compression")]
+        elif self.kind == "zarr":
+            found = [*(self.document.get("filters") or []), self.document.get("compressor")]
+        else:
+            found = list(self.document.get("codecs", []))
+            for outer in found:
+                inner = outer.get("configuration", {}) if isinstance(outer, dict) else {}
+                found.extend(inner.get("codecs", []))
+        names = [one.get("name", one.get("id", one.get("type"))) if isinstance(one, dict) else one for one in found]
+        return ", ".join(str(name) for name in names if name)
+
     def without(self, attribute: str) -> tuple[str, Document]:
         """Name and content of the document that holds the attributes, without one of them."""
         name = {"n5": "attributes.json", "zarr": ".zattrs", "zarr3": "zarr.json"}[self.kind]

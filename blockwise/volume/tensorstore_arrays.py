@@ -65,6 +65,11 @@ class TensorVolume(Volume):
             wait(self._dataset[box].write(data), self.address, size=data.nbytes)
 
     @property
+    def codec(self) -> str:
+        """Names of compressions and filters."""
+        return self._array.codec
+
+    @property
     def attributes(self) -> Mapping[str, Any]:
         """The dataset's attributes."""
         return self._array.attributes

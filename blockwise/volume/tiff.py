@@ -92,6 +92,11 @@ class TiffVolume(Volume):
                 _paste(tile, (i * rows, j * columns), box, out)
 
     @property
+    def codec(self) -> str:
+        """TIFF's name of the compression."""
+        return str(self._keyframe.compression.name) if self._keyframe.compression > 1 else ""
+
+    @property
     def attributes(self) -> Mapping[str, Any]:
         """TIFF holds no attributes; axes and spacing are read from ImageJ's and OME's metadata."""
         return {}

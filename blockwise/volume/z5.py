@@ -89,6 +89,11 @@ class Z5Volume(Volume):
             return False
 
     @property
+    def codec(self) -> str:
+        """Names of compressions and filters."""
+        return self._array.codec
+
+    @property
     def attributes(self) -> Mapping[str, Any]:
         """The dataset's attributes."""
         return self._array.attributes

@@ -25,6 +25,7 @@ from blockwise.volume import (
     open_volume,
     volume_exists,
 )
+from blockwise.volume.decoding import check_decodes
 from blockwise.volume.formats import open_store
 from blockwise.volume.metadata import NewArray, encode
 from tests.contract.files import WRITERS
@@ -166,6 +167,24 @@ def test_a_damaged_file_is_told_with_its_box(filled: str, tmp_path: Path) -> Non
     sound = tuple(slice(0, s.start or s.stop) for s in failure.value.box)
     if volume.chunks != SHAPE and sound != failure.value.box:
         np.testing.assert_array_equal(volume.read(sound), voxels()[sound])
+
+
+def test_one_chunk_shows_whether_a_volume_can_be_decoded(filled: str, tmp_path: Path) -> None:
+    volume = open_volume(filled)
+    check_decodes(volume)
+    if volume.decode_shape == (1, 1, 1) or Address.parse(filled).is_remote:
+        return
+    names = {volume.file_of(index) for index in volume.chunk_indices(whole())}
+    if volume.file_shape == SHAPE and volume.decode_shape != SHAPE:
+        return  # the file's own structure would be hit first
+    for name in names:
+        content = Path(name).read_bytes()
+        Path(name).write_bytes(content[: len(content) // 4] if volume.file_shape != SHAPE else content[:400])
+    with pytest.raises(UserError, match=r"cannot be decoded|cannot be opened|is no readable image") as failure:
+        check_decodes(open_volume(filled))
+    assert str(Address.parse(filled)) in str(failure.value) or "readable" in str(failure.value)
+    if "cannot be decoded" in str(failure.value) and volume.codec:
+        assert f"compressed by {volume.codec}" in str(failure.value)
 
 
 @pytest.mark.parametrize(

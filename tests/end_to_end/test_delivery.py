@@ -17,6 +17,7 @@ from pipeline.__main__ import main
 from pipeline.configuration.nickname import nickname
 from pipeline.exporting.results import export_result, ingest_advice
 from tests.containers import png, tiff
+from tests.contract.test_decoding import unknown_compression
 from tests.runs import Project
 
 CONFIG = ("--config", "config.yaml")
@@ -106,6 +107,15 @@ def test_plan_recommends_ingest_where_it_pays(
     assert copy == 0
     film = open_volume("film.zarr:raw")
     assert (film.axes, film.chunks) == ("tyx", (1, 18, 64))
+
+
+def test_plan_refuses_what_no_block_could_decode(unused: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    unused.change("raw", unknown_compression(Path("raw.tif"), whole("raw.n5:raw")))
+    assert main(["plan", *CONFIG]) == 40
+    assert "raw.tif: its voxels (compressed by PIXARFILM) cannot be decoded" in capsys.readouterr().err
+    run = unused.run()
+    assert not run.ok
+    assert "compressed by PIXARFILM" in run.text
 
 
 def test_names_of_volumes() -> None:

@@ -16,6 +16,7 @@ from blockwise.grid import Box, Index, box_shape
 from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing, single, unit_name
 from blockwise.volume.base import Volume
+from blockwise.volume.hdf5 import filters_of
 
 _DIRECTIONS = {"x": 0, "y": 1, "z": 2}
 """Numbers of the axes in the names of attributes, such as ``ExtMin0``."""
@@ -78,6 +79,11 @@ class ImarisVolume(Volume):
         for i, (time, channel) in enumerate(itertools.product(times, channels)):
             pieces[i] = self._dataset(time, channel)[box[-3:]]
         return out
+
+    @property
+    def codec(self) -> str:
+        """Names of the filters."""
+        return filters_of(self._first)
 
     @property
     def attributes(self) -> Mapping[str, Any]:

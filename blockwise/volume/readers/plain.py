@@ -126,6 +126,11 @@ class PlainVolume(Volume):
                 raise UserError(f"{self.address}: {self._stored.path} is damaged: {error}; copy it again") from error
 
     @property
+    def codec(self) -> str:
+        """Of all voxels as one stream."""
+        return self._stored.compression or ""
+
+    @property
     def attributes(self) -> Mapping[str, Any]:
         """Headers hold no attributes; axes and spacing are read from them."""
         return {}

@@ -42,6 +42,7 @@ class PrecomputedVolume(Volume):
         info = _info(address, self._store)
         scale = _scale(address, info)
         self._key = str(scale["key"])
+        self._encoding = str(scale.get("encoding", ""))
         self._offset = tuple(int(n) for n in scale.get("voxel_offset", (0, 0, 0)))[::-1]
         self._sharding: Mapping[str, Any] | None = scale.get("sharding")
         if self._sharding is None and isinstance(self._store, LocalStore):
@@ -60,6 +61,11 @@ class PrecomputedVolume(Volume):
         part = self._dataset[box]
         data: NDArray[Any] = wait(part.read(order="C"), self.address, size=part.size * self.dtype.itemsize)
         return data
+
+    @property
+    def codec(self) -> str:
+        """The scale's encoding."""
+        return self._encoding
 
     @property
     def attributes(self) -> Mapping[str, Any]:
