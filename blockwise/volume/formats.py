@@ -61,6 +61,11 @@ def open_volume(address: Address | str, mode: str = "r") -> Volume:
         )
     if address.is_pattern and address.suffix in TIFF_SUFFIXES + IMAGE_SUFFIXES:
         return StackVolume(address)
+    if address.is_pattern and address.suffix in TIFF_KIND_SUFFIXES + ZIP_SUFFIXES + FILE_SUFFIXES:
+        raise UserError(
+            f"{address}: a pattern names the slices of a stack ({', '.join(TIFF_SUFFIXES + IMAGE_SUFFIXES)}); each "
+            f"{address.suffix} file is a volume, so name one of them"
+        )
     if address.suffix in CONTAINER_SUFFIXES + ZIP_SUFFIXES:
         return _open_in_container(address, mode)
     if address.suffix in HDF5_SUFFIXES:

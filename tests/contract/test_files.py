@@ -150,6 +150,15 @@ def test_skips_of_nrrd(tmp_path: Path) -> None:
         np.testing.assert_array_equal(everything(open_volume(f"{tmp_path}/a.nhdr")), data, strict=True)
 
 
+@pytest.mark.parametrize("suffix", [".mrc", ".nii", ".nrrd", ".mha", ".npy", ".ims", ".nii.gz"])
+def test_folders_and_patterns_are_no_files(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"a{suffix}").mkdir()
+    with pytest.raises(UserError, match=rf"a{suffix}.*cannot be"):
+        open_volume(f"{tmp_path}/a{suffix}")
+    with pytest.raises(UserError, match=rf"each {suffix} file is a volume"):
+        open_volume(f"{tmp_path}/*{suffix}")
+
+
 def test_header_and_data_are_both_watched(tmp_path: Path) -> None:
     for name, data_name in (("a.nhdr", "a.raw"), ("a.mhd", "a.raw")):
         itk_image(voxels("uint8"), (1.0, 1.0, 1.0), f"{tmp_path}/{name}")

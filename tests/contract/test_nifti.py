@@ -7,6 +7,8 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from blockwise.errors import UserError
 from blockwise.volume import DamagedDataError, ingest, open_volume
@@ -104,6 +106,21 @@ def test_a_compressed_nifti_is_read_in_the_memory_of_a_plane(tmp_path: Path) -> 
     assert peak < 4e6
     copy = ingest(address, f"{tmp_path}/a.n5:raw", memory_bytes=1 << 20)
     np.testing.assert_array_equal(everything(copy), data)
+
+
+@given(st.data())
+@settings(max_examples=30, deadline=None)
+def test_boxes_of_compressed_files_in_any_order(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    array = voxels("int16", data.draw(st.tuples(*[st.integers(1, 7)] * data.draw(st.integers(3, 5)))))
+    folder = tmp_path_factory.mktemp("boxes")
+    volume = open_volume(nifti(array.T, f"{folder}/a.nii.gz"))
+    expected = array if volume.shape == array.shape else array.reshape(volume.shape)
+    for _ in range(4):
+        starts = [data.draw(st.integers(0, n - 1)) for n in volume.shape]
+        box = tuple(slice(a, data.draw(st.integers(a + 1, n))) for a, n in zip(starts, volume.shape, strict=True))
+        np.testing.assert_array_equal(volume.read(box), expected[box], strict=True)
 
 
 def test_a_compressed_nifti_that_is_cut_off_is_told(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from pipeline.__main__ import main
 from pipeline.configuration.nickname import nickname
 from pipeline.exporting.results import export_result, ingest_advice
 from tests.containers import png, tiff
+from tests.contract.files import WRITERS
 from tests.contract.test_decoding import unknown_compression
 from tests.runs import Project
 
@@ -107,6 +108,20 @@ def test_plan_recommends_ingest_where_it_pays(
     assert copy == 0
     film = open_volume("film.zarr:raw")
     assert (film.axes, film.chunks) == ("tyx", (1, 18, 64))
+
+
+@pytest.mark.parametrize("name", ["nifti-gz", "precomputed-sharded", "imaris"])
+def test_volumes_that_are_only_read(
+    unused: Project, expected: Any, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    unused.change("raw", WRITERS[name](Path.cwd(), whole("raw.n5:raw")))
+    assert main(["plan", *CONFIG]) == 0
+    shown = capsys.readouterr().out
+    assert "axes zyx (from its metadata), shape (36, 36, 128)" in shown
+    advice = "36x36x128 voxels are decoded at once, so blocks of 36x18x32 read the volume 8 times"
+    assert (advice in shown) == (name == "nifti-gz")
+    assert unused.run().ok
+    np.testing.assert_array_equal(unused.results()["connected_components"], expected["connected_components"])
 
 
 def test_plan_refuses_what_no_block_could_decode(unused: Project, capsys: pytest.CaptureFixture[str]) -> None:

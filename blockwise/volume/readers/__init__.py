@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 
+from blockwise.errors import UserError
 from blockwise.volume.address import READERS, Address
 from blockwise.volume.base import Volume
 
@@ -17,5 +18,8 @@ def open_file(address: Address) -> Volume:
         UserError: the file is not what its ending says, is cut off, or holds what is not read.
     """
     module = importlib.import_module(f"{__name__}.{_MODULE_OF[address.suffix]}")
-    volume: Volume = module.open_file(address)
+    try:
+        volume: Volume = module.open_file(address)
+    except (PermissionError, IsADirectoryError, FileNotFoundError) as error:
+        raise UserError(f"{address}: cannot be read: {error}; check the path, and who may read it") from error
     return volume

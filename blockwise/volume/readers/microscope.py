@@ -74,6 +74,8 @@ class MicroscopeVolume(Volume):
             try:
                 out[place] = self._array[index].compute(scheduler="synchronous")
             except Exception as error:  # as above
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise  # of the file system
                 raise OSError(f"a plane cannot be decoded: {type(error).__name__}: {error}") from error
         return out
 
