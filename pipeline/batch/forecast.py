@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from blockwise.errors import UserError
 from blockwise.plan import is_complete, plan_step
-from pipeline.batch.image_step import CONFIGURATION, ImagesStep
+from pipeline.batch.image_stamps import CONFIGURATION
+from pipeline.batch.image_step import ImagesStep
 from pipeline.batch.images import BatchImages
 from pipeline.inspecting.forecast import StepStatus, status
 

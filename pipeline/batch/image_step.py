@@ -5,44 +5,32 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from collections.abc import Mapping
 from functools import cached_property
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import PrivateAttr
 
 from blockwise.chain import Chain
-from blockwise.errors import UserError
-from blockwise.files import read_json, write_json
-from blockwise.grid import Block, Box, Grid
-from blockwise.identity import array_checksum, digest
+from blockwise.files import replacing
+from blockwise.grid import Block, Grid
+from blockwise.identity import digest
 from blockwise.markers import Failure, Marker, Markers
-from blockwise.outputs import ATTRIBUTES
 from blockwise.sources import Source
-from blockwise.stamps import UNWATCHED, Snapshot, WrittenFiles, differs
+from blockwise.stamps import differs
 from blockwise.step import BASE_MEMORY, BlockStep
-from blockwise.volume import Address, DamagedDataError, open_volume
-from blockwise.volume.address import identity_of
 from pipeline.batch.earlier_markers import has_results_of, is_earlier
-from pipeline.batch.image_chains import GIVEN, ImageChains, image_steps
+from pipeline.batch.image_chains import ImageChains, image_steps
+from pipeline.batch.image_output import TABLES, ImagesOutput
+from pipeline.batch.image_stamps import SOURCES, UNREADABLE, ImageSource, ImageStamps
 from pipeline.batch.manifest import IMAGES, Batch, image_settings
 from pipeline.batch.named_markers import NamedMarkers
 from pipeline.batch.results_record import record
 from pipeline.batch.table import Values
-from pipeline.batch.volumes import ImageVolumes, raw_state, state_of
+from pipeline.batch.volumes import ImageVolumes
 from pipeline.configuration.keys import naming_keys
 from pipeline.configuration.settings import Settings
-
-CONFIGURATION = "configuration"
-"""Name of the stamp of an image's steps, and of the place of their results."""
-TABLES = "objects*.*"
-"""Names of the tables in an image's folder."""
-UNREADABLE = "unreadable"
-"""Stamp of what cannot be looked at."""
 
 BYTES_PER_VOXEL = 200
 """Memory that a worker may need for a small image; what it needs indeed is checked when the image is opened."""
@@ -105,6 +93,10 @@ class ImagesStep(BlockStep):
             self.made_settings[number] = image_settings(self.shared, self.names[number], self.rows[number])
         return self.made_settings[number]
 
+    def all_settings(self) -> list[Settings]:
+        """Settings of all images."""
+        return [self.image_settings(number) for number in self.grid.ids()]
+
     @cached_property
     def made_settings(self) -> dict[int, Settings]:
         """Settings of images that were made already: they are asked for several times."""
@@ -117,7 +109,7 @@ class ImagesStep(BlockStep):
 
     def sources(self) -> tuple[Source, ...]:
         """What the images' steps are given, and these themselves."""
-        return tuple(ImageSource(name, self) for name in (*GIVEN, CONFIGURATION))
+        return tuple(ImageSource(name, self.all_settings, self.volumes) for name in SOURCES)
 
     @property
     def volumes(self) -> ImageVolumes:
@@ -134,16 +126,18 @@ class ImagesStep(BlockStep):
 
     def output(self) -> ImagesOutput:
         """The datasets and tables of every image."""
-        return ImagesOutput(self)
+        return ImagesOutput(f"{self.work_dir}/{IMAGES}", self.folder, self.grid, self.image_settings)
 
     def current(self, markers: Mapping[int, Marker], *names: str) -> dict[int, Marker]:
         """Those of some markers whose stamps, those of these names or all, are the present ones, by number."""
-        look = ImageStamps(self)
-        return {
-            number: marker
-            for number, marker in markers.items()
-            if not any(differs(marker.stamps.get(name), look.stamp(name, number)) for name in names or self.inputs)
-        }
+        look = ImageStamps(self.volumes)
+
+        def is_current(number: int, marker: Marker) -> bool:
+            settings = self.image_settings(number)
+            present = ((marker.stamps.get(name), look.stamp(name, settings)) for name in names or SOURCES)
+            return not any(differs(*pair) for pair in present)
+
+        return {number: marker for number, marker in markers.items() if is_current(number, marker)}
 
     def failures(self, markers: Mapping[int, Marker]) -> dict[int, Failure]:
         """Failure records, by number, of images that are not done after all, because what was away is there again."""
@@ -186,179 +180,6 @@ def scratch_folder(work_dir: str) -> Path:
 
 def _keep_files(scratch: Path, folder: Path) -> None:
     """Copy the tables, which are for people, to the image's folder."""
-    folder.mkdir(parents=True, exist_ok=True)
     for path in scratch.glob(TABLES):
-        shutil.copyfile(path, folder / path.name)
-
-
-@dataclass(frozen=True)
-class ImageSource:
-    """One of the things that images' results are made of.
-
-    Attributes:
-        name: of what an image's steps are given, ``raw`` or ``mask``; or ``configuration``, which are the steps.
-        step: the step that reads.
-    """
-
-    name: str
-    step: ImagesStep
-    address: str = ""
-
-    @property
-    def label(self) -> str:
-        """The same."""
-        return self.name
-
-    def identity(self) -> Any:
-        """Nothing; see ``ImagesStep``."""
-        return None
-
-    def snapshot(self) -> Snapshot:
-        """Look at every image."""
-        look = ImageStamps(self.step)
-        return _Stamps([look.stamp(self.name, block.id) for block in self.step.grid])
-
-    def digest(self) -> str:
-        """Digest over all images."""
-        return self.snapshot().digest
-
-    def forget(self, damaged: Box) -> bool:
-        """An image cannot be computed again."""
-        return False
-
-
-class ImageStamps:
-    """What images are made of at one moment."""
-
-    def __init__(self, step: ImagesStep) -> None:
-        self._step = step
-        self._chains = ImageChains(step.volumes)
-
-    def stamp(self, name: str, number: int) -> str:
-        """The stamp of an image, of one of the step's sources; ``UNREADABLE`` where it cannot be told."""
-        settings = self._step.image_settings(number)
-        try:
-            if name == CONFIGURATION:
-                # Where files are not watched, nothing else would tell that results are wanted in another place.
-                return digest(",".join([*self._chains.fingerprints(settings), identity_of(settings.output)]))
-            if name == "raw":
-                return raw_state(settings.raw, watch_files=self._step.change_detection == "files")
-            return self._mask(settings)
-        except (UserError, OSError, DamagedDataError):  # the worker meets it again, and records it
-            return UNREADABLE
-
-    def _mask(self, settings: Settings) -> str:
-        if settings.blocks.mask is None:
-            return ""
-        return self._chains.chain(settings).given["mask"].snapshot().digest
-
-
-class _Stamps:
-    def __init__(self, stamps: list[str]) -> None:
-        self.stamps = stamps
-        self.digest = digest(",".join(stamps))
-
-    def stamp(self, box: Box) -> str:
-        return self.stamps[box[0].start]
-
-
-@dataclass(frozen=True)
-class ImagesOutput:
-    """Datasets and tables of every image, at the places that its settings name."""
-
-    step: ImagesStep
-
-    @property
-    def address(self) -> str:
-        """The folder of the images' folders."""
-        return f"{self.step.work_dir}/{IMAGES}"
-
-    @property
-    def _record(self) -> Path:
-        return self.step.folder / ATTRIBUTES
-
-    def check_ours(self) -> None:
-        """Each dataset is looked at before it is made."""
-
-    def found(self) -> Mapping[str, Any] | None:
-        """Attributes as they were given to ``create``."""
-        return read_json(self._record)
-
-    def create(self, attributes: Mapping[str, Any]) -> None:
-        """Nothing but a record: each image makes its own datasets."""
-        write_json(self._record, dict(attributes))
-
-    def write(self, block: Block, data: str) -> str:
-        """Everything was written by the image's steps."""
-        return data
-
-    def checksum(self, block: Block) -> str:
-        """Read an image's datasets back, and return their checksum.
-
-        Raises:
-            FileNotFoundError: a dataset, or the image itself, cannot be opened, or a table is gone.
-        """
-        try:
-            return self._chain(block).checksum()
-        except UserError as error:
-            raise FileNotFoundError(str(error)) from error
-
-    def grid_box(self, box: Box) -> Box:
-        """The box itself."""
-        return box
-
-    def files_stamp(self, block: Block) -> str:
-        """Size and time of all files of an image's datasets and tables."""
-        settings = self.step.image_settings(block.id)
-        address = Address.parse(settings.output)
-        tables = _table_states(settings.work_dir)
-        if not address.is_remote:
-            return digest(",".join([*_tree_states(address.path), *tables]))
-        if self.step.change_detection == "metadata":
-            return UNWATCHED
-        try:
-            volumes = [open_volume(output.address) for output in self._chain(block).volumes]
-            states = [array_checksum(volume.file_states()) for volume in volumes]
-        except UserError:
-            states = ["absent"]
-        return digest(",".join([*states, *tables]))
-
-    def files(self) -> WrittenFiles:
-        """Size and time of all files of all images."""
-        return _Written(_Stamps([self.files_stamp(block) for block in self.step.grid]))
-
-    def _chain(self, block: Block) -> Chain:
-        return Chain(image_steps(self.step.image_settings(block.id)).all())
-
-
-class _Written:
-    def __init__(self, stamps: _Stamps) -> None:
-        self.stamps = stamps
-        self.digest = stamps.digest
-
-    def stamp(self, block: Block) -> str:
-        return self.stamps.stamp(block.write_box)
-
-
-def _tree_states(folder: str) -> Iterator[str]:
-    """Size and time of all files below a folder, in a fixed order."""
-    for entry in _entries(folder):
-        if entry.is_dir(follow_symlinks=False):
-            yield from _tree_states(entry.path)
-        else:
-            status = entry.stat()
-            yield f"{entry.name} {status.st_size} {status.st_mtime_ns}"
-
-
-def _table_states(folder: str) -> list[str]:
-    """Size and time of the tables of objects in an image's folder, in a fixed order."""
-    return [state_of(entry.stat()) for entry in _entries(folder) if fnmatchcase(entry.name, TABLES)]
-
-
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """What lies in a folder, by name."""
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entries, key=attrgetter("name"))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+        with replacing(folder / path.name) as temporary:
+            shutil.copyfile(path, temporary)

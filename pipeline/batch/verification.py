@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from blockwise.errors import UserError
 from blockwise.plan import plan_step
 from blockwise.step import BlockStep
-from pipeline.batch.image_step import UNREADABLE, ImagesStep
+from pipeline.batch.image_stamps import UNREADABLE
+from pipeline.batch.image_step import ImagesStep
 from pipeline.batch.images import BatchImages
 from pipeline.inspecting.verification import DamagedBlock
 
