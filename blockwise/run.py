@@ -78,9 +78,8 @@ def failure_summary(step: BlockStep, outcome: Outcome, shown: int = 5) -> str:
     failures = step.markers.failures()
     for block_id in sorted(outcome.failed)[:shown]:
         result = outcome.failed[block_id]
-        start = ", ".join(str(s.start) for s in step.grid.block(block_id).write_box)
         where = failures[block_id].log if block_id in failures else str(step.logs)
-        lines.append(f"  block {block_id} at ({start}): {result.error}: {result.message} [log: {where}]")
+        lines.append(f"  {step.title(block_id)}: {result.error}: {result.message} [log: {where}]")
     if len(outcome.failed) > shown:
         lines.append(f"  ... and {len(outcome.failed) - shown} more; see {step.folder / 'failed'}")
     lines.append("  finished blocks are kept: mend the cause and run the same command again")

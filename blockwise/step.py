@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 from blockwise.files import read_json
 from blockwise.grid import Block, Box, Grid, grow
 from blockwise.identity import fingerprint
-from blockwise.markers import Marker, Markers
+from blockwise.markers import Failure, Marker, Markers
 from blockwise.mask import Mask, MaskSource
 from blockwise.outputs import Output
 from blockwise.sources import Source, by_name
@@ -104,6 +104,19 @@ class BlockStep(BaseModel, ABC):
         what it reads has changed, and the block is computed again.
         """
         return False
+
+    def progress(self) -> tuple[int, dict[int, Failure]]:
+        """Number of blocks that are done, and records of those that have failed, as far as markers tell."""
+        return self.markers.count(), self.markers.failures()
+
+    def readable(self, markers: Mapping[int, Marker]) -> list[int]:
+        """Those of the finished blocks, which have markers, whose results lie where the step looks for them."""
+        return sorted(markers)
+
+    def title(self, block: int) -> str:
+        """What messages call a block."""
+        start = ", ".join(str(s.start) for s in self.grid.block(block).write_box)
+        return f"block {block} at ({start})"
 
     def prepare(self) -> Any:
         """Load what all blocks share; called once per worker."""

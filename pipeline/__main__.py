@@ -22,6 +22,8 @@ from pipeline.configuration.settings import Settings, is_of_batch, load_settings
 from pipeline.exporting.results import EXPORTED, export_result, ingest_with_progress
 from pipeline.inspecting import volume_commands
 from pipeline.inspecting.cleaning import find_ours, remove
+from pipeline.inspecting.runs import Run
+from pipeline.inspecting.verification import check
 from pipeline.running.lock import WorkDirBusyError
 
 WIDTH_OF_FILES = 160
@@ -209,7 +211,11 @@ def _status(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     images = _batch(options)
-    damaged = batch_commands.check(images) if images is not None else volume_commands.check(*_volume(options))
+    if images is not None:
+        damaged = check(images.runs(), images.shared)
+    else:
+        settings, steps = _volume(options)
+        damaged = check([Run("", steps.begun())], settings)
     if damaged:
         print(f"the next run computes the damaged {'blocks' if images is None else 'images and blocks'} again")
     return EXIT_DAMAGED if damaged else 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from itertools import chain
 from pathlib import Path
 
@@ -10,7 +9,6 @@ from blockwise.backends.registry import left_at_work
 from blockwise.errors import UserError
 from blockwise.mask import SURVEY
 from blockwise.plan import IDENTITY
-from blockwise.step import BlockStep
 from pipeline.batch.image_chains import image_steps
 from pipeline.batch.image_step import ImagesStep, scratch_folder
 from pipeline.batch.images import BatchImages
@@ -45,15 +43,6 @@ def image_folders(images: BatchImages) -> list[Path]:
     return list(dict.fromkeys((*named, *(path.parent for path in sorted(parent.glob(f"*/{RECORD}"))))))
 
 
-def named_steps(images: BatchImages) -> dict[str, BlockStep]:
-    """All steps that a run of the batch computes, as far as they can be made, by names for people."""
-    found: dict[str, BlockStep] = {} if images.small is None else {images.small.label: images.small}
-    for i in images.large:
-        with contextlib.suppress(UserError, OSError):
-            found |= {f"{images.names[i]}: {step.label}": step for step in images.steps(i).all()}
-    return found
-
-
 def possible_jobs(images: BatchImages) -> dict[Path, str]:
     """Folders of steps that list jobs which may be alive, each with whose they are.
 
@@ -66,7 +55,8 @@ def possible_jobs(images: BatchImages) -> dict[Path, str]:
 
 def _refuse_living_jobs(images: BatchImages) -> None:
     found = possible_jobs(images)
-    known = {step.folder.parent.resolve() for step in named_steps(images).values()} if found else set()
+    runs = images.runs() if found else ()
+    known = {step.folder.parent.resolve() for run in runs for step in run.steps}
     for folder, title in sorted((folder, found[folder]) for folder in found.keys() - known):
         raise UserError(
             f"{folder}: {title} jobs of an image, or of a step, that the batch has no more may be alive; put it "

@@ -17,13 +17,14 @@ from blockwise.files import replacing
 from blockwise.grid import Block, Grid
 from blockwise.identity import digest
 from blockwise.markers import Failure, Marker, Markers
+from blockwise.plan import plan_step
 from blockwise.sources import Source
 from blockwise.stamps import differs
 from blockwise.step import BASE_MEMORY, BlockStep
 from pipeline.batch.earlier_markers import has_results_of, is_earlier
 from pipeline.batch.image_chains import ImageChains, image_steps
 from pipeline.batch.image_output import TABLES, ImagesOutput
-from pipeline.batch.image_stamps import SOURCES, UNREADABLE, ImageSource, ImageStamps
+from pipeline.batch.image_stamps import CONFIGURATION, SOURCES, UNREADABLE, ImageSource, ImageStamps
 from pipeline.batch.manifest import IMAGES, Batch, image_settings
 from pipeline.batch.named_markers import NamedMarkers
 from pipeline.batch.results_record import record
@@ -139,11 +140,27 @@ class ImagesStep(BlockStep):
 
         return {number: marker for number, marker in markers.items() if is_current(number, marker)}
 
+    def progress(self) -> tuple[int, dict[int, Failure]]:
+        """Images that are done with the settings that they have now; of their files only the record is looked at."""
+        markers = self.markers.scan()
+        failed = self.failures(markers)
+        return len(self.current(markers, CONFIGURATION).keys() - failed.keys()), failed
+
     def failures(self, markers: Mapping[int, Marker]) -> dict[int, Failure]:
-        """Failure records, by number, of images that are not done after all, because what was away is there again."""
+        """Failure records of images that are not done: what was away when one failed may be there again."""
         found = self.markers.failures()
         done = self.current({number: markers[number] for number in found.keys() & markers.keys()})
         return {number: failure for number, failure in found.items() if number not in done}
+
+    def readable(self, markers: Mapping[int, Marker]) -> list[int]:
+        """Images whose files, settings and project are what they were; others may have other datasets now."""
+        items = plan_step(self).items
+        stale = {item.block for item in items if not item.check or UNREADABLE in item.stamps.values()}
+        return sorted(markers.keys() - stale)
+
+    def title(self, block: int) -> str:
+        """The image's name."""
+        return f"image {self.names[block]}"
 
     def projected_memory(self) -> int:
         """For the largest image that counts as small."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import cached_property
 
 from blockwise.errors import UserError
-from blockwise.plan import is_complete
 from pipeline.assembly.steps import Steps, build_steps
 from pipeline.batch.image_step import ImagesStep, images_step
 from pipeline.batch.manifest import Batch
 from pipeline.batch.volumes import ImageVolumes
 from pipeline.configuration.settings import Settings
+from pipeline.inspecting.runs import Run
 from tasks.pixel_classification.project import load_project
 
 
@@ -68,9 +69,15 @@ class BatchImages:
         """
         return build_steps(self.settings[i])
 
-    def is_done_in_blocks(self, i: int) -> bool:
-        """Whether all steps of a large image are finished and up to date."""
+    def runs(self) -> Iterator[Run]:
+        """Small images as one run of one step, if there are any; then each large image, with its name."""
+        if self.small is not None:
+            yield Run("", (self.small,))
+        yield from map(self.large_run, self.large)
+
+    def large_run(self, i: int) -> Run:
+        """The steps of a large image, or why there are none."""
         try:
-            return all(is_complete(step) for step in self.steps(i).all())
-        except (UserError, OSError):
-            return False
+            return Run(self.names[i], self.steps(i).all())
+        except (UserError, OSError) as error:
+            return Run(self.names[i], (), str(error))

@@ -79,10 +79,7 @@ class BatchWorkflow(luigi.Task):
         """Whether all images are done, of their present files and settings, and the summary is written."""
         if not self.summary_path.exists():
             return False
-        small = self.images.small
-        if small is not None and not is_complete(small):
-            return False
-        return all(self.images.is_done_in_blocks(i) for i in self.images.large)
+        return all(run.is_complete() for run in self.images.runs())
 
     def run(self) -> None:
         """Bring all images up to date, then write and print the summary."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from blockwise.markers import Failure
 from blockwise.plan import is_complete, plan_step
 from blockwise.step import BlockStep
 from blockwise.upstream import BlocksSource
@@ -41,12 +42,17 @@ class StepForecast:
 class StepStatus:
     """How far one step has come, from its markers alone."""
 
-    step: str
+    step: BlockStep
     done: int
-    failed: int
     missing: int
     finished: bool
-    messages: tuple[str, ...]
+    failures: Mapping[int, Failure]
+
+    def messages(self, shown: int = 3) -> list[str]:
+        """A line for each of the first failures."""
+        lines = [f"block {block}, {describe(failure)}" for block, failure in sorted(self.failures.items())]
+        more = f"... and {len(lines) - shown} more in {self.step.folder / 'failed'}"
+        return lines[:shown] + [more] * (len(lines) > shown)
 
 
 def forecast_all(steps: Sequence[BlockStep]) -> list[StepForecast]:
@@ -54,15 +60,15 @@ def forecast_all(steps: Sequence[BlockStep]) -> list[StepForecast]:
     left: dict[str, int] = {}
     rows = []
     for step in steps:
-        read = [source.step.label for source in step.sources() if isinstance(source, BlocksSource)]
-        row = _forecast(step, all(left[label] == 0 for label in read))
+        read = [source for source in step.sources() if isinstance(source, BlocksSource)]
+        is_read = all(left[source.label] == 0 and source.digest() is not None for source in read)
+        row = _forecast(step, is_read)
         left[row.step] = row.left
         rows.append(row)
     return rows
 
 
-def _forecast(step: BlockStep, nothing_before: bool) -> StepForecast:
-    exact = nothing_before and all(source.digest() is not None for source in step.sources())
+def _forecast(step: BlockStep, exact: bool) -> StepForecast:
     left = len(step.grid)
     reasons: tuple[str, ...] = ()
     if exact and is_complete(step):
@@ -84,15 +90,14 @@ def _forecast(step: BlockStep, nothing_before: bool) -> StepForecast:
     )
 
 
-def status(step: BlockStep, shown: int = 3) -> StepStatus:
+def status(step: BlockStep) -> StepStatus:
     """Count a step's markers and failure records."""
-    done = step.markers.count()
-    failures = step.markers.failures()
-    messages = [
-        f"block {block}, attempt {f.attempt}: {f.error}: {f.message} [log: {f.log}]"
-        for block, f in sorted(failures.items())[:shown]
-    ]
-    if len(failures) > shown:
-        messages.append(f"... and {len(failures) - shown} more in {step.folder / 'failed'}")
+    done, failures = step.progress()
     missing = max(0, len(step.grid) - done - len(failures))
-    return StepStatus(step.label, done, len(failures), missing, step.read_target() is not None, tuple(messages))
+    finished = step.read_target() is not None and done >= len(step.grid)
+    return StepStatus(step, done, missing, finished, failures)
+
+
+def describe(failure: Failure) -> str:
+    """What has failed, and where its log is."""
+    return f"attempt {failure.attempt}: {failure.error}: {failure.message} [log: {failure.log}]"

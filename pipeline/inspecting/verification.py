@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from blockwise.errors import UserError
 from blockwise.step import BlockStep, load_step
 from blockwise.volume import DamagedDataError
+from pipeline.configuration.settings import Settings
+from pipeline.inspecting.runs import Run
+from pipeline.running.session import begin_session
+from tasks.nodes.terminal import counting_bar
 
 BLOCKS_AT_ONCE = 16
 
@@ -20,36 +24,49 @@ BLOCKS_AT_ONCE = 16
 class DamagedBlock:
     """A finished block whose data is not what was written."""
 
-    step: str
     block: int
-    start: tuple[int, ...]
     found: str
 
 
-@dataclass(frozen=True)
-class Verification:
-    """What became of the blocks of one step."""
+def check(runs: Iterable[Run], settings: Settings) -> int:
+    """Read finished blocks back and print what is damaged; the number of damaged blocks."""
+    begin_session(settings.work_dir)
+    damaged = 0
+    for run in runs:
+        if run.error:
+            print(f"{run.label}: not read, the next run will meet it as well: {run.error}")
+        damaged += sum(_check(step, run.name(step), settings.backend.workers) for step in run.steps)
+    return damaged
 
-    step: str
-    checked: int
-    damaged: tuple[DamagedBlock, ...]
+
+def _check(step: BlockStep, name: str, workers: int) -> int:
+    markers = step.markers.scan()
+    blocks = step.readable(markers)
+    left_out = len(markers) - len(blocks)
+    with counting_bar(name, len(blocks)) as progress:
+        damaged = verify(step, workers, progress, blocks)
+    what = "blocks" if step.unit == "voxel" else f"{step.unit}s"
+    note = f"; {left_out} not read: file or settings have changed, the next run computes them again"
+    print(f"{name}: {len(blocks)} {what} read, {len(damaged)} damaged{note if left_out else ''}")
+    for item in damaged:
+        print(f"  {step.title(item.block)}: {item.found}")
+    return len(damaged)
 
 
 def verify(
-    step: BlockStep, workers: int, progress: Callable[[int], None], blocks: Sequence[int] | None = None
-) -> Verification:
+    step: BlockStep, workers: int, progress: Callable[[int], None], blocks: Sequence[int]
+) -> list[DamagedBlock]:
     """Check blocks that have a marker; drop the markers of damaged ones, and with any the step's target.
 
     Args:
         step: the step.
         workers: number of processes.
         progress: called with the number of blocks that were just checked.
-        blocks: ids of finished blocks; None for all.
+        blocks: ids of finished blocks.
 
     Returns:
         The damaged blocks; the next run computes them again, and only them.
     """
-    blocks = sorted(step.markers.scan()) if blocks is None else blocks
     damaged: list[DamagedBlock] = []
     check = functools.partial(_check_blocks, step.to_json())
     parts = list(_parts(blocks))
@@ -65,7 +82,7 @@ def verify(
         step.target_path.unlink(missing_ok=True)
         for item in damaged:
             step.markers.remove(item.block)
-    return Verification(step.label, len(blocks), tuple(damaged))
+    return damaged
 
 
 def _parts(blocks: Sequence[int]) -> Iterator[Sequence[int]]:
@@ -93,4 +110,4 @@ def _check_block(step: BlockStep, block_id: int) -> DamagedBlock | None:
         checksum, found = "", str(error)
     if marker is not None and checksum == marker.checksum:
         return None
-    return DamagedBlock(step.label, block_id, tuple(s.start for s in block.write_box), found)
+    return DamagedBlock(block_id, found)

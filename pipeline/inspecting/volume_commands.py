@@ -13,11 +13,8 @@ from pipeline.assembly.storage import storage_notes
 from pipeline.configuration.keys import naming_keys
 from pipeline.configuration.settings import Settings
 from pipeline.exporting.results import ingest_advice
-from pipeline.inspecting.forecast import StepForecast, forecast_all
+from pipeline.inspecting.forecast import StepForecast, StepStatus, forecast_all
 from pipeline.inspecting.forecast import status as step_status
-from pipeline.inspecting.verification import verify
-from pipeline.running.session import begin_session
-from tasks.nodes.terminal import counting_bar
 
 
 def plan(settings: Settings, steps: Steps, console: Console) -> None:
@@ -76,27 +73,17 @@ def status(steps: Steps, console: Console) -> bool:
     table = Table("step", "done", "failed", "missing", "finished", box=SIMPLE)
     rows = [step_status(step) for step in steps.begun()]
     for row in rows:
-        table.add_row(
-            row.step, f"{row.done:,}", f"{row.failed:,}", f"{row.missing:,}", "yes" if row.finished else "no"
-        )
+        table.add_row(*status_cells(row))
     console.print(table)
     for row in rows:
-        for message in row.messages:
-            console.print(f"{row.step}: {message}", highlight=False, markup=False)
+        for message in row.messages():
+            console.print(f"{row.step.label}: {message}", highlight=False, markup=False)
     for line in describe_jobs({step.label: step for step in steps.everything()}):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-    return not any(row.failed for row in rows)
+    return not any(row.failures for row in rows)
 
 
-def check(settings: Settings, steps: Steps) -> int:
-    """Read finished blocks back and print what is damaged; the number of damaged blocks."""
-    begin_session(settings.work_dir)
-    damaged = 0
-    for step in steps.begun():
-        with counting_bar(step.label, step.markers.count()) as progress:
-            result = verify(step, settings.backend.workers, progress)
-        print(f"{step.label}: {result.checked} blocks read, {len(result.damaged)} damaged")
-        for item in result.damaged:
-            print(f"  block {item.block} at {item.start}: {item.found}")
-        damaged += len(result.damaged)
-    return damaged
+def status_cells(row: StepStatus) -> list[str]:
+    """How far a step has come, for a table: step, done, failed, missing, finished."""
+    counts = (row.done, len(row.failures), row.missing)
+    return [row.step.label, *(f"{count:,}" for count in counts), "yes" if row.finished else "no"]
