@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import chain
 from pathlib import Path
 
 from blockwise.backends.registry import left_at_work
 from blockwise.errors import UserError
-from blockwise.mask import SURVEY
-from blockwise.plan import IDENTITY
 from pipeline.batch.image_chains import image_steps
 from pipeline.batch.image_step import ImagesStep, scratch_folder
 from pipeline.batch.images import BatchImages
@@ -16,7 +13,7 @@ from pipeline.batch.manifest import IMAGES
 from pipeline.batch.results_record import RECORD, ImageResults, recorded, results_of
 from pipeline.batch.summary import SUMMARY, is_summary
 from pipeline.batch.volumes import REMEMBERED
-from pipeline.inspecting.cleaning import LOGS, find_classifiers, find_step
+from pipeline.inspecting.cleaning import LOGS, find_work, labels_in, present
 
 
 def find_ours_in_batch(images: BatchImages) -> list[str]:
@@ -30,10 +27,10 @@ def find_ours_in_batch(images: BatchImages) -> list[str]:
     work_dir = Path(images.shared.work_dir)
     _refuse_living_jobs(images)
     found = [item for folder in image_folders(images) for item in _of_image(images, folder)]
-    own = [*find_step(work_dir, ImagesStep.name), *find_classifiers(work_dir)]
-    own += [str(path) for path in (work_dir / SUMMARY,) if is_summary(path)]
-    others = [work_dir / REMEMBERED, work_dir / "logs" / ImagesStep.name, *(work_dir / log for log in LOGS)]
-    return found + own + [str(path) for path in (*others, scratch_folder(str(work_dir))) if path.exists()]
+    found += find_work(work_dir, (ImagesStep.name,))
+    found += [str(path) for path in (work_dir / SUMMARY,) if is_summary(path)]
+    others = (work_dir / name for name in (REMEMBERED, *LOGS))
+    return found + present(*others, scratch_folder(str(work_dir)))
 
 
 def image_folders(images: BatchImages) -> list[Path]:
@@ -66,13 +63,10 @@ def _refuse_living_jobs(images: BatchImages) -> None:
 
 def _of_image(images: BatchImages, folder: Path) -> list[str]:
     results = recorded(folder) or _expected(images, folder.name)
-    found = results.present()
-    labels = sorted({path.parent.parent.name for path in folder.glob(f"*/*/{IDENTITY}")})
-    work = list(chain.from_iterable(find_step(folder, label) for label in labels))
+    found = [*results.present(), *find_work(folder, labels_in(folder))]
     # Without dataset or work file nothing says that tables of these names are ours.
-    tables = [folder / name for name in results.tables] if found or work or recorded(folder) else []
-    others = [folder / SURVEY, folder / RECORD, *(folder / "logs" / label for label in labels), *tables]
-    return [*found, *work, *find_classifiers(folder), *(str(path) for path in others if path.exists())]
+    tables = [folder / name for name in results.tables] if found or recorded(folder) else []
+    return [*found, *present(folder / RECORD, *tables)]
 
 
 def _expected(images: BatchImages, name: str) -> ImageResults:

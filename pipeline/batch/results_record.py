@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from blockwise.chain import Chain
 from blockwise.files import read_json, write_json
 from blockwise.outputs import VolumeOutput, found_dataset
 from pipeline.assembly.steps import Steps
@@ -36,8 +37,7 @@ def results_of(steps: Steps) -> ImageResults:
     """What an image's steps write."""
     outputs = [(step.output(), step.fingerprint) for step in steps.all()]
     datasets = {output.address: (mark,) for output, mark in outputs if isinstance(output, VolumeOutput)}
-    tables = [objects.object_table for objects in steps.objects]
-    return ImageResults(datasets, tuple(table.table(kind).name for table in tables for kind in ("csv", "parquet")))
+    return ImageResults(datasets, tuple(table.name for table in Chain(steps.all()).tables))
 
 
 def recorded(folder: Path) -> ImageResults | None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from blockwise.backends.registry import end_leftovers, left_at_work
 from blockwise.errors import UserError
@@ -32,6 +31,9 @@ from tasks.simple_segmentation import SimpleSegmentationStep
 FORMER_DATASETS = {**DATASETS, SimpleSegmentationStep.name: SimpleSegmentationStep.name}
 """Names of datasets, without that of a threshold, by the steps that write them."""
 
+FORMER_STEPS = (*ObjectSteps.names(), SimpleSegmentationStep.name)
+"""Steps that a configuration may have had: their labels begin so."""
+
 LOGS = ("logs/run.log", "logs/run.log.1")
 """Files in a work folder: what was done and why."""
 
@@ -44,10 +46,18 @@ def find_ours(settings: Settings, steps: Steps) -> list[str]:
     """Datasets, folders and files that carry our fingerprints, as text: datasets as ``path:key``, then paths.
 
     Whatever else lies in the same folders is not listed.
+
+    Raises:
+        UserError: jobs may be alive of a step that the configuration has no more.
     """
-    found = _of_steps(steps) + _of_former_steps(settings, steps)
     work_dir = Path(settings.work_dir)
-    found += find_classifiers(work_dir)
+    outputs = [step.output() for step in steps.everything()]
+    found = [o.address for o in outputs if isinstance(o, VolumeOutput) and o.found() is not None]
+    known = [step.label for step in steps.everything()]
+    former = [label for label in labels_in(work_dir) if label not in known and label.startswith(FORMER_STEPS)]
+    for label in former:
+        found += _former_dataset(settings, work_dir / label)
+    found += find_work(work_dir, (*known, *former))
     # Without the step's folder nothing says that tables of these names are ours.
     labels = {Path(item).parent.name for item in found}
     variants = {label.removeprefix(name) for label in labels for name in TABLE_STEPS if label.startswith(name)}
@@ -57,76 +67,62 @@ def find_ours(settings: Settings, steps: Steps) -> list[str]:
     reports = [path for path in sorted(work_dir.glob("*Workflow.json")) if "digests" in (read_json(path) or {})]
     if reports:
         reports.append(work_dir / "overview.png")
-    others = [work_dir / SURVEY, *(work_dir / log for log in LOGS), *(step.logs for step in steps.everything())]
-    return found + [str(path) for path in (*reports, *tables, *others) if path.exists()]
+    return found + present(*reports, *tables, *(work_dir / log for log in LOGS))
 
 
-def _of_steps(steps: Steps) -> list[str]:
-    """What the configuration's steps have written, and what is known of it."""
-    found = []
-    for step in steps.everything():
-        output = step.output()
-        if isinstance(output, VolumeOutput) and output.found() is not None:
-            found.append(output.address)
-        found += find_step(Path(step.work_dir), step.label)
-    return found
+def _former_dataset(settings: Settings, folder: Path) -> Iterator[str]:
+    """The dataset of a step that the configuration has no more, because a threshold was renamed or removed, say.
 
-
-def _of_former_steps(settings: Settings, steps: Steps) -> list[str]:
-    """The same of steps that the configuration has no more, because a threshold was renamed or removed, say.
-
-    Their folders tell of which identity they are, and which dataset is theirs.
+    Its folders tell of which identity it is, and which dataset is theirs.
 
     Raises:
-        UserError: jobs of such a step may be alive.
+        UserError: jobs of the step may be alive.
     """
-    work_dir = Path(settings.work_dir)
-    known = {step.label for step in steps.everything()}
-    found: list[str] = []
-    for path in sorted(work_dir.glob(f"*/*/{IDENTITY}")):
-        identity, label = read_json(path) or {}, path.parent.parent.name
-        if label in known or not _is_of(identity, label, path.parent.name):
-            continue
-        for folder, title in left_at_work(path.parent.parent).items():
-            raise UserError(
-                f"{folder}: {title} jobs of this step, which the configuration has no more, may be alive; "
-                "put it back into the configuration, so that clean can cancel them"
-            )
-        variant = label.removeprefix(identity["step"])
-        address = output_dataset(settings, FORMER_DATASETS.get(identity["step"], "") + variant)
-        output = read_json(path.parent / OUTPUT) or {}
-        dataset = found_dataset(address) if identity["step"] in FORMER_DATASETS else None
-        if dataset and (dataset["fingerprint"], dataset["id"]) == (path.parent.name, output.get("id", dataset["id"])):
-            found.append(address)
-        found.append(str(path.parent))
+    for jobs, title in left_at_work(folder).items():
+        raise UserError(
+            f"{jobs}: {title} jobs of this step, which the configuration has no more, may be alive; "
+            "put it back into the configuration, so that clean can cancel them"
+        )
+    for path in _identities(folder.parent, folder.name):
+        identity, output = read_json(path) or {}, read_json(path.parent / OUTPUT) or {}
+        if (key := FORMER_DATASETS.get(identity["step"])) is not None:
+            address = output_dataset(settings, key + folder.name.removeprefix(identity["step"]))
+            dataset = found_dataset(address) or {}
+            if dataset.get("fingerprint") == path.parent.name and dataset["id"] == output.get("id", dataset["id"]):
+                yield address
+
+
+def find_work(work_dir: Path, labels: Iterable[str]) -> list[str]:
+    """What lies in a work folder of steps of these labels, of all fingerprints, and for all steps; no datasets."""
+    found = []
+    for label in labels:
         target = work_dir / f"{label}.json"
-        if str(target) not in found and "fingerprint" in (read_json(target) or {}):
-            found.append(str(target))
-        logs = work_dir / "logs" / label
-        if str(logs) not in found and logs.exists():
-            found.append(str(logs))
-    return found
+        found += [str(target)] if "fingerprint" in (read_json(target) or {}) else []
+        found += [str(path.parent) for path in _identities(work_dir, label)]
+        found += present(work_dir / "logs" / label)
+    classifiers = sorted((work_dir / CLASSIFIERS).glob(f"{'[0-9a-f]' * 32}-*.npz"))
+    return found + present(*classifiers, work_dir / SURVEY)
 
 
-def _is_of(identity: dict[str, Any], label: str, folder: str) -> bool:
-    """Whether a folder of this name, in one that is called as a step, is of this identity, which is one of ours."""
-    name = identity.get("step")
-    own = name in (*ObjectSteps.names(), SimpleSegmentationStep.name)
-    variant = identity.get("variant", "")
-    return own and label == (f"{name}_{variant}" if variant else name) and fingerprint(identity) == folder
+def labels_in(work_dir: Path) -> list[str]:
+    """Labels of the steps that have worked in a folder."""
+    return sorted({path.parent.parent.name for path in _identities(work_dir, "*")})
 
 
-def find_step(work_dir: Path, label: str) -> list[str]:
-    """Target and folders, of all fingerprints, of a step."""
-    target = work_dir / f"{label}.json"
-    found = [str(target)] if "fingerprint" in (read_json(target) or {}) else []
-    folders = sorted((work_dir / label).glob(f"*/{IDENTITY}"))
-    return [*found, *(str(path.parent) for path in folders if "step" in (read_json(path) or {}))]
+def _identities(work_dir: Path, label: str) -> list[Path]:
+    """Records of identity in folders that are called as their fingerprint, in one that is called as their step."""
+    return [path for path in sorted(work_dir.glob(f"{label}/*/{IDENTITY}")) if _is_ours(path)]
 
 
-def find_classifiers(work_dir: Path) -> list[str]:
-    """Classifiers that were trained here."""
-    return [str(path) for path in sorted((work_dir / CLASSIFIERS).glob(f"{'[0-9a-f]' * 32}-*.npz"))]
+def _is_ours(path: Path) -> bool:
+    identity, label = read_json(path) or {}, path.parent.parent.name
+    name, variant = identity.get("step"), identity.get("variant")
+    return label == (f"{name}_{variant}" if variant else name) and fingerprint(identity) == path.parent.name
+
+
+def present(*paths: Path) -> list[str]:
+    """Those that there are, as text."""
+    return [str(path) for path in paths if path.exists()]
 
 
 def remove(
