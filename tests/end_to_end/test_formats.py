@@ -113,10 +113,10 @@ def test_raw_and_output_in_a_store_of_ones_own(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     with servers.s3() as url:
-        address = f"s3://bucket/example.zarr:raw?endpoint={url}"
+        address = f"s3://bucket/own.zarr:raw?endpoint={url}"
         create_volume(address, data.shape, (36, 36, 64), data.dtype.name, {"axes": list("zyx")})
         open_volume(address, "a").write(tuple(slice(0, n) for n in data.shape), data)
-        project.change("raw", {"path": f"s3://bucket/example.zarr?endpoint={url}", "key": "raw"})
+        project.change("raw", {"path": f"s3://bucket/own.zarr?endpoint={url}", "key": "raw"})
         project.change("output", f"s3://bucket/result.n5?endpoint={url}")
         run = project.run()
         assert run.ok, run.text

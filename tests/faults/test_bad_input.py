@@ -175,7 +175,7 @@ RAW = {
         lambda project: (Path("empty.n5").mkdir(), project.change("raw", "empty.n5:raw")),
         ["there is no dataset 'raw'", "empty.n5 holds no dataset at all"],
     ),
-    "unknown ending": (both(write("raw.czi", b"II*"), edit(raw="raw.czi")), ["unknown format '.czi'", ".n5"]),
+    "unknown ending": (both(write("raw.xyz", b"II*"), edit(raw="raw.xyz")), ["unknown format '.xyz'", ".n5"]),
     "not TIFF": (both(write("raw.tif", b"II*"), edit(raw="raw.tif")), ["raw.tif", "is not a TIFF file"]),
     "no key in HDF5": (
         lambda project: (shutil.copy(ROOT / "data" / "raw.h5", "."), project.change("raw", "raw.h5:dada")),
