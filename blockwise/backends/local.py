@@ -69,13 +69,14 @@ class LocalBackend:
     def run(self, step: BlockStep, items: list[Item], referee: Referee, report: Callable[[Outcome], None]) -> None:
         """Compute items; see ``Backend.run``."""
         waiting = deque(Order(item) for item in items)
+        several = min(self.workers, len(items)) > 1
         pool = Pool(step, min(self.workers, len(items)), self.timeout_s, self.faults, self._own(), self.advice)
         try:
             while (waiting or pool.busy) and not referee.outcome.stopped:
                 pool.hand_out(waiting)
                 for ended in pool.results():
                     order = ended.order
-                    if ended.killed and pool.size > 1 and not order.alone:
+                    if ended.killed and several and not order.alone:
                         _make_room(pool, step, ended)
                         waiting.append(replace(order, alone=True))
                     elif referee.judge(ended.result, order.attempt):
@@ -97,10 +98,12 @@ class LocalBackend:
 
 
 def _make_room(pool: Pool, step: BlockStep, ended: Ended) -> None:
-    """Go on with fewer workers: one was killed, most likely because there is not memory enough for so many.
+    """Go on with fewer workers, down to one: there is most likely not memory enough for so many, as one was killed.
 
-    That says nothing of its block, which does not count as tried.
+    That says nothing of its block, which does not count as tried, nor of those of others that were killed with it.
     """
+    if pool.size == 1:
+        return
     pool.size -= 1
     logger.warning(
         "%s: %s; going on with %d of the workers, and with this block alone at the end",
