@@ -9,13 +9,16 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
-OURS = {"blockwise", "tasks", "pipeline"}
+PRODUCT = ("blockwise", "tasks", "pipeline")
+OURS = {*PRODUCT, "tests", "benchmarks"}
 TOOLS = {"test", "check", "bench"}
 """Extras for those who change the program."""
 LOADED_BY_OTHERS = {"imagecodecs": "tifffile's codecs"}
-COMES_WITH_OTHERS = {"llvmlite": "numba's; it must be the version that numba asks for"}
-NOT_ON_PYPI = {"ilastik"}
+COMES_WITH_OTHERS = {"llvmlite": "numba's; it must be the version that numba asks for", "PIL": "imageio's"}
+NOT_ON_PYPI = {"ilastik", "vigra"}
 
 
 def normalised(requirement: str) -> str:
@@ -23,10 +26,10 @@ def normalised(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~; ]", requirement)[0]).lower()
 
 
-def imported() -> set[str]:
-    """Distributions that hold the modules which our packages import, wherever in a file."""
+def imported(*folders: str) -> set[str]:
+    """Distributions that hold the modules which the files of some folders import, wherever in a file."""
     names: set[str] = set()
-    for file in (path for package in OURS for path in (ROOT / package).rglob("*.py")):
+    for file in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import):
                 names |= {alias.name.partition(".")[0] for alias in node.names}
@@ -37,11 +40,23 @@ def imported() -> set[str]:
     return {normalised(distribution) for name in names for distribution in known.get(name, [name])}
 
 
-def test_dependencies_are_what_is_imported() -> None:
+def declared() -> tuple[set[str], dict[str, set[str]]]:
+    """Dependencies, and each extra's."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = {normalised(requirement) for requirement in project["dependencies"]}
-    extras = project["optional-dependencies"].items()
-    optional = {normalised(line) for name, lines in extras if name not in TOOLS for line in lines}
+    extras = project["optional-dependencies"]
+    needed = {normalised(line) for line in project["dependencies"]}
+    return needed, {name: {normalised(line) for line in lines} for name, lines in extras.items()}
+
+
+def test_dependencies_are_what_is_imported() -> None:
+    needed, extras = declared()
+    optional = {name for extra, names in extras.items() if extra not in TOOLS for name in names}
     assert len(needed) > 10
-    assert imported() - needed - optional == set(), "imported, but not declared"
-    assert needed - imported() - LOADED_BY_OTHERS.keys() == set(), "declared, but not imported"
+    assert imported(*PRODUCT) - needed - optional == set(), "imported, but not declared"
+    assert needed - imported(*PRODUCT) - LOADED_BY_OTHERS.keys() == set(), "declared, but not imported"
+
+
+@pytest.mark.parametrize(("folder", "extra"), [("tests", "test"), ("benchmarks", "bench")])
+def test_tools_are_what_is_imported_besides(folder: str, extra: str) -> None:
+    needed, extras = declared()
+    assert imported(folder) - needed - extras[extra] == set(), "imported, but not declared"
