@@ -67,7 +67,7 @@ def test_one_broken_file_of_twenty() -> None:
     assert "Nothing to do: all 20 images are done" in run_luigi(batch, workflow="BatchWorkflow")[1]
     # The whole chain of an image, its project loaded before, costs little besides what is computed.
     spent = [Path(path).read_text() for path in Path("work/images").rglob("done/*/*.json")]
-    assert median(yaml.safe_load(text)["cpu_seconds"] for text in spent) < 0.04
+    assert median(yaml.safe_load(text)["cpu_seconds"] for text in spent) < 0.1
 
 
 def test_each_image_has_the_results_of_its_own_workflow_however_it_is_computed() -> None:
