@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from blockwise.errors import UserError
 from blockwise.grid import Box, Index, box_shape
+from blockwise.transient import error_number, refuse_transient
 from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing
 
@@ -64,11 +65,14 @@ class Volume(ABC):
 
         Raises:
             DamagedDataError: a chunk cannot be decoded.
+            ShortFailureError: the file system or the store has trouble at the moment.
             UserError: the store denied the request or did not answer.
+            OSError: the system refused a file; this says nothing about what it holds.
         """
         try:
             return self._read(box)
         except (OSError, RuntimeError) as error:
+            self._refuse_trouble(error)
             damaged = self._first_damaged(box)
             if damaged is None:  # gone at the second look: somebody was writing, or the file system hiccuped
                 return self._read(box)
@@ -170,9 +174,16 @@ class Volume(ABC):
             )
             try:
                 self._read(piece)
-            except (OSError, RuntimeError):
+            except (OSError, RuntimeError) as error:
+                self._refuse_trouble(error)
                 return piece
         return None
+
+    def _refuse_trouble(self, error: OSError | RuntimeError) -> None:
+        """Raise what is no damage: only bytes that were read and cannot be decoded are."""
+        refuse_transient(error, str(self.address))
+        if error_number(error) is not None:
+            raise error
 
     def chunk_indices(self, box: Box) -> Iterator[Index]:
         """Indices of the chunks that a box touches, in raster order."""

@@ -29,7 +29,7 @@ from blockwise.volume.metadata import DTYPES, UNFINISHED, Kind, NewArray, encode
 from blockwise.volume.ome import Level
 from blockwise.volume.readers import open_file
 from blockwise.volume.stack import StackVolume
-from blockwise.volume.store import LocalStore, Store
+from blockwise.volume.store import LocalStore, Store, path_exists
 from blockwise.volume.z5 import Z5Volume, z5py_reads
 
 CONTAINER_SUFFIXES = N5_SUFFIXES + ZARR_SUFFIXES
@@ -54,7 +54,7 @@ def open_volume(address: Address | str, mode: str = "r") -> Volume:
                 "read; copy the file here, or convert it"
             )
         return _open_in_container(address, mode)
-    if not address.is_pattern and not Path(address.path).exists():
+    if not address.is_pattern and not path_exists(Path(address.path)):
         raise UserError(
             f"{address}: there is no file or folder {address.path!r} (looked from {Path.cwd()}); "
             "check the path, relative ones start where the command runs"
@@ -104,7 +104,19 @@ def volume_exists(address: Address | str) -> bool:
     address = _parsed(address)
     if address.suffix in CONTAINER_SUFFIXES:
         return open_store(address).exists(address.key)
-    return Path(address.path).exists()
+    return path_exists(Path(address.path))
+
+
+def stored_attributes(address: Address | str) -> Mapping[str, Any] | None:
+    """Attributes of a dataset in a container, finished or not; None where none is there.
+
+    Raises:
+        DamagedMetadataError: what describes it cannot be understood.
+        UserError: it cannot be looked at.
+    """
+    address = _parsed(address)
+    array = open_store(address).find(address.key)
+    return None if array is None else array.attributes
 
 
 def create_volume(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from blockwise.errors import UserError
 from blockwise.grid import Box, Index
+from blockwise.transient import error_number, refuse_transient
 from blockwise.volume.address import Address
 from blockwise.volume.axes import axes_from_attributes, spacing_from_attributes
 from blockwise.volume.base import Volume
@@ -53,12 +54,15 @@ def is_hdf5_array(address: Address) -> bool:
     Raises:
         UserError: the file is no HDF5 file, or damaged.
     """
-    if not h5py.is_hdf5(address.path):
-        raise UserError(f"{address.path}: ends in {address.suffix} but is not an HDF5 file; is it damaged?")
     try:
+        if not h5py.is_hdf5(address.path):
+            raise UserError(f"{address.path}: ends in {address.suffix} but is not an HDF5 file; is it damaged?")
         with h5py.File(address.path, "r", locking=False) as container:
             return bool(address.key) and isinstance(container.get(address.key), h5py.Dataset)
     except OSError as error:
+        refuse_transient(error, address.path)
+        if error_number(error) is not None:
+            raise UserError(f"{address.path}: cannot be opened: {error}") from error
         raise UserError(f"{address.path}: cannot be opened, it is damaged: {error}; copy it again") from error
 
 

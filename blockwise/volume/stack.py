@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from blockwise.errors import UserError
 from blockwise.grid import Box, Index, box_shape
+from blockwise.transient import refuse_transient
 from blockwise.volume.address import TIFF_SUFFIXES, Address
 from blockwise.volume.base import Volume
 
@@ -62,7 +63,8 @@ class StackVolume(Volume):
         for name in self._files:
             try:
                 plane, dtype = _header(name)
-            except UserError:
+            except UserError as error:
+                refuse_transient(error)
                 odd.append(f"{name} (cannot be read)")
                 continue
             if plane != self._plane or dtype != self.dtype:
@@ -147,6 +149,7 @@ def _header(name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     try:
         status = os.stat(name)
     except OSError as error:
+        refuse_transient(error, name)
         raise UserError(f"{name}: is no readable image: {error}") from error
     return _read_header(name, status.st_size, status.st_mtime_ns)
 
@@ -164,10 +167,13 @@ def _read_header(name: str, size: int, time_ns: int) -> tuple[tuple[int, ...], n
         properties = imageio.v3.improps(name, plugin="pillow")
         return tuple(properties.shape), np.dtype(properties.dtype)
     except (OSError, ValueError, SyntaxError) as error:
+        refuse_transient(error, name)
         raise UserError(f"{name}: is no readable image: {error}") from error
 
 
 def _decode(name: str) -> NDArray[Any]:
+    with open(name, "rb") as file:  # what the system refuses is no damage, and decoders hide its word
+        file.read(1)
     try:
         if name.lower().endswith(TIFF_SUFFIXES):
             import tifffile

@@ -13,10 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from blockwise.errors import DiskFullError, UserError
+from blockwise.transient import refuse_transient
 from blockwise.volume.address import N5_SUFFIXES, Address
 from blockwise.volume.metadata import Array, Document, Kind, NewArray, encode, find_array, group_documents
 
 METADATA_NAMES = ("attributes.json", ".zarray", ".zattrs", ".zgroup", "zarr.json")
+
+
+class DamagedMetadataError(UserError):
+    """The document that describes an array is there and cannot be understood."""
 
 
 class Store(ABC):
@@ -72,13 +77,19 @@ class Store(ABC):
         try:
             document = json.loads(content)
         except ValueError as error:
-            raise UserError(f"{self.url(name)} is damaged, it holds no JSON: {error}") from error
+            raise DamagedMetadataError(f"{self.url(name)} is damaged, it holds no JSON: {error}") from error
         return document if isinstance(document, dict) else None
 
     def find(self, key: str) -> Array | None:
         """The array at a key, or the finest scale of the OME-Zarr image there."""
         kinds: tuple[Kind, ...] = ("n5",) if self.address.suffix in N5_SUFFIXES else ("zarr3", "zarr")
-        return find_array(self.document, key, kinds)
+        try:
+            return find_array(self.document, key, kinds)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise DamagedMetadataError(
+                f"{self.url(key)}: its metadata cannot be understood ({type(error).__name__}: {error}); "
+                "is the array damaged?"
+            ) from error
 
     def missing_groups(self, key: str, kind: Kind) -> dict[str, bytes]:
         """Documents to be written so that all folders above a key are groups."""
@@ -105,6 +116,9 @@ class LocalStore(Store):
             return (self.folder / name).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
+        except OSError as error:
+            refuse_transient(error, self.url(name))
+            raise UserError(f"{self.url(name)}: cannot be read: {error}") from error
 
     def write(self, name: str, content: bytes) -> None:
         """Write a temporary file, then rename it."""
@@ -158,7 +172,7 @@ class LocalStore(Store):
 
     def exists(self, key: str) -> bool:
         """Whether there is a file or folder at the key."""
-        return (self.folder / key).exists()
+        return path_exists(self.folder / key)
 
     def array_keys(self) -> list[str]:
         """Keys of all arrays, sorted; folders of chunks are not looked into."""
@@ -181,6 +195,23 @@ class LocalStore(Store):
     def url(self, name: str) -> str:
         """The path of a file."""
         return f"{self.address.path}/{name}" if name else self.address.path
+
+
+def path_exists(path: Path) -> bool:
+    """Whether there is a file or folder; what cannot be reached at the moment is not taken for absent.
+
+    Raises:
+        ShortFailureError: the file system has trouble.
+        UserError: it may not be looked at.
+    """
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        refuse_transient(error, str(path))
+        raise UserError(f"{path}: cannot be looked at: {error}") from error
+    return True
 
 
 def _doomed(folder: Path) -> Path:

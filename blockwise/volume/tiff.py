@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from blockwise.errors import UserError
 from blockwise.grid import Box, Index, box_shape
+from blockwise.transient import refuse_transient
 from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing, known_axes, unit_name
 from blockwise.volume.base import Volume
@@ -135,6 +136,9 @@ def _refusing_cut_files(address: Address) -> Iterator[None]:
 def _open(address: Address) -> tifffile.TiffFile:
     try:
         return tifffile.TiffFile(address.path)
+    except OSError as error:
+        refuse_transient(error, address.path)
+        raise
     except (tifffile.TiffFileError, struct.error) as error:
         raise UserError(f"{address.path}: ends in {address.suffix} but is not a TIFF file: {error}") from error
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,15 @@ from numpy.typing import NDArray
 
 from blockwise.errors import DiskFullError
 from blockwise.grid import Box, Index
+from blockwise.transient import ShortFailureError, error_number, is_transient
 from blockwise.volume.address import Address
 from blockwise.volume.base import Volume
 from blockwise.volume.metadata import DTYPES, Array
 from blockwise.volume.store import Store
 
 _SCARCE_BYTES = 1 << 24
+_NOT_READ = ("cannot open chunk file", "failed to read chunk file")
+"""What z5py says of a file that the system refuses; everything else is about bytes that it has read."""
 _ZARR_COMPRESSORS = ("blosc", "gzip", "lz4", "zlib", "zstd", "bz2")
 
 
@@ -38,8 +42,20 @@ class Z5Volume(Volume):
         self._store = store
 
     def _read(self, box: Box) -> NDArray[Any]:
-        data: NDArray[Any] = self._dataset[box]
+        try:
+            data: NDArray[Any] = self._dataset[box]
+        except RuntimeError as error:
+            if any(words in str(error) for words in _NOT_READ):
+                self._look_for_reason(box)
+                raise ShortFailureError(f"{self.address}: {error}; it can be read again, run again") from error
+            raise
         return data
+
+    def _look_for_reason(self, box: Box) -> None:
+        """Read the files below a box as bytes: z5py does not tell why the system has refused one."""
+        for index in self.chunk_indices(box):
+            with contextlib.suppress(FileNotFoundError):
+                Path(self.file_of(index)).read_bytes()
 
     def write(self, box: Box, data: NDArray[Any]) -> None:
         """Write whole chunks; chunks of zeros are left out, and removed where they lay before.
@@ -51,7 +67,9 @@ class Z5Volume(Volume):
         data = np.ascontiguousarray(data, dtype=self.dtype)
         try:
             self._write(box, data)
-        except RuntimeError:  # DiskFullError is none
+        except RuntimeError as error:  # DiskFullError is none
+            if is_transient(error) or error_number(error) is not None:
+                raise
             # At the volume's end z5py reads what it overwrites in Zarr; if that is damaged, nothing of it is needed.
             self._store.delete_objects([self._array.chunk_name(index) for index in self.chunk_indices(box)])
             self._write(box, data)

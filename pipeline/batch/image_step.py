@@ -25,6 +25,7 @@ from blockwise.outputs import ATTRIBUTES
 from blockwise.sources import Source
 from blockwise.stamps import UNWATCHED, Snapshot, WrittenFiles, differs
 from blockwise.step import BASE_MEMORY, BlockStep
+from blockwise.transient import refuse_transient
 from blockwise.volume import Address, DamagedDataError, open_volume
 from blockwise.volume.address import identity_of
 from pipeline.batch.earlier_markers import has_results_of, is_earlier
@@ -244,7 +245,8 @@ class ImageStamps:
             if name == "raw":
                 return raw_state(settings.raw, watch_files=self._step.change_detection == "files")
             return self._mask(settings)
-        except (UserError, OSError, DamagedDataError):  # the worker meets it again, and records it
+        except (UserError, OSError, DamagedDataError) as error:  # the worker meets it again, and records it
+            refuse_transient(error)
             return UNREADABLE
 
     def _mask(self, settings: Settings) -> str:
@@ -301,6 +303,7 @@ class ImagesOutput:
         try:
             return self._chain(block).checksum()
         except UserError as error:
+            refuse_transient(error)
             raise FileNotFoundError(str(error)) from error
 
     def grid_box(self, box: Box) -> Box:
@@ -319,7 +322,8 @@ class ImagesOutput:
         try:
             volumes = [open_volume(output.address) for output in self._chain(block).volumes]
             states = [array_checksum(volume.file_states()) for volume in volumes]
-        except UserError:
+        except UserError as error:
+            refuse_transient(error)
             states = ["absent"]
         return digest(",".join([*states, *tables]))
 
