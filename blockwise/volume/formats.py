@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -224,7 +223,9 @@ def remove_bare_container(address: Address) -> None:
         if found.keys() == documents.keys() and all(
             found[name].read_bytes() == encode(document) for name, document in documents.items()
         ):
-            shutil.rmtree(folder)
+            for path in found.values():
+                path.unlink()
+            folder.rmdir()
             return
 
 

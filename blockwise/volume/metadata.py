@@ -93,6 +93,19 @@ def find_array(read: Reader, key: str, kinds: tuple[Kind, ...]) -> Array | None:
     return None
 
 
+def arrays_of(read: Reader, key: str, kinds: tuple[Kind, ...]) -> list[Array]:
+    """The array at a key, or all scales of the OME-Zarr image there; empty where there is neither."""
+    for kind in kinds:
+        array = _array_at(read, key, kind)
+        if array is not None:
+            return [array]
+        scales = [] if kind == "n5" else ome.scales(_group_attributes(read, key, kind))
+        found = [_array_at(read, _join(key, scale.path), kind) for scale in scales]
+        if scales:
+            return [array for array in found if array is not None]
+    return []
+
+
 def _array_at(read: Reader, key: str, kind: Kind) -> Array | None:
     if kind == "n5":
         found = read(_join(key, "attributes.json"))

@@ -15,7 +15,8 @@ from blockwise.files import NO_ROOM
 from blockwise.transient import STATUSES, ShortFailureError, is_transient
 from blockwise.volume.address import GCS, S3, Address
 from blockwise.volume.metadata import NewArray, encode
-from blockwise.volume.store import METADATA_NAMES, Store
+from blockwise.volume.own_names import METADATA_NAMES, foreign_remains, refuse_foreign
+from blockwise.volume.store import Store
 
 RETRIES = {"max_retries": 6, "initial_delay": "500ms", "max_delay": "8s"}
 """Answers such as 500, 503 and broken connections are asked again after 0.5, 1, 2, 4 and 8 s."""
@@ -82,13 +83,13 @@ class RemoteStore(Store):
 
     def create(self, key: str, array: NewArray) -> None:
         """Write the document that makes the array exist last, in one request, attributes included."""
-        self._clear_remains(key)
+        self._clear_remains(key, array)
         for name, content in self.missing_groups(key, array.kind).items():
             self.write(name, content)
         for name, document in array.documents().items():
             self.write(f"{key}/{name}" if key else name, encode(document))
 
-    def _clear_remains(self, key: str) -> None:
+    def _clear_remains(self, key: str, array: NewArray) -> None:
         """Delete chunks that an interrupted deletion left: they would show through where the new array has zeros."""
         if not key:  # the container itself is the array: whatever lies there is not ours
             return
@@ -100,14 +101,16 @@ class RemoteStore(Store):
                 f"{self.address.within(key)}: cannot be created, there are other datasets below it: "
                 f"{', '.join(sorted(inner)[:3])}; choose another key"
             )
+        refuse_foreign(self.address.within(key), foreign_remains(names, key, array.kind, len(array.shape)))
         self.delete_objects(names)
 
     def delete(self, key: str) -> None:
         """Delete the array's own document first, then those of other scales, then the rest."""
+        names = self._names(f"{key}/" if key else "")
+        self._refuse_foreign(key, names)
         array = self.find(key)
         if array is not None:
             self.delete_objects([array.metadata_name])
-        names = self._names(f"{key}/")
         self.delete_objects([name for name in names if name.rpartition("/")[2] in METADATA_NAMES])
         self.delete_objects(names)
 
