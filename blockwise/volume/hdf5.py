@@ -15,6 +15,7 @@ from blockwise.transient import error_number, refuse_transient
 from blockwise.volume.address import Address
 from blockwise.volume.axes import axes_from_attributes, spacing_from_attributes
 from blockwise.volume.base import Volume
+from blockwise.volume.hdf5_files import linked_files, source_files
 
 
 class Hdf5Volume(Volume):
@@ -23,6 +24,8 @@ class Hdf5Volume(Volume):
     def __init__(self, address: Address) -> None:
         self.address = address
         self._dataset = h5py.File(address.path, "r", locking=False)[address.key]
+        linked = linked_files(address.path, address.key)
+        self._companions = tuple(dict.fromkeys([*linked, *source_files(self._dataset)]))
         self.shape = tuple(self._dataset.shape)
         self.dtype = self._dataset.dtype
         self.chunks = self._dataset.chunks or self.shape
@@ -43,6 +46,11 @@ class Hdf5Volume(Volume):
         """A chunk; of datasets without chunks, any voxel can be fetched by itself."""
         return self._dataset.chunks or (1,) * len(self.shape)
 
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """Files of external links, virtual datasets and external storage."""
+        return self._companions
+
     def file_of(self, index: Index) -> str:
         """The whole dataset lies in one file."""
         return self.address.path
@@ -58,7 +66,12 @@ def is_hdf5_array(address: Address) -> bool:
         if not h5py.is_hdf5(address.path):
             raise UserError(f"{address.path}: ends in {address.suffix} but is not an HDF5 file; is it damaged?")
         with h5py.File(address.path, "r", locking=False) as container:
-            return bool(address.key) and isinstance(container.get(address.key), h5py.Dataset)
+            if not address.key:
+                return False
+            node = container.get(address.key)
+            if node is None:
+                linked_files(address.path, address.key)  # names a file that is missing
+            return isinstance(node, h5py.Dataset)
     except OSError as error:
         refuse_transient(error, address.path)
         if error_number(error) is not None:

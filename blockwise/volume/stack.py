@@ -104,13 +104,20 @@ def slice_files(address: Address) -> list[str]:
     """
     printf = _PRINTF.search(address.path)
     pattern = _PRINTF.sub("*", address.path) if printf else address.path
-    names = [name for name in glob(pattern) if Path(name).is_file()]
+    found = glob(pattern)
+    names = [name for name in found if Path(name).is_file()]
     if printf:
         digits = rf"\d{{{printf[2]},}}" if printf[1] and printf[2] else r"\d+"
         fits = re.compile(
             re.escape(address.path[: printf.start()]) + digits + re.escape(address.path[printf.end() :])
         )
         names = [name for name in names if fits.fullmatch(name)]
+    dangling = [name for name in found if os.path.islink(name) and not os.path.exists(name)]
+    if dangling:
+        raise UserError(
+            f"{address}: {len(dangling)} of {len(found)} slices are links that lead nowhere: "
+            f"{', '.join(sorted(dangling)[:_SHOWN])}; is a disk not mounted, or data of git-annex not fetched?"
+        )
     if not names:
         raise UserError(
             f"{address}: no file fits this pattern (looked from {Path.cwd()}); write it as stack/*.png or "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from blockwise.errors import UserError
 from blockwise.grid import Box, Index
 from blockwise.volume.address import Address
-from blockwise.volume.base import ABSENT, Volume
+from blockwise.volume.base import ABSENT, Volume, as_int63
 from blockwise.volume.metadata import Array
 from blockwise.volume.remote import RemoteStore, wait
 from blockwise.volume.store import Store
@@ -46,6 +45,8 @@ class TensorVolume(Volume):
         part = self._dataset[box]
         size = part.size * self.dtype.itemsize
         data: NDArray[Any] = wait(part.read(order="C"), self.address, size=size)
+        if not self.address.is_remote:
+            self.refuse_dangling_links(box)
         return data
 
     def write(self, box: Box, data: NDArray[Any]) -> None:
@@ -97,11 +98,7 @@ class TensorVolume(Volume):
             return
         generations = self._store.generations([self._array.chunk_name(index) for index in indices])
         for i, generation in enumerate(generations):
-            states[i] = (ABSENT, 0) if generation is None else (0, _as_int63(generation))
-
-
-def _as_int63(generation: bytes) -> int:
-    return int.from_bytes(hashlib.sha256(generation).digest()[:8], "big") >> 1
+            states[i] = (ABSENT, 0) if generation is None else (0, as_int63(generation))
 
 
 def _open(address: Address, store: Store, array: Array) -> Any:

@@ -21,6 +21,7 @@ from blockwise.transient import refuse_transient
 from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing, known_axes, unit_name
 from blockwise.volume.base import Volume
+from blockwise.volume.ome_tiff import files_of_series, ome_steps, refuse_missing_files
 from blockwise.volume.readers.tiff_kinds import axis_letters, steps_of
 
 
@@ -39,6 +40,7 @@ class TiffVolume(Volume):
         self.shape = tuple(self._series.shape)
         self.dtype = np.dtype(self._series.dtype).newbyteorder("=")
         self._keyframe: Any = self._series.keyframe
+        self._files = files_of_series(self._series)
         page_ndim = len(self._keyframe.shape)
         self._mapped = _mapped(self._file, self._series)
         self._lead = self.shape[: len(self.shape) - page_ndim]
@@ -58,7 +60,7 @@ class TiffVolume(Volume):
             try:
                 self._read_page(number, inner, pages[i])
             except Exception as error:  # decoders raise whatever they like for broken bytes
-                raise OSError(f"page {number} cannot be decoded: {error}") from error
+                raise OSError(f"page {number} cannot be decoded: {type(error).__name__}: {error}") from error
         return out
 
     def _read_mapped(self, box: Box) -> NDArray[Any]:
@@ -76,9 +78,18 @@ class TiffVolume(Volume):
         page: Any = self._series.pages[number]
         if page is None:  # OME-TIFF may leave planes out
             return
-        if self._unit == tuple(self._keyframe.shape):
-            out[...] = page.asarray()[box]
-            return
+        handle = page.parent.filehandle
+        with contextlib.ExitStack() as opened:
+            if handle.closed:  # of a set of files only the first one stays open
+                handle.open()
+                opened.callback(handle.close)
+            if self._unit == tuple(self._keyframe.shape):
+                out[...] = page.asarray()[box]
+            else:
+                self._read_segments(page, box, out)
+
+    def _read_segments(self, page: Any, box: Box, out: NDArray[Any]) -> None:
+        """The strips or tiles of a page that a box touches."""
         handle, (rows, columns) = page.parent.filehandle, self._unit[:2]
         per_row = math.ceil(self._keyframe.imagewidth / columns)
         touched = [range(s.start // n, -(-s.stop // n)) for s, n in zip(box, (rows, columns), strict=False)]
@@ -86,8 +97,8 @@ class TiffVolume(Volume):
             segment = i * per_row + j
             handle.seek(page.dataoffsets[segment])
             stored = handle.read(page.databytecounts[segment]) or None
-            tables = {"jpegtables": page.jpegtables, "jpegheader": self._keyframe.jpegheader}
-            tile, _, valid = self._keyframe.decode(stored, segment, **tables)
+            tables = {"jpegtables": page.jpegtables, "jpegheader": page.keyframe.jpegheader}
+            tile, _, valid = page.keyframe.decode(stored, segment, **tables)
             if tile is not None:
                 tile = tile.reshape(tile.shape[1:] if len(box) == 3 else tile.shape[1:3])[: valid[1], : valid[2]]
                 _paste(tile, (i * rows, j * columns), box, out)
@@ -102,6 +113,11 @@ class TiffVolume(Volume):
         """A strip or tile; single voxels where the file is mapped."""
         return self.chunks if self._mapped is None else (1,) * len(self.shape)
 
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """The other files of a set of OME-TIFF files."""
+        return tuple(path for path in self._files if path != self._file.filehandle.path)
+
     def file_of(self, index: Index) -> str:
         """The whole volume lies in one file."""
         return self.address.path
@@ -110,13 +126,15 @@ class TiffVolume(Volume):
 class _Complaints(logging.Handler):
     """Collects what tifffile logs about a file: it goes on with the pages that it finds, however few."""
 
+    DEFECTS = ("invalid page offset", "corrupted", "failed to read", "index out of range", "is missing files")
+
     def __init__(self) -> None:
-        super().__init__(logging.ERROR)
+        super().__init__(logging.WARNING)
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
-        if "invalid page offset" in message or "corrupted" in message:
+        if any(words in message for words in self.DEFECTS):
             self.lines.append(message)
 
 
@@ -144,6 +162,7 @@ def _open(address: Address) -> tifffile.TiffFile:
 
 
 def _series(file: tifffile.TiffFile, address: Address) -> tifffile.TiffPageSeries:
+    refuse_missing_files(file)
     with _refusing_cut_files(address):
         found = file.series
         len(file.pages)
@@ -203,23 +222,12 @@ def _spacing(
 ) -> Spacing | None:
     if axes is None:
         return None
-    steps, units = _ome_steps(file, number) if file.is_ome else steps_of(file, series) or _imagej_steps(file)
+    steps, units = ome_steps(file, number) if file.is_ome else steps_of(file, series) or _imagej_steps(file)
     if not steps:
         return None
     names = "".join(axis for axis in axes if axis in steps)
     found = Spacing(tuple(steps[axis] for axis in names), tuple(units.get(axis, "") for axis in names))
     return found.along(names, axes)
-
-
-def _ome_steps(file: tifffile.TiffFile, number: int) -> tuple[dict[str, float], dict[str, str]]:
-    images = tifffile.xml2dict(file.ome_metadata or "").get("OME", {}).get("Image", [])
-    image = (images if isinstance(images, list) else [images])[number]
-    pixels = image.get("Pixels", {})
-    names = {"x": "PhysicalSizeX", "y": "PhysicalSizeY", "z": "PhysicalSizeZ", "t": "TimeIncrement"}
-    steps = {axis: float(pixels[name]) for axis, name in names.items() if name in pixels}
-    default = {"t": "s"}
-    units = {axis: unit_name(pixels.get(f"{names[axis]}Unit", default.get(axis, "µm"))) for axis in steps}
-    return steps, units
 
 
 def _imagej_steps(file: tifffile.TiffFile) -> tuple[dict[str, float], dict[str, str]]:

@@ -49,6 +49,7 @@ class Z5Volume(Volume):
                 self._look_for_reason(box)
                 raise ShortFailureError(f"{self.address}: {error}; it can be read again, run again") from error
             raise
+        self.refuse_dangling_links(box)
         return data
 
     def _look_for_reason(self, box: Box) -> None:
