@@ -127,15 +127,22 @@ def _array_at(read: Reader, key: str, kind: Kind) -> Array | None:
 
 
 def _n5_attributes(attributes: Document) -> Document:
-    """Attributes in the order of the array's axes: N5's own readers (Neuroglancer, ilastik) have them x first."""
+    """Attributes in the order of the array's axes: N5, Neuroglancer and ilastik count dimensions from x.
+
+    An array that ilastik calls zyx has ``axes`` x, y, z in the file, and one that it calls xyz has z, y, x.
+    """
     axes = attributes.get("axes")
-    if not isinstance(axes, list) or "x" not in axes or "y" not in axes or axes.index("x") > axes.index("y"):
+    if not isinstance(axes, list):
         return attributes
-    return attributes | _reversed(attributes)
+    # Results of our first versions, which are never x first, have the array's order.
+    is_of_old = "fingerprint" in attributes and {"y", "x"} <= set(axes) and axes.index("y") < axes.index("x")
+    return attributes if is_of_old else attributes | _reversed(attributes)
 
 
 def _reversed(attributes: Mapping[str, Any]) -> Document:
-    return {name: list(attributes[name])[::-1] for name in _PER_AXIS if name in attributes}
+    return {
+        name: list(attributes[name])[::-1] for name in _PER_AXIS if isinstance(attributes.get(name), list | tuple)
+    }
 
 
 def _with_axes(read: Reader, array: Array) -> Array:

@@ -14,9 +14,11 @@ import pytest
 import tensorstore as ts
 import tifffile
 import z5py
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from blockwise.errors import DiskFullError, UserError
-from blockwise.volume import Address, Volume, check_writable, create_volume, open_volume
+from blockwise.volume import Address, Volume, check_writable, create_volume, ingest, open_volume
 from blockwise.volume.axes import Spacing, axistags
 from blockwise.volume.formats import open_store
 
@@ -75,15 +77,62 @@ def test_ome_zarr_needs_known_axes(tmp_path: Path) -> None:
     assert open_volume(f"{tmp_path}/a.ome.zarr:y").axes == "zyx"
 
 
-def test_axes_of_n5_stand_in_either_order(tmp_path: Path) -> None:
-    """Neuroglancer and ilastik have x first, as N5 itself; earlier users of z5py have the array's order."""
+def test_axes_of_n5_stand_in_the_order_of_its_dimensions(tmp_path: Path) -> None:
+    """As N5, Neuroglancer and ilastik have it; results of our first versions have the array's order."""
     file = z5py.File(tmp_path / "a.n5", mode="a")
-    for name, axes, steps in (("theirs", ["x", "y", "z"], [1, 2, 3]), ("ours", ["z", "y", "x"], [3, 2, 1])):
-        dataset = file.create_dataset(name, shape=(3, 4, 5), chunks=(3, 4, 5), dtype="uint8")
-        dataset.attrs.update({"axes": axes, "resolution": steps, "units": ["nm"] * 3})
+    for name, axes, more, expected in (
+        ("usual", "xyz", {}, "zyx"),
+        ("vigra", "zyx", {}, "xyz"),
+        ("colours", "cyx", {}, "xyc"),
+        ("without-y", "xt", {}, "tx"),
+        ("first-results", "zyx", {"fingerprint": "0"}, "zyx"),
+        ("results", "xyz", {"fingerprint": "0"}, "zyx"),
+    ):
+        shape = (3, 4, 5)[: len(axes)]
+        dataset = file.create_dataset(name, shape=shape, chunks=shape, dtype="uint8")
+        sizes = {"x": 1, "y": 2, "z": 3, "c": 1, "t": 9}
+        steps = [sizes[axis] for axis in axes]
+        dataset.attrs.update({"axes": list(axes), "resolution": steps, "units": ["nm"] * len(axes), **more})
         volume = open_volume(f"{tmp_path}/a.n5:{name}")
-        assert (volume.axes, volume.shape) == ("zyx", (3, 4, 5))
-        assert volume.spacing == Spacing((3, 2, 1), ("nm",) * 3)
+        assert (volume.axes, volume.shape) == (expected, shape), name
+        assert volume.spacing == Spacing(tuple(float(sizes[a]) for a in expected), ("nm",) * len(axes))
+
+
+@st.composite
+def described(draw: st.DrawFn) -> tuple[str, Spacing]:
+    """Axes in any order, with steps and units that tell them apart."""
+    axes = "".join(draw(st.permutations("tczyx"))[: draw(st.integers(2, 5))])
+    steps = tuple(float(draw(st.integers(1, 9))) if axis != "c" else 1.0 for axis in axes)
+    units = {"t": "second", "c": ""}
+    return axes, Spacing(steps, tuple(units.get(axis, "micrometer") for axis in axes))
+
+
+@settings(max_examples=30, deadline=None)
+@given(described(), st.sampled_from(["n5", "zarr", "h5"]), st.sampled_from(["n5", "zarr", "zarr3", "ome.zarr"]))
+def test_axes_and_spacing_go_along_in_any_order(
+    tmp_path_factory: pytest.TempPathFactory, case: tuple[str, Spacing], source: str, target: str
+) -> None:
+    (axes, spacing), folder = case, tmp_path_factory.mktemp("axes")
+    shape = tuple(range(2, 2 + len(axes)))
+    data = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    address = f"{folder}/a.{source}:raw"
+    if source == "h5":
+        with h5py.File(folder / "a.h5", "w") as file:
+            dataset = file.create_dataset("raw", data=data)
+            dataset.attrs["axistags"] = axistags(axes, spacing)
+            dataset.attrs["axis_units"] = json.dumps(dict(zip(axes, spacing.units, strict=True)))
+    else:
+        create_volume(address, shape, shape, "uint16", {"axes": list(axes), **spacing.as_attributes()})
+        open_volume(address, "a").write(tuple(slice(0, n) for n in shape), data)
+    suffix = "zarr" if target == "zarr3" else target
+    if target == "zarr3":
+        create_volume(f"{folder}/b.zarr:other", (1,), (1,), "uint8", {}, zarr_format=3)
+    copy = ingest(address, f"{folder}/b.{suffix}:copy")
+    has_spacing = source != "h5" or set("zyx") & set(axes)
+    for volume in (open_volume(address), copy):
+        assert volume.axes == axes
+        assert volume.spacing == (spacing if has_spacing else None)
+        np.testing.assert_array_equal(everything(volume), data)
 
 
 def test_axes_and_spacing_of_ilastiks_hdf5(tmp_path: Path) -> None:
