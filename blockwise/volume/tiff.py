@@ -167,10 +167,22 @@ def _series(file: tifffile.TiffFile, address: Address) -> tifffile.TiffPageSerie
         found = file.series
         len(file.pages)
     number = address.key or "0"
+    listed = ", ".join(f"{i} ({series.axes} {series.shape})" for i, series in enumerate(found))
     if not number.isdecimal() or int(number) >= len(found):
-        listed = ", ".join(f"{i} ({series.axes} {series.shape})" for i, series in enumerate(found))
         raise UserError(f"{address}: {number!r} is no series of {address.path}; it holds: {listed}")
+    if not address.key and not all(_is_preview(series, found[0]) for series in found[1:]):
+        raise UserError(
+            f"{address}: holds {len(found)} series, {listed}; name the one that is meant, such as "
+            f"{address.within('0')}"
+        )
     return found[int(number)]
+
+
+def _is_preview(series: tifffile.TiffPageSeries, first: tifffile.TiffPageSeries) -> bool:
+    """Whether a series is a thumbnail or a label beside the first one: nobody misses it."""
+    page, whole = series.keyframe, first.keyframe
+    is_smaller = page.imagewidth < whole.imagewidth and page.imagelength < whole.imagelength
+    return bool(page.is_reduced) or (len(series.pages) == 1 and is_smaller)
 
 
 def _mapped(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Any:

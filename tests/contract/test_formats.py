@@ -16,6 +16,7 @@ import tifffile
 import z5py
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from blockwise.errors import DiskFullError, UserError
 from blockwise.volume import Address, Volume, check_writable, create_volume, ingest, open_volume
@@ -233,6 +234,76 @@ def test_slices_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
         open_volume(f"{tmp_path}/y%d.png")
 
 
+HYPER = np.random.default_rng(4).integers(0, 255, (2, 3, 4, 17, 18), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("names", "axes", "data", "expected"),
+    [
+        ("t{0}.tif", "ZYX", HYPER[:, 0], "tzyx"),
+        ("position1_{0}.tif", "ZCYX", HYPER.transpose(0, 2, 1, 3, 4), "tzcyx"),
+        ("z{0}.tif", "TYX", HYPER[0], "ztyx"),
+        ("img_t{0:03d}_z{1:02d}.png", "", HYPER[:, :, 0], "tzyx"),
+        ("z{1:02d}-T{0:02d}.tif", "YX", HYPER[:, :, 0], "tzyx"),
+        ("z{1}_ch{0}.tif", "YX", HYPER[:, :, 0], "czyx"),
+        ("Z{2}C{1}time{0}.tif", "YX", HYPER, "tczyx"),
+        ("t{0}_c{1}.tif", "ZYX", HYPER, "tczyx"),
+    ],
+)
+@pytest.mark.parametrize("compressed", [False, True])
+def test_no_page_and_no_number_of_a_stack_is_lost(
+    tmp_path: Path, names: str, axes: str, data: np.ndarray, expected: str, compressed: bool
+) -> None:
+    depth = data.ndim - (len(axes) or 2)
+    for index in np.ndindex(data.shape[:depth]):
+        name = tmp_path / names.format(*index)
+        if name.suffix == ".png":
+            imageio.v3.imwrite(name, data[index])
+        elif compressed:
+            tifffile.imwrite(name, data[index], compression="zlib", metadata={"axes": axes}, photometric="minisblack")
+        else:
+            imagej = [axis for axis in axes if axis in "TZC"] in (["T"], ["Z"], ["Z", "C"])
+            tifffile.imwrite(name, data[index], imagej=imagej, metadata={"axes": axes}, photometric="minisblack")
+    volume = open_volume(f"{tmp_path}/*{Path(names).suffix}")
+    volume.verify()
+    assert (volume.axes, volume.shape) == (expected, data.shape)
+    np.testing.assert_array_equal(everything(volume), data)
+    box = tuple(slice(n // 2, n) for n in data.shape)
+    np.testing.assert_array_equal(volume.read(box), data[box])
+    assert (volume.file_states()[..., 0] > 0).all()
+    assert volume.file_states().shape[:depth] == data.shape[:depth]
+
+
+def test_stacks_whose_numbers_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
+    for t, z in ((0, 0), (0, 1), (1, 0)):
+        imageio.v3.imwrite(tmp_path / f"t{t}_z{z}.png", HYPER[0, 0, 0])
+        imageio.v3.imwrite(tmp_path / f"tile{t}_slice{z}.png", HYPER[0, 0, 0])
+        tifffile.imwrite(tmp_path / f"z{2 * t + z}.tif", HYPER[0, 0], photometric="minisblack")
+    with pytest.raises(UserError, match="1 of 4 slices are missing: t=1 z=1"):
+        open_volume(f"{tmp_path}/t%d_z%d.png")
+    with pytest.raises(UserError, match=r"2 numbers in these names vary .*tile0, .*slice0"):
+        open_volume(f"{tmp_path}/tile%d_slice%d.png")
+    # Files of another number of pages are as odd as those of another size.
+    tifffile.imwrite(tmp_path / "z2.tif", HYPER[0, 0, :2], photometric="minisblack")
+    volume = open_volume(f"{tmp_path}/z*.tif")
+    with pytest.raises(UserError, match=r"1 of 3 slices differs .*z2\.tif \(2, 17, 18\)"):
+        volume.verify()
+    with pytest.raises(UserError, match=r"z2\.tif \(2, 17, 18\)"):
+        everything(volume)
+    tifffile.imwrite(tmp_path / "full0.tif", HYPER, imagej=True, metadata={"axes": "TZCYX"})
+    tifffile.imwrite(tmp_path / "full1.tif", HYPER, imagej=True, metadata={"axes": "TZCYX"})
+    with pytest.raises(UserError, match=r"each of 2 files holds a volume .*t would be counted twice"):
+        open_volume(f"{tmp_path}/full*.tif")
+
+
+def test_an_animation_is_no_slice(tmp_path: Path) -> None:
+    frames = [Image.fromarray(frame) for frame in HYPER[0, 0]]
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
+    for name in ("a.png", "*.png"):
+        with pytest.raises(UserError, match="holds 4 pictures"):
+            open_volume(f"{tmp_path}/{name}")
+
+
 def test_axes_of_hyperstacks_and_colours(tmp_path: Path) -> None:
     data = np.random.default_rng(1).integers(0, 255, (2, 3, 4, 17, 18), np.uint8)
     tifffile.imwrite(tmp_path / "hyper.tif", data, imagej=True, metadata={"axes": "TZCYX"})
@@ -252,6 +323,13 @@ def test_series_of_a_tiff(tmp_path: Path) -> None:
         file.write(np.zeros((3, 8, 8), np.uint8), photometric="minisblack")
         file.write(np.ones((9, 9), np.uint16))
     assert open_volume(f"{tmp_path}/a.tif:1").shape == (9, 9)
+    assert open_volume(f"{tmp_path}/a.tif:0").shape == (3, 8, 8)
+    with pytest.raises(UserError, match=r"holds 2 series, 0 \(.* \(3, 8, 8\)\), 1 .*such as .*a\.tif:0"):
+        open_volume(f"{tmp_path}/a.tif")
+    with tifffile.TiffWriter(tmp_path / "preview.tif") as file:
+        file.write(np.zeros((3, 80, 80), np.uint8), photometric="minisblack")
+        file.write(np.ones((8, 8, 3), np.uint8), photometric="rgb")
+    assert open_volume(f"{tmp_path}/preview.tif").shape == (3, 80, 80)
     with pytest.raises(UserError, match=r"'2' is no series .*0 \(.* \(3, 8, 8\)\), 1"):
         open_volume(f"{tmp_path}/a.tif:2")
     (tmp_path / "b.tif").write_bytes(b"nothing")
