@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from blockwise.errors import UserError
 from blockwise.grid import Index
 from blockwise.volume import ome
 from blockwise.volume.axes import Spacing, axes_from_attributes, known_axes, spacing_from_attributes
@@ -86,7 +87,13 @@ def find_array(read: Reader, key: str, kinds: tuple[Kind, ...]) -> Array | None:
         array = _array_at(read, key, kind)
         if array is not None:
             return _with_axes(read, array)
-        scales = [] if kind == "n5" else ome.scales(_group_attributes(read, key, kind))
+        attributes = {} if kind == "n5" else _group_attributes(read, key, kind)
+        scales = ome.scales(attributes)
+        if ome.count_images(attributes) > 1:
+            named = ", ".join(_join(key, scale.path) for scale in scales)
+            raise UserError(
+                f"{key or 'the container'} holds {ome.count_images(attributes)} images; name one of {named}"
+            )
         if scales:
             array = _array_at(read, _join(key, scales[0].path), kind)
             return array and _with_axes(read, array)
@@ -149,14 +156,24 @@ def _with_axes(read: Reader, array: Array) -> Array:
     ndim = len(array.shape)
     axes = axes_from_attributes(array.attributes, ndim)
     spacing = spacing_from_attributes(array.attributes, axes)
-    parent, _, name = array.key.rpartition("/")
-    if array.kind != "n5" and name and (axes is None or spacing is None):
-        for scale in ome.scales(_group_attributes(read, parent, array.kind)):
-            if scale.path == name and len(scale.axes) == ndim:
-                return replace(array, axes=known_axes(scale.axes, ndim), spacing=scale.spacing)
+    if array.kind != "n5" and (axes is None or spacing is None):
+        scale = _scale_of(read, array)
+        if scale is not None and len(scale.axes) == ndim:
+            return replace(array, axes=known_axes(scale.axes, ndim), spacing=scale.spacing)
     if axes is None and array.kind == "zarr3":
         axes = known_axes([str(label) for label in array.document.get("dimension_names") or []], ndim)
     return replace(array, axes=axes, spacing=spacing)
+
+
+def _scale_of(read: Reader, array: Array) -> ome.Scale | None:
+    """What the image says of an array that belongs to it: paths of scales count from the image's group."""
+    parts = array.key.split("/")
+    for depth in reversed(range(len(parts))):
+        path = "/".join(parts[depth:])
+        for scale in ome.scales(_group_attributes(read, "/".join(parts[:depth]), array.kind)):
+            if path and scale.path == path:
+                return scale
+    return None
 
 
 def _group_attributes(read: Reader, key: str, kind: Kind) -> Mapping[str, Any]:
