@@ -29,7 +29,7 @@ from blockwise.volume.ome import Level
 from blockwise.volume.readers import open_file
 from blockwise.volume.stack import StackVolume
 from blockwise.volume.store import LocalStore, Store, path_exists
-from blockwise.volume.z5 import Z5Volume, z5py_reads
+from blockwise.volume.z5 import Z5Volume, has_root, z5py_reads
 
 CONTAINER_SUFFIXES = N5_SUFFIXES + ZARR_SUFFIXES
 _TIFFS = TIFF_SUFFIXES + TIFF_KIND_SUFFIXES
@@ -41,7 +41,10 @@ def open_volume(address: Address | str, mode: str = "r") -> Volume:
     Raises:
         UserError: the container or the dataset does not exist, the format is not known, or the store refuses.
     """
-    address = _parsed(address)
+    return _refuse_empty(_open(_parsed(address), mode))
+
+
+def _open(address: Address, mode: str) -> Volume:
     if address.suffix == PRECOMPUTED_SUFFIX:
         from blockwise.volume.readers.precomputed import PrecomputedVolume  # loads TensorStore
 
@@ -77,6 +80,18 @@ def open_volume(address: Address | str, mode: str = "r") -> Volume:
     raise UserError(f"{address}: unknown format {address.suffix!r}; known endings are {', '.join(KNOWN_SUFFIXES)}")
 
 
+def _refuse_empty(volume: Volume) -> Volume:
+    """Refuse a volume without voxels: nothing can be computed of it, and something has gone wrong before."""
+    if 0 in volume.shape:
+        place = volume.shape.index(0)
+        axes = volume.axes or {2: "yx", 3: "zyx"}.get(len(volume.shape))
+        along = f"along {axes[place]}" if axes else f"along axis {place}"
+        raise UserError(
+            f"{volume.address}: has 0 voxels {along}, its shape is {volume.shape}; was it cropped wrongly?"
+        )
+    return volume
+
+
 def _open_in_container(address: Address, mode: str) -> Volume:
     store = open_store(address)
     array = store.find(address.key)
@@ -91,11 +106,18 @@ def _open_in_container(address: Address, mode: str) -> Volume:
         from blockwise.volume.readers.zipped_zarr import ZippedVolume  # loads TensorStore
 
         return ZippedVolume(address, store, array)
-    if not address.is_remote and z5py_reads(array):
+    if not address.is_remote and z5py_reads(array) and has_root(store, array):
         return Z5Volume(address, store, array, mode)
-    from blockwise.volume.tensorstore_arrays import TensorVolume  # loads TensorStore
+    from blockwise.volume.tensorstore_arrays import TensorVolume, UnknownCodecError  # loads TensorStore
 
-    return TensorVolume(address, store, array)
+    try:
+        return TensorVolume(address, store, array)
+    except UnknownCodecError:
+        if array.kind == "n5":
+            raise
+    from blockwise.volume.zarr_python import ZarrPythonVolume  # loads zarr-python
+
+    return ZarrPythonVolume(address, store, array)
 
 
 def volume_exists(address: Address | str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +26,7 @@ class Hdf5Volume(Volume):
     def __init__(self, address: Address) -> None:
         self.address = address
         self._dataset = h5py.File(address.path, "r", locking=False)[address.key]
+        _require_filters(address, self._dataset)
         linked = linked_files(address.path, address.key)
         self._companions = tuple(dict.fromkeys([*linked, *source_files(self._dataset)]))
         self.shape = tuple(self._dataset.shape)
@@ -54,6 +57,30 @@ class Hdf5Volume(Volume):
     def file_of(self, index: Index) -> str:
         """The whole dataset lies in one file."""
         return self.address.path
+
+
+def _require_filters(address: Address, dataset: h5py.Dataset) -> None:
+    """Load the plug-ins that a dataset's chunks need.
+
+    Raises:
+        UserError: a filter is not known, with its name and what to install.
+    """
+    plist = dataset.id.get_create_plist()
+    filters = [plist.get_filter(number) for number in range(plist.get_nfilters())]
+    missing = [found for found in filters if not h5py.h5z.filter_avail(found[0])]
+    if not missing:
+        return
+    with contextlib.suppress(ImportError):
+        importlib.import_module("hdf5plugin")  # registers its filters
+    missing = [found for found in missing if not h5py.h5z.filter_avail(found[0])]
+    if missing:
+        names = ", ".join(
+            f"{name.decode(errors='replace') or 'no name'} ({number})" for number, _, _, name in missing
+        )
+        raise UserError(
+            f"{address}: is compressed by the HDF5 filter {names}, which is not installed: pip install "
+            "'blockwise-ilastik[codecs]', or repack the file with gzip: h5repack -f GZIP=1 old.h5 new.h5"
+        )
 
 
 def is_hdf5_array(address: Address) -> bool:

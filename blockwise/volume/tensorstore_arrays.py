@@ -101,11 +101,15 @@ class TensorVolume(Volume):
             states[i] = (ABSENT, 0) if generation is None else (0, as_int63(generation))
 
 
+class UnknownCodecError(UserError):
+    """The array is made with something that TensorStore does not know."""
+
+
 def _open(address: Address, store: Store, array: Array) -> Any:
     try:
         return wait(ts.open(_spec(store, array)), address)
     except OSError as error:
-        raise UserError(
+        raise UnknownCodecError(
             f"{address}: TensorStore cannot read this array: {error}; a copy compressed by gzip can be read"
         ) from error
 
@@ -121,4 +125,19 @@ def _spec(store: Store, array: Array) -> dict[str, Any]:
         own = ("dimensions", "blockSize", "dataType")
         metadata = {name: array.document[name] for name in own}
         spec |= {"assume_metadata": True, "metadata": metadata | {"compression": {"type": "blosc", **known}}}
+    if array.kind == "zarr" and (fill := _fill_value(array.document)) != array.document.get("fill_value"):
+        spec |= {"assume_metadata": True, "metadata": {**array.document, "fill_value": fill}}
     return spec
+
+
+def _fill_value(document: Mapping[str, Any]) -> Any:
+    """The value of absent chunks as the specification has it; some writers made a string or a float of a number."""
+    value, dtype = document.get("fill_value"), document.get("dtype")
+    kind = np.dtype(dtype).kind if isinstance(dtype, str) else ""
+    if kind not in "iufb" or value is None or value in ("NaN", "Infinity", "-Infinity"):
+        return value
+    try:
+        number = float({"true": 1, "false": 0, "": 0}.get(str(value).lower(), value))
+    except (TypeError, ValueError):
+        return value
+    return bool(number) if kind == "b" else int(value) if kind in "iu" and number.is_integer() else number
