@@ -25,6 +25,7 @@ GZIP_LEVEL = 1
 """gzip carries a checksum, so cut-off chunks are noticed, and every reader of N5 and Zarr 2 knows it."""
 
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64")
+_WIDER = {"bool": "uint8", "float16": "float32"}
 _N5_OWN = {"dimensions", "blockSize", "dataType", "compression", "n5"}
 _PER_AXIS = ("axes", "resolution", "units")
 UNFINISHED = "unfinished"
@@ -275,6 +276,11 @@ class NewArray:
         }
         axes = axes_from_attributes(attributes, len(self.shape))
         return document | ({"dimension_names": list(axes)} if axes else {})
+
+
+def written_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type in which values are written that no container holds as they are: one that keeps all of them."""
+    return np.dtype(_WIDER.get(dtype.name, dtype)).newbyteorder("=")
 
 
 def group_documents(kind: Kind, *, is_root: bool) -> dict[str, Document]:

@@ -22,6 +22,7 @@ from blockwise.errors import DiskFullError, UserError
 from blockwise.volume import Address, Volume, check_writable, create_volume, ingest, open_volume
 from blockwise.volume.axes import Spacing, axistags
 from blockwise.volume.formats import open_store
+from pipeline.exporting.write import export
 
 
 def everything(volume: Volume) -> np.ndarray:
@@ -139,6 +140,27 @@ def test_axes_and_spacing_go_along_in_any_order(
         assert volume.axes == axes
         assert volume.spacing == (spacing if has_spacing else None)
         np.testing.assert_array_equal(everything(volume), data)
+
+
+@pytest.mark.parametrize(("dtype", "written"), [("float16", "float32"), ("bool", "uint8"), (">u2", "uint16")])
+@pytest.mark.parametrize("suffix", ["n5", "zarr"])
+def test_types_that_no_container_holds_are_written_as_wider_ones(
+    tmp_path: Path, dtype: str, written: str, suffix: str
+) -> None:
+    data = np.random.default_rng(8).normal(size=(4, 5, 6)).astype(dtype)
+    if dtype == "float16":
+        data[0, 0, :4] = [np.nan, np.inf, -np.inf, np.finfo(np.float16).tiny]
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = data
+    tifffile.imwrite(tmp_path / "a.tif", data, photometric="minisblack")
+    for number, source in enumerate((f"{tmp_path}/a.h5:x", f"{tmp_path}/a.tif")):
+        copy = ingest(source, f"{tmp_path}/copy.{suffix}:{number}")
+        exported = export(copy, f"{tmp_path}/{number}.{suffix}:x")
+        for volume in (copy, open_volume(exported[0])):
+            assert volume.dtype == np.dtype(written)
+            np.testing.assert_array_equal(everything(volume), data)
+    straight = export(open_volume(f"{tmp_path}/a.tif"), f"{tmp_path}/straight.{suffix}:x")
+    np.testing.assert_array_equal(everything(open_volume(straight[0])), data)
 
 
 def test_axes_and_spacing_of_ilastiks_hdf5(tmp_path: Path) -> None:
