@@ -169,6 +169,14 @@ class Volume(ABC):
         """Further files that voxels lie in: linked, virtual, of a set. Every piece depends on all of them."""
         return ()
 
+    def absent_pieces(self, states: NDArray[np.int64]) -> tuple[int, int]:
+        """How many files, or planes of a file, are not there and are read as fill values, and of how many.
+
+        Args:
+            states: of all files, as ``file_states`` gives them.
+        """
+        return int((states[..., 0] == ABSENT).sum()), states[..., 0].size
+
     def _fill_states(self, indices: Iterator[Index], states: NDArray[np.int64]) -> None:
         found = array("q")  # numpy takes half a microsecond for each number
         for index in indices:

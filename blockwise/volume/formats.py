@@ -53,12 +53,12 @@ def _open(address: Address, mode: str) -> Volume:
         if address.suffix not in CONTAINER_SUFFIXES:
             raise UserError(
                 f"{address}: over {address.scheme}:// only {', '.join(CONTAINER_SUFFIXES)} and precomputed:// are "
-                "read; copy the file here, or convert it"
+                f"read{_inside(address)}; copy the file here, or convert it"
             )
         return _open_in_container(address, mode)
     if not address.is_pattern and not path_exists(Path(address.path)):
         raise UserError(
-            f"{address}: there is no file or folder {address.path!r} (looked from {Path.cwd()}); "
+            f"{address}: there is no file or folder {address.path!r} (looked from {Path.cwd()}){_inside(address)}; "
             "check the path, relative ones start where the command runs"
         )
     if address.is_pattern and address.suffix in TIFF_SUFFIXES + IMAGE_SUFFIXES:
@@ -77,7 +77,19 @@ def _open(address: Address, mode: str) -> Volume:
         return StackVolume(address)
     if address.suffix in FILE_SUFFIXES:
         return open_file(address)
-    raise UserError(f"{address}: unknown format {address.suffix!r}; known endings are {', '.join(KNOWN_SUFFIXES)}")
+    known = ", ".join(KNOWN_SUFFIXES)
+    raise UserError(f"{address}: unknown format {address.suffix!r}{_inside(address)}; known endings are {known}")
+
+
+def _inside(address: Address) -> str:
+    """A hint where a path goes on behind a container's ending, as other programs write it."""
+    parts = address.path.split("/")
+    for depth in range(1, len(parts)):
+        container = Address("/".join(parts[:depth]) or "/", "", address.options)
+        if container.suffix in CONTAINER_SUFFIXES + HDF5_SUFFIXES and not parts[depth - 1].startswith("."):
+            inner = "/".join(filter(None, [*parts[depth:], address.key]))
+            return f"; a dataset in a container is written behind a colon: did you mean {container.within(inner)}?"
+    return ""
 
 
 def _refuse_empty(volume: Volume) -> Volume:

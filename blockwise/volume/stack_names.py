@@ -75,15 +75,16 @@ def _files(address: Address) -> list[str]:
     if not names:
         raise UserError(
             f"{address}: no file fits this pattern (looked from {Path.cwd()}); write it as stack/*.png or "
-            f"stack/%04d.png{_hint_at_brackets(address.path)}"
+            f"stack/%04d.png{pattern_hint(address.path)}"
         )
     return sorted(names, key=_natural)
 
 
-def _hint_at_brackets(path: str) -> str:
-    if not Path(path.partition("[")[0]).parent.exists() or "[" not in path:
+def pattern_hint(path: str) -> str:
+    """What to say of a pattern that nothing fits, where brackets in it may be meant as they are."""
+    if "[" not in path:
         return ""
-    return "; [ ] mean one of the characters between them, a bracket itself is written [[]"
+    return "; [ ] in a pattern mean one of the characters between them, a bracket itself is written [[]"
 
 
 def _expression(path: str) -> str:

@@ -118,6 +118,13 @@ class TiffVolume(Volume):
         """The other files of a set of OME-TIFF files."""
         return tuple(path for path in self._files if path != self._file.filehandle.path)
 
+    def absent_pieces(self, states: NDArray[np.int64]) -> tuple[int, int]:
+        """Planes that OME's metadata leave out; tifffile gives zeros for them."""
+        if self._mapped is not None:
+            return 0, 1
+        pages = self._series.pages
+        return sum(page is None for page in pages), len(pages)
+
     def file_of(self, index: Index) -> str:
         """The whole volume lies in one file."""
         return self.address.path
@@ -247,7 +254,8 @@ def _imagej_steps(file: tifffile.TiffFile) -> tuple[dict[str, float], dict[str, 
     unit = unit_name(str(metadata.get("unit", "")))
     if not unit:  # pixels per inch or per nothing say nothing about a sample
         return {}, {}
-    steps = {"z": float(metadata["spacing"])} if "spacing" in metadata else {}
+    # ImageJ leaves the depth of a voxel out where it is 1.
+    steps = {"z": float(metadata.get("spacing", 1.0))}
     for axis, name in (("y", "YResolution"), ("x", "XResolution")):
         if name in tags and tags[name].value[0]:
             numerator, denominator = tags[name].value

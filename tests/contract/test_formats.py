@@ -345,6 +345,27 @@ def test_axes_of_hyperstacks_and_colours(tmp_path: Path) -> None:
         np.testing.assert_array_equal(volume.read(box), expected[box])
 
 
+@pytest.mark.parametrize("depth", [None, 4.0])
+def test_a_depth_that_imagej_leaves_out_is_1(tmp_path: Path, depth: float | None) -> None:
+    metadata = {"axes": "ZYX", "unit": "um"} | ({} if depth is None else {"spacing": depth})
+    data = np.zeros((3, 4, 5), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", data, imagej=True, resolution=(2, 2), metadata=metadata)
+    assert open_volume(f"{tmp_path}/a.tif").spacing == Spacing((depth or 1.0, 0.5, 0.5), ("micrometer",) * 3)
+    tifffile.imwrite(tmp_path / "b.tif", data[0], imagej=True, resolution=(2, 2), metadata={"unit": "um"})
+    assert open_volume(f"{tmp_path}/b.tif").spacing == Spacing((0.5, 0.5), ("micrometer",) * 2)
+
+
+@pytest.mark.parametrize("path", ["a.zarr/x/y", "a.n5/x/y", "a.h5/x/y"])
+def test_a_dataset_behind_a_slash_is_understood(tmp_path: Path, path: str) -> None:
+    container = f"{tmp_path}/{path.removesuffix('/x/y')}"
+    if path.startswith("a.h5"):
+        Path(container).write_bytes(b"")
+    else:
+        create_volume(f"{container}:x/y", (4,), (4,), "uint8", {})
+    with pytest.raises(UserError, match=f"did you mean {container}:x/y"):
+        open_volume(f"{tmp_path}/{path}")
+
+
 def test_series_of_a_tiff(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(np.zeros((3, 8, 8), np.uint8), photometric="minisblack")
