@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from blockwise.absence import absent_chunks
 from blockwise.backends import Backend, Outcome, Referee
 from blockwise.ownership import check_ours
 from blockwise.plan import Plan, begin, finish, plan_step
@@ -77,6 +78,8 @@ def _tell(step: BlockStep, plan: Plan) -> None:
         logger.info("%s: %s", step.label, reason)
     if plan.items:
         logger.info("%s: %d of %d blocks to do", step.label, len(plan.items), len(step.grid))
+        for line in absent_chunks(step, plan.snapshots):
+            logger.warning("%s: %s", step.label, line)
 
 
 def failure_summary(step: BlockStep, outcome: Outcome, shown: int = 5) -> str:

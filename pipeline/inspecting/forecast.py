@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from blockwise.absence import absent_chunks
 from blockwise.plan import is_complete, plan_step
 from blockwise.step import BlockStep
 from blockwise.upstream import BlocksSource
@@ -24,6 +25,7 @@ class StepForecast:
         halo_waste: voxels read beyond those written, as a part of the latter.
         memory: bytes that a worker needs.
         reasons: why something is to be done.
+        warnings: what looks wrong with what it reads.
     """
 
     step: str
@@ -35,6 +37,7 @@ class StepForecast:
     halo_waste: float
     memory: int
     reasons: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,13 @@ def _forecast(step: BlockStep, nothing_before: bool) -> StepForecast:
     exact = nothing_before and all(source.digest() is not None for source in step.sources())
     left = len(step.grid)
     reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     if exact and is_complete(step):
         left = 0
     elif exact:
         plan = plan_step(step)
         left, reasons = len(plan.items), tuple(plan.reasons)
+        warnings = tuple(absent_chunks(step, plan.snapshots))
     read, written = step.bytes_of_all_blocks()
     return StepForecast(
         step=step.label,
@@ -81,6 +86,7 @@ def _forecast(step: BlockStep, nothing_before: bool) -> StepForecast:
         halo_waste=step.grid.halo_waste(step.halo),
         memory=step.projected_memory(),
         reasons=reasons,
+        warnings=warnings,
     )
 
 
