@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from blockwise.advice import Advice
@@ -21,6 +21,7 @@ from blockwise.markers import Marker
 from blockwise.ownership import recorded_id
 from blockwise.plan import Item
 from blockwise.step import BlockStep, load_step
+from blockwise.transient import patiently
 from blockwise.watchdog import Watchdog
 from blockwise.worker import START_LIMIT_S, Worker
 
@@ -40,12 +41,26 @@ class Order:
         attempt: 1 for the first.
         moves: how often it has lost its job through no fault of its own.
         alone: it may be what kills its job, so it gets one for itself.
+        short_failures: attempts that trouble of the file system or a store has ended; these do not count.
+        pause_s: to wait before it is tried, in seconds.
     """
 
     item: Item
     attempt: int = 1
     moves: int = 0
     alone: bool = False
+    short_failures: int = 0
+    pause_s: float = 0.0
+
+    @property
+    def counted(self) -> int:
+        """Number of the attempt among those that count."""
+        return self.attempt - self.short_failures
+
+    def again(self, pause_s: float | None = None) -> Order:
+        """The next attempt; with a pause where a short failure has ended this one, which then does not count."""
+        short = self.short_failures + (pause_s is not None)
+        return replace(self, attempt=self.attempt + 1, short_failures=short, pause_s=pause_s or 0.0)
 
 
 def write_orders(
@@ -103,10 +118,10 @@ def run_job(folder: Path, task: int, log: str) -> None:
     begun = False
     for order in orders:
         block = order.item.block
-        if recorded_id(step) != array["output"]:
+        if patiently(recorded_id, step) != array["output"]:
             print(f"ends early: {step.output().address} has been replaced by a newer run")
             return
-        if present_marker(step, order.item):
+        if patiently(present_marker, step, order.item):
             print(f"block {block}: is done already")
             continue
         if not begun:

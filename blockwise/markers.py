@@ -57,6 +57,7 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         final: another attempt cannot help.
         upstream: name of the step whose damaged blocks are to be computed again first.
+        transient: the file system or a store had trouble for a short time; see ``blockwise.transient``.
     """
 
     block: int
@@ -69,6 +70,7 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
     host: str
     final: bool = False
     upstream: str = ""
+    transient: bool = False
 
 
 class Markers:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from blockwise.absence import absent_chunks
 from blockwise.backends import Backend, Outcome, Referee
 from blockwise.ownership import check_ours
 from blockwise.plan import Plan, begin, finish, plan_step
 from blockwise.second_look import forget_what_read_touched_files, refuse_vanished_files
 from blockwise.step import BlockStep
+from blockwise.transient import PAUSES_S, insistently
 
 logger = logging.getLogger(__name__)
 
@@ -18,7 +20,13 @@ LOOKS = 3
 """How often a step does its blocks: those whose input or output has changed meanwhile are done again."""
 
 
-def run_step(step: BlockStep, backend: Backend, max_attempts: int, report: Callable[[Outcome], None]) -> Outcome:
+def run_step(
+    step: BlockStep,
+    backend: Backend,
+    max_attempts: int,
+    report: Callable[[Outcome], None],
+    pauses_s: Sequence[float] = PAUSES_S,
+) -> Outcome:
     """Bring a step's result up to date.
 
     Args:
@@ -26,13 +34,15 @@ def run_step(step: BlockStep, backend: Backend, max_attempts: int, report: Calla
         backend: where blocks are computed.
         max_attempts: how often a block is tried.
         report: called now and then with how things stand.
+        pauses_s: after each short failure of the file system or a store; their number is how many of them, of each
+            block and of the plan, count for nothing.
 
     Returns:
         How it went. The step's target exists afterwards only if no block failed.
     """
     start = time.monotonic()
     backend.take_over(step)
-    plan = plan_step(step)
+    plan = insistently(pauses_s, plan_step, step)
     if plan.new_output:
         backend.clear(step)
     outcome = Outcome(total=len(plan.items))
@@ -43,16 +53,16 @@ def run_step(step: BlockStep, backend: Backend, max_attempts: int, report: Calla
             break
         outcome.total = outcome.done + len(plan.items)
         report(outcome)
-        backend.run(step, plan.items, Referee(outcome, max_attempts), report)
+        backend.run(step, plan.items, Referee(outcome, max_attempts, pauses_s), report)
         report(outcome)
         if outcome.failed or outcome.stopped:
             return outcome
         # What was read, or written, may have changed meanwhile: then the blocks in question are not done.
-        outcome.upstream = forget_what_read_touched_files(step)
+        outcome.upstream = insistently(pauses_s, forget_what_read_touched_files, step)
         if outcome.upstream:
             outcome.stopped = f"files of {outcome.upstream} were changed while they were read; it checks its blocks"
             return outcome
-        before, plan = plan.snapshots, plan_step(step)
+        before, plan = plan.snapshots, insistently(pauses_s, plan_step, step)
         refuse_vanished_files(step, before, plan.snapshots)
         if plan.new_output:
             check_ours(step)
@@ -68,6 +78,8 @@ def _tell(step: BlockStep, plan: Plan) -> None:
         logger.info("%s: %s", step.label, reason)
     if plan.items:
         logger.info("%s: %d of %d blocks to do", step.label, len(plan.items), len(step.grid))
+        for line in absent_chunks(step, plan.snapshots):
+            logger.warning("%s: %s", step.label, line)
 
 
 def failure_summary(step: BlockStep, outcome: Outcome, shown: int = 5) -> str:

@@ -58,6 +58,11 @@ class FileStates:
             region[axis] = slice(s.start // f, -(-s.stop // f))
         return array_checksum(self.states[tuple(region)])
 
+    def first_absent(self) -> str:
+        """Name of the first file that is not there; empty where all are."""
+        absent = np.argwhere(self.states[..., 0] == ABSENT)
+        return self.volume.file_of(tuple(map(int, absent[0]))) if len(absent) else ""
+
     def vanished_since(self, before: FileStates) -> list[str]:
         """Files that were there, and are not any more."""
         if self.states.shape != before.states.shape:

@@ -31,6 +31,7 @@ from blockwise.missing_input import check_missing_files
 from blockwise.ownership import check_ours
 from blockwise.plan import Item
 from blockwise.step import BlockStep, load_step
+from blockwise.transient import is_transient
 from blockwise.usage import Stopwatch, forget_peak_memory, peak_memory
 from blockwise.volume import DamagedDataError
 from blockwise.volume.steady import noting_missing_files
@@ -55,6 +56,7 @@ class Result:
         message: what it says.
         final: another attempt cannot help.
         upstream: name of the step whose damaged blocks are to be computed again first.
+        transient: the file system or a store had trouble for a short time; see ``blockwise.transient``.
     """
 
     block: int
@@ -65,6 +67,7 @@ class Result:
     message: str = ""
     final: bool = False
     upstream: str = ""
+    transient: bool = False
 
 
 class OutOfMemoryError(Exception):
@@ -104,10 +107,11 @@ class Worker:
         except Exception as caught:
             error = self._explained(caught)
             upstream = self._forget_damaged(error)
-            final = bool(upstream) or (isinstance(error, UserError) and not error.transient)
+            transient = is_transient(error)
+            final = bool(upstream) or (isinstance(error, UserError) and not transient)
             self.record(item.block, attempt, error, final, upstream)
             name = type(error).__name__
-            return Result(item.block, "failed", voxels, start.seconds, name, str(error), final, upstream)
+            return Result(item.block, "failed", voxels, start.seconds, name, str(error), final, upstream, transient)
 
     def prepare(self) -> None:
         """Load what all blocks share; done once."""
@@ -137,6 +141,7 @@ class Worker:
             host=socket.gethostname(),
             final=final,
             upstream=upstream,
+            transient=is_transient(error),
         )
         with self.settling:
             try:

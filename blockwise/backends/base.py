@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from blockwise.job import Order
 from blockwise.plan import Item
 from blockwise.step import BlockStep
+from blockwise.transient import PAUSES_S
 from blockwise.worker import Result
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -20,6 +23,8 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 
 FAILURES_BEFORE_STOP = 4
 """A step in which this many blocks were given up, or jobs were lost, and nothing succeeded, is stopped."""
+
+logger = logging.getLogger(__name__)
 
 RECENT = 50
 RECENT_JOBS = 20
@@ -75,11 +80,23 @@ class Outcome:
 class Referee:
     """Counts results and decides whether a block is tried again and whether the step goes on."""
 
-    def __init__(self, outcome: Outcome, max_attempts: int) -> None:
+    def __init__(self, outcome: Outcome, max_attempts: int, pauses_s: Sequence[float] = PAUSES_S) -> None:
         self.outcome = outcome
         self.max_attempts = max_attempts
+        self.pauses_s = pauses_s
         self._blocks: deque[bool] = deque(maxlen=RECENT)
         self._jobs: deque[bool] = deque(maxlen=RECENT_JOBS)
+
+    def next_order(self, order: Order, result: Result) -> Order | None:
+        """Take in the result of an order; the next attempt at its block, or None where there is to be none.
+
+        A short failure is no attempt, as long as the block has pauses left; what it says of the step is nothing.
+        """
+        if result.transient and not result.final and order.short_failures < len(self.pauses_s):
+            pause = self.pauses_s[order.short_failures]
+            logger.warning("block %d: %s; next try in %g s", result.block, result.message, pause)
+            return order.again(pause)
+        return order.again() if self.judge(result, order.counted) else None
 
     def judge(self, result: Result, attempt: int) -> bool:
         """Take a result in; True where the block should be tried again."""

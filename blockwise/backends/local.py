@@ -14,6 +14,7 @@ from blockwise.advice import Names
 from blockwise.backends.base import Backend, Outcome, Referee, check_parent
 from blockwise.backends.kind import Kind, NoOptions, Setup
 from blockwise.backends.memory import available_memory
+from blockwise.backends.pausing import Pausing
 from blockwise.backends.pool import Ended, Pool, WorkerProcess, end_resting
 from blockwise.faults import Faults
 from blockwise.job import Order
@@ -70,18 +71,24 @@ class LocalBackend:
         """Compute items; see ``Backend.run``."""
         waiting = deque(Order(item) for item in items)
         several = min(self.workers, len(items)) > 1
+        pausing = Pausing[Order]()
         pool = Pool(step, min(self.workers, len(items)), self.timeout_s, self.faults, self._own(), self.advice)
         try:
-            while (waiting or pool.busy) and not referee.outcome.stopped:
+            while (waiting or pausing or pool.busy) and not referee.outcome.stopped:
+                waiting.extend(pausing.due())
                 pool.hand_out(waiting)
                 for ended in pool.results():
                     order = ended.order
                     if ended.killed and several and not order.alone:
                         _make_room(pool, step, ended)
                         waiting.append(replace(order, alone=True))
-                    elif referee.judge(ended.result, order.attempt):
-                        _queue_again(waiting, replace(order, attempt=order.attempt + 1), referee.outcome)
-                referee.outcome.note = "" if pool.ready else STARTING
+                        continue
+                    again = referee.next_order(order, ended.result)
+                    if again is not None and again.pause_s:
+                        pausing.add(again, again.pause_s)
+                    elif again is not None:
+                        _queue_again(waiting, again, referee.outcome)
+                referee.outcome.note = _note(pool, len(pausing))
                 report(referee.outcome)
                 check_parent()
         except BaseException:
@@ -109,6 +116,12 @@ def _make_room(pool: Pool, step: BlockStep, ended: Ended) -> None:
         "%s: %s; going on with %d of the workers, and with this block alone at the end",
         step.label, ended.result.message, pool.size,
     )  # fmt: skip
+
+
+def _note(pool: Pool, pausing: int) -> str:
+    if not pool.ready:
+        return STARTING
+    return f"{pausing} blocks wait until trouble of the file system or a store is over" if pausing else ""
 
 
 def _queue_again(waiting: deque[Order], order: Order, outcome: Outcome) -> None:

@@ -19,6 +19,7 @@ from blockwise.grid import Block, Box, Grid
 from blockwise.identity import array_checksum, digest, file_digest
 from blockwise.outputs.base import NotOursError
 from blockwise.stamps import WrittenFiles
+from blockwise.transient import refuse_transient
 from blockwise.volume import (
     DamagedDataError,
 )
@@ -86,6 +87,7 @@ class FolderOutput:
             with self.path(block.id).open("rb") as file, np.load(file) as data:
                 return {name: data[name] for name in names or data.files}
         except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
+            _refuse_trouble(error)
             message = f"cannot read {self.path(block.id)}: {error}"
             raise DamagedDataError(message, self.address, block.write_box) from error
 
@@ -164,6 +166,7 @@ class FilesOutput:
         try:
             sums = [array_checksum(_load(self.path(name))) for name in self.arrays]
         except UNREADABLE as error:
+            _refuse_trouble(error)
             raise DamagedDataError(f"cannot read {self.address}: {error}", self.address, block.write_box) from error
         sums += [file_digest(table) for table in self.tables]
         return digest(",".join(sums))
@@ -195,6 +198,13 @@ def _new_folder(folder: Path, attributes: Mapping[str, Any]) -> None:
 
 def _arrays_checksum(data: Arrays) -> str:
     return digest(",".join(f"{name}:{array_checksum(data[name])}" for name in sorted(data)))
+
+
+def _refuse_trouble(error: Exception) -> None:
+    """Raise what is no damage: only a file that is not there, or that was read and cannot be decoded, is."""
+    refuse_transient(error)
+    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _file_state(path: Path) -> str:

@@ -18,10 +18,12 @@ from blockwise.outputs.base import NotOursError
 from blockwise.stamps import FileStates, WrittenFiles
 from blockwise.volume import (
     Address,
+    DamagedMetadataError,
     Volume,
     create_volume,
     delete_volume,
     open_volume,
+    stored_attributes,
     volume_exists,
 )
 
@@ -157,12 +159,16 @@ class _Chunks:
 
 
 def found_dataset(address: str) -> Mapping[str, Any] | None:
-    """Attributes of a dataset of ours; None where there is none, or one without fingerprint."""
-    if not volume_exists(address):
-        return None
+    """Attributes of a dataset of ours; None where there is none, or one without fingerprint.
+
+    Raises:
+        UserError: what lies there cannot be looked at, now or by this user: that is no reason to take it for gone.
+    """
     try:
-        attributes = open_volume(address).attributes
-    except (UserError, RuntimeError, KeyError):
+        attributes = stored_attributes(address)
+    except DamagedMetadataError:
+        return None
+    if attributes is None:
         return None
     return attributes if {"fingerprint", "id"} <= attributes.keys() else None
 

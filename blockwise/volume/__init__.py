@@ -9,14 +9,17 @@ from blockwise.volume.formats import (
     delete_volume,
     open_volume,
     remove_bare_container,
+    stored_attributes,
     volume_exists,
 )
 from blockwise.volume.ingest import ingest
+from blockwise.volume.store import DamagedMetadataError
 
 __all__ = [
     "ABSENT",
     "Address",
     "DamagedDataError",
+    "DamagedMetadataError",
     "Spacing",
     "Volume",
     "check_writable",
@@ -25,5 +28,6 @@ __all__ = [
     "ingest",
     "open_volume",
     "remove_bare_container",
+    "stored_attributes",
     "volume_exists",
 ]

@@ -37,6 +37,8 @@ KNOWN_SUFFIXES = (
     *(*N5_SUFFIXES, *ZARR_SUFFIXES, *ZIP_SUFFIXES, PRECOMPUTED_SUFFIX, *HDF5_SUFFIXES),
     *(*TIFF_SUFFIXES, *TIFF_KIND_SUFFIXES, *IMAGE_SUFFIXES, *FILE_SUFFIXES),
 )
+REFERRING_SUFFIXES = (*HDF5_SUFFIXES, *TIFF_SUFFIXES, ".mhd", ".nhdr")
+"""Endings of files that may name other files in which voxels lie."""
 _COMPOUND_SUFFIXES = (".ome.zarr", ".zarr.zip", ".nii.gz")
 
 S3 = "s3"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 from abc import ABC, abstractmethod
@@ -14,12 +15,18 @@ from numpy.typing import NDArray
 
 from blockwise.errors import UserError
 from blockwise.grid import Box, Index, box_shape
+from blockwise.transient import error_number, refuse_transient
 from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing
 from blockwise.volume.steady import read_steadily
 
 ABSENT = -1
 """Size of a file that does not exist (N5 and Zarr leave out chunks of zeros)."""
+
+
+def as_int63(content: bytes) -> int:
+    """Any bytes as a number that int64 holds; different bytes give different numbers, as far as people live."""
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big") >> 1
 
 
 class DamagedDataError(Exception):
@@ -65,7 +72,9 @@ class Volume(ABC):
 
         Raises:
             DamagedDataError: a chunk cannot be decoded.
+            ShortFailureError: the file system or the store has trouble at the moment.
             UserError: the store denied the request or did not answer.
+            OSError: the system refused a file; this says nothing about what it holds.
         """
         if self.address.is_remote:
             return self._read_or_blame(box)
@@ -76,6 +85,7 @@ class Volume(ABC):
         try:
             return self._read(box)
         except (OSError, RuntimeError) as error:
+            self._refuse_trouble(error)
             damaged = self._first_damaged(box)
             if damaged is None:  # gone at the second look: somebody was writing, or the file system hiccuped
                 return self._read(box)
@@ -154,13 +164,30 @@ class Volume(ABC):
         Returns:
             int64 (files along axis 0, ..., 2); size ``ABSENT`` and time 0 where there is no file. Object stores
             give 0 and 63 bits of the object's entity tag or generation instead; where ``has_file_states`` is False,
-            all is 0, so that comparing states finds no change.
+            all is 0, so that comparing states finds no change. Where there are ``companions``, the second number is
+            63 bits of a digest over all files.
+
+        Raises:
+            UserError: a companion is not there, or a link leads nowhere.
         """
         box = box or tuple(slice(0, n) for n in self.shape)
         ranges = [range(s.start // f, -(-s.stop // f)) for s, f in zip(box, self.file_shape, strict=True)]
         states = np.empty((*map(len, ranges), 2), np.int64)
         self._fill_states(itertools.product(*ranges), states.reshape(-1, 2))
         return states
+
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """Further files that voxels lie in: linked, virtual, of a set. Every piece depends on all of them."""
+        return ()
+
+    def absent_pieces(self, states: NDArray[np.int64]) -> tuple[int, int]:
+        """How many files, or planes of a file, are not there and are read as fill values, and of how many.
+
+        Args:
+            states: of all files, as ``file_states`` gives them.
+        """
+        return int((states[..., 0] == ABSENT).sum()), states[..., 0].size
 
     def _fill_states(self, indices: Iterator[Index], states: NDArray[np.int64]) -> None:
         found = array("q")  # numpy takes half a microsecond for each number
@@ -170,9 +197,44 @@ class Volume(ABC):
                 found.append(status.st_size)
                 found.append(status.st_mtime_ns)
             except FileNotFoundError:
+                self._refuse_dangling(self.file_of(index))
                 found.append(ABSENT)
                 found.append(0)
         states.reshape(-1)[:] = np.frombuffer(found, np.int64)
+        if self.companions:
+            others = [self._state_of(path) for path in self.companions]
+            for state in states:
+                state[1] = as_int63(repr((int(state[1]), others)).encode())
+
+    def _state_of(self, companion: str) -> tuple[int, int]:
+        try:
+            status = os.stat(companion)
+        except FileNotFoundError as error:
+            raise UserError(f"{self.address}: voxels lie in {companion}, which is not there; put it back") from error
+        return status.st_size, status.st_mtime_ns
+
+    def _refuse_dangling(self, path: str) -> None:
+        """Refuse a file that is absent because a link leads nowhere: absent chunks would be read as zeros."""
+        while len(path) > len(self.address.path):
+            if os.path.islink(path):
+                raise UserError(
+                    f"{self.address}: {path} is a link to {os.readlink(path)}, which is not there; is a disk not "
+                    "mounted, or data of git-annex not fetched?"
+                )
+            path = os.path.dirname(path)
+            if os.path.isdir(path):
+                return
+
+    def refuse_dangling_links(self, box: Box) -> None:
+        """Look for chunks of a box, in a folder, that links have led away.
+
+        Raises:
+            UserError: a link leads nowhere.
+        """
+        for index in self.chunk_indices(box):
+            path = self.file_of(index)
+            if not os.path.exists(path):
+                self._refuse_dangling(path)
 
     def _first_damaged(self, box: Box) -> Box | None:
         for index in self.chunk_indices(box):
@@ -182,9 +244,16 @@ class Volume(ABC):
             )
             try:
                 self._read(piece)
-            except (OSError, RuntimeError):
+            except (OSError, RuntimeError) as error:
+                self._refuse_trouble(error)
                 return piece
         return None
+
+    def _refuse_trouble(self, error: OSError | RuntimeError) -> None:
+        """Raise what is no damage: only bytes that were read and cannot be decoded are."""
+        refuse_transient(error, str(self.address))
+        if error_number(error) is not None:
+            raise error
 
     def chunk_indices(self, box: Box) -> Iterator[Index]:
         """Indices of the chunks that a box touches, in raster order."""

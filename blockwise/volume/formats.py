@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -29,8 +28,8 @@ from blockwise.volume.metadata import DTYPES, UNFINISHED, Kind, NewArray, encode
 from blockwise.volume.ome import Level
 from blockwise.volume.readers import open_file
 from blockwise.volume.stack import StackVolume
-from blockwise.volume.store import LocalStore, Store
-from blockwise.volume.z5 import Z5Volume, z5py_reads
+from blockwise.volume.store import LocalStore, Store, path_exists
+from blockwise.volume.z5 import Z5Volume, has_root, z5py_reads
 
 CONTAINER_SUFFIXES = N5_SUFFIXES + ZARR_SUFFIXES
 _TIFFS = TIFF_SUFFIXES + TIFF_KIND_SUFFIXES
@@ -42,7 +41,10 @@ def open_volume(address: Address | str, mode: str = "r") -> Volume:
     Raises:
         UserError: the container or the dataset does not exist, the format is not known, or the store refuses.
     """
-    address = _parsed(address)
+    return _refuse_empty(_open(_parsed(address), mode))
+
+
+def _open(address: Address, mode: str) -> Volume:
     if address.suffix == PRECOMPUTED_SUFFIX:
         from blockwise.volume.readers.precomputed import PrecomputedVolume  # loads TensorStore
 
@@ -51,12 +53,12 @@ def open_volume(address: Address | str, mode: str = "r") -> Volume:
         if address.suffix not in CONTAINER_SUFFIXES:
             raise UserError(
                 f"{address}: over {address.scheme}:// only {', '.join(CONTAINER_SUFFIXES)} and precomputed:// are "
-                "read; copy the file here, or convert it"
+                f"read{_inside(address)}; copy the file here, or convert it"
             )
         return _open_in_container(address, mode)
-    if not address.is_pattern and not Path(address.path).exists():
+    if not address.is_pattern and not path_exists(Path(address.path)):
         raise UserError(
-            f"{address}: there is no file or folder {address.path!r} (looked from {Path.cwd()}); "
+            f"{address}: there is no file or folder {address.path!r} (looked from {Path.cwd()}){_inside(address)}; "
             "check the path, relative ones start where the command runs"
         )
     if address.is_pattern and address.suffix in TIFF_SUFFIXES + IMAGE_SUFFIXES:
@@ -80,7 +82,31 @@ def open_volume(address: Address | str, mode: str = "r") -> Volume:
         return StackVolume(address)
     if address.suffix in FILE_SUFFIXES:
         return open_file(address)
-    raise UserError(f"{address}: unknown format {address.suffix!r}; known endings are {', '.join(KNOWN_SUFFIXES)}")
+    known = ", ".join(KNOWN_SUFFIXES)
+    raise UserError(f"{address}: unknown format {address.suffix!r}{_inside(address)}; known endings are {known}")
+
+
+def _inside(address: Address) -> str:
+    """A hint where a path goes on behind a container's ending, as other programs write it."""
+    parts = address.path.split("/")
+    for depth in range(1, len(parts)):
+        container = Address("/".join(parts[:depth]) or "/", "", address.options)
+        if container.suffix in CONTAINER_SUFFIXES + HDF5_SUFFIXES and not parts[depth - 1].startswith("."):
+            inner = "/".join(filter(None, [*parts[depth:], address.key]))
+            return f"; a dataset in a container is written behind a colon: did you mean {container.within(inner)}?"
+    return ""
+
+
+def _refuse_empty(volume: Volume) -> Volume:
+    """Refuse a volume without voxels: nothing can be computed of it, and something has gone wrong before."""
+    if 0 in volume.shape:
+        place = volume.shape.index(0)
+        axes = volume.axes or {2: "yx", 3: "zyx"}.get(len(volume.shape))
+        along = f"along {axes[place]}" if axes else f"along axis {place}"
+        raise UserError(
+            f"{volume.address}: has 0 voxels {along}, its shape is {volume.shape}; was it cropped wrongly?"
+        )
+    return volume
 
 
 def _open_in_container(address: Address, mode: str) -> Volume:
@@ -97,11 +123,18 @@ def _open_in_container(address: Address, mode: str) -> Volume:
         from blockwise.volume.readers.zipped_zarr import ZippedVolume  # loads TensorStore
 
         return ZippedVolume(address, store, array)
-    if not address.is_remote and z5py_reads(array):
+    if not address.is_remote and z5py_reads(array) and has_root(store, array):
         return Z5Volume(address, store, array, mode)
-    from blockwise.volume.tensorstore_arrays import TensorVolume  # loads TensorStore
+    from blockwise.volume.tensorstore_arrays import TensorVolume, UnknownCodecError  # loads TensorStore
 
-    return TensorVolume(address, store, array)
+    try:
+        return TensorVolume(address, store, array)
+    except UnknownCodecError:
+        if array.kind == "n5":
+            raise
+    from blockwise.volume.zarr_python import ZarrPythonVolume  # loads zarr-python
+
+    return ZarrPythonVolume(address, store, array)
 
 
 def volume_exists(address: Address | str) -> bool:
@@ -109,7 +142,19 @@ def volume_exists(address: Address | str) -> bool:
     address = _parsed(address)
     if address.suffix in CONTAINER_SUFFIXES:
         return open_store(address).exists(address.key)
-    return Path(address.path).exists()
+    return path_exists(Path(address.path))
+
+
+def stored_attributes(address: Address | str) -> Mapping[str, Any] | None:
+    """Attributes of a dataset in a container, finished or not; None where none is there.
+
+    Raises:
+        DamagedMetadataError: what describes it cannot be understood.
+        UserError: it cannot be looked at.
+    """
+    address = _parsed(address)
+    array = open_store(address).find(address.key)
+    return None if array is None else array.attributes
 
 
 def create_volume(
@@ -217,7 +262,9 @@ def remove_bare_container(address: Address) -> None:
         if found.keys() == documents.keys() and all(
             found[name].read_bytes() == encode(document) for name, document in documents.items()
         ):
-            shutil.rmtree(folder)
+            for path in found.values():
+                path.unlink()
+            folder.rmdir()
             return
 
 

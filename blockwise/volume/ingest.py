@@ -7,14 +7,13 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-
 from blockwise.errors import UserError
 from blockwise.grid import Box, box_size
 from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing
 from blockwise.volume.base import Volume
 from blockwise.volume.formats import begin_volume, finish_volume, open_volume
+from blockwise.volume.metadata import written_dtype
 
 CHUNK = 64
 """Length of a chunk along z, y and x, in voxels."""
@@ -56,7 +55,7 @@ def ingest(
     if axes is not None and len(axes) != len(volume.shape):
         raise UserError(f"{volume.address}: {len(axes)} axes {axes!r} do not fit its shape {volume.shape}")
     chunks = chunks or chunks_for(volume.shape, axes)
-    dtype = np.dtype("uint8") if volume.dtype == np.dtype(bool) else volume.dtype
+    dtype = written_dtype(volume.dtype)
     described = attributes_of(axes, volume.spacing) | {"source": volume.address.identity}
     begin_volume(target, volume.shape, chunks, dtype.name, described, maker=f"ingest of {volume.address.identity}")
     copy = open_volume(target, "a")

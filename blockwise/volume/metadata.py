@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from blockwise.errors import UserError
 from blockwise.grid import Index
 from blockwise.volume import ome
 from blockwise.volume.axes import Spacing, axes_from_attributes, known_axes, spacing_from_attributes
@@ -24,6 +25,7 @@ GZIP_LEVEL = 1
 """gzip carries a checksum, so cut-off chunks are noticed, and every reader of N5 and Zarr 2 knows it."""
 
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64")
+_WIDER = {"bool": "uint8", "float16": "float32"}
 _N5_OWN = {"dimensions", "blockSize", "dataType", "compression", "n5"}
 _PER_AXIS = ("axes", "resolution", "units")
 UNFINISHED = "unfinished"
@@ -101,11 +103,30 @@ def find_array(read: Reader, key: str, kinds: tuple[Kind, ...]) -> Array | None:
         array = _array_at(read, key, kind)
         if array is not None:
             return _with_axes(read, array)
-        scales = [] if kind == "n5" else ome.scales(_group_attributes(read, key, kind))
+        attributes = {} if kind == "n5" else _group_attributes(read, key, kind)
+        scales = ome.scales(attributes)
+        if ome.count_images(attributes) > 1:
+            named = ", ".join(_join(key, scale.path) for scale in scales)
+            raise UserError(
+                f"{key or 'the container'} holds {ome.count_images(attributes)} images; name one of {named}"
+            )
         if scales:
             array = _array_at(read, _join(key, scales[0].path), kind)
             return array and _with_axes(read, array)
     return None
+
+
+def arrays_of(read: Reader, key: str, kinds: tuple[Kind, ...]) -> list[Array]:
+    """The array at a key, or all scales of the OME-Zarr image there; empty where there is neither."""
+    for kind in kinds:
+        array = _array_at(read, key, kind)
+        if array is not None:
+            return [array]
+        scales = [] if kind == "n5" else ome.scales(_group_attributes(read, key, kind))
+        found = [_array_at(read, _join(key, scale.path), kind) for scale in scales]
+        if scales:
+            return [array for array in found if array is not None]
+    return []
 
 
 def _array_at(read: Reader, key: str, kind: Kind) -> Array | None:
@@ -129,29 +150,46 @@ def _array_at(read: Reader, key: str, kind: Kind) -> Array | None:
 
 
 def _n5_attributes(attributes: Document) -> Document:
-    """Attributes in the order of the array's axes: N5's own readers (Neuroglancer, ilastik) have them x first."""
+    """Attributes in the order of the array's axes: N5, Neuroglancer and ilastik count dimensions from x.
+
+    An array that ilastik calls zyx has ``axes`` x, y, z in the file, and one that it calls xyz has z, y, x.
+    """
     axes = attributes.get("axes")
-    if not isinstance(axes, list) or "x" not in axes or "y" not in axes or axes.index("x") > axes.index("y"):
+    if not isinstance(axes, list):
         return attributes
-    return attributes | _reversed(attributes)
+    # Results of our first versions, which are never x first, have the array's order.
+    is_of_old = "fingerprint" in attributes and {"y", "x"} <= set(axes) and axes.index("y") < axes.index("x")
+    return attributes if is_of_old else attributes | _reversed(attributes)
 
 
 def _reversed(attributes: Mapping[str, Any]) -> Document:
-    return {name: list(attributes[name])[::-1] for name in _PER_AXIS if name in attributes}
+    return {
+        name: list(attributes[name])[::-1] for name in _PER_AXIS if isinstance(attributes.get(name), list | tuple)
+    }
 
 
 def _with_axes(read: Reader, array: Array) -> Array:
     ndim = len(array.shape)
     axes = axes_from_attributes(array.attributes, ndim)
     spacing = spacing_from_attributes(array.attributes, axes)
-    parent, _, name = array.key.rpartition("/")
-    if array.kind != "n5" and name and (axes is None or spacing is None):
-        for scale in ome.scales(_group_attributes(read, parent, array.kind)):
-            if scale.path == name and len(scale.axes) == ndim:
-                return replace(array, axes=known_axes(scale.axes, ndim), spacing=scale.spacing)
+    if array.kind != "n5" and (axes is None or spacing is None):
+        scale = _scale_of(read, array)
+        if scale is not None and len(scale.axes) == ndim:
+            return replace(array, axes=known_axes(scale.axes, ndim), spacing=scale.spacing)
     if axes is None and array.kind == "zarr3":
         axes = known_axes([str(label) for label in array.document.get("dimension_names") or []], ndim)
     return replace(array, axes=axes, spacing=spacing)
+
+
+def _scale_of(read: Reader, array: Array) -> ome.Scale | None:
+    """What the image says of an array that belongs to it: paths of scales count from the image's group."""
+    parts = array.key.split("/")
+    for depth in reversed(range(len(parts))):
+        path = "/".join(parts[depth:])
+        for scale in ome.scales(_group_attributes(read, "/".join(parts[:depth]), array.kind)):
+            if path and scale.path == path:
+                return scale
+    return None
 
 
 def _group_attributes(read: Reader, key: str, kind: Kind) -> Mapping[str, Any]:
@@ -253,6 +291,11 @@ class NewArray:
         }
         axes = axes_from_attributes(attributes, len(self.shape))
         return document | ({"dimension_names": list(axes)} if axes else {})
+
+
+def written_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The type in which values are written that no container holds as they are: one that keeps all of them."""
+    return np.dtype(_WIDER.get(dtype.name, dtype)).newbyteorder("=")
 
 
 def group_documents(kind: Kind, *, is_root: bool) -> dict[str, Document]:

@@ -1,7 +1,8 @@
-"""OME-Zarr image metadata, versions 0.4 (Zarr 2) and 0.5 (Zarr 3): scales, axes, units, voxel sizes."""
+"""OME-Zarr image metadata: scales, axes, units, voxel sizes; 0.1 to 0.5 are read, 0.4 and 0.5 (Zarr 3) written."""
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from blockwise.volume.axes import Spacing, axes_from_attributes, spacing_from_at
 
 _TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 _DEFAULT_AXES = {2: "yx", 3: "zyx"}
+_OLD_AXES = "tczyx"
+"""Versions 0.1 and 0.2 name no axes: these it had to be."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Scale:
 
     Attributes:
         path: of its array, relative to the image's group.
-        axes: names of the axes, as they stand in the file.
+        axes: names of the axes in lower case, time and channel by their types.
         spacing: distance between voxels, or None.
     """
 
@@ -52,13 +55,19 @@ class Level:
 
 
 def scales(attributes: Mapping[str, Any]) -> list[Scale]:
-    """The scales of the first image in a group's attributes, finest first; empty where there is none."""
+    """The scales of the images in a group's attributes, each image's finest first; empty where there is none."""
     images = attributes.get("ome", attributes).get("multiscales") or []
-    if not images:
-        return []
-    image = images[0]
-    axes = image.get("axes", [])
-    names = [axis["name"] if isinstance(axis, dict) else str(axis) for axis in axes]
+    return [scale for image in images for scale in _scales_of(image)]
+
+
+def count_images(attributes: Mapping[str, Any]) -> int:
+    """Number of images in a group's attributes; the specification allows several, and names none."""
+    return len(attributes.get("ome", attributes).get("multiscales") or [])
+
+
+def _scales_of(image: Mapping[str, Any]) -> list[Scale]:
+    axes = image.get("axes") or list(_OLD_AXES)
+    names = [_axis_name(axis) for axis in axes]
     units = tuple(str(axis.get("unit", "")) if isinstance(axis, dict) else "" for axis in axes)
     common = _scale_factors(image)
     found = []
@@ -67,8 +76,15 @@ def scales(attributes: Mapping[str, Any]) -> list[Scale]:
         if steps and common and len(common) == len(steps):
             steps = [a * b for a, b in zip(steps, common, strict=True)]
         spacing = Spacing(tuple(steps), units) if steps and len(steps) == len(names) else None
-        found.append(Scale(str(dataset["path"]), names, spacing))
+        found.append(Scale(posixpath.normpath(str(dataset["path"])).lstrip("/"), names, spacing))
     return found
+
+
+def _axis_name(axis: Any) -> str:
+    if not isinstance(axis, dict):
+        return str(axis).lower()
+    by_type = {"time": "t", "channel": "c"}
+    return by_type.get(str(axis.get("type")), str(axis["name"]).lower())
 
 
 def _scale_factors(holder: Mapping[str, Any]) -> list[float]:

@@ -11,9 +11,12 @@ from typing import Any
 import tensorstore as ts
 
 from blockwise.errors import DiskFullError, UserError
+from blockwise.files import NO_ROOM
+from blockwise.transient import STATUSES, ShortFailureError, is_transient
 from blockwise.volume.address import GCS, S3, Address
 from blockwise.volume.metadata import NewArray, encode
-from blockwise.volume.store import METADATA_NAMES, Store
+from blockwise.volume.own_names import METADATA_NAMES, foreign_remains, refuse_foreign
+from blockwise.volume.store import Store
 
 RETRIES = {"max_retries": 6, "initial_delay": "500ms", "max_delay": "8s"}
 """Answers such as 500, 503 and broken connections are asked again after 0.5, 1, 2, 4 and 8 s."""
@@ -25,7 +28,7 @@ SLOWEST_BYTES_PER_S = 1e6
 _REQUESTS_AT_ONCE = 256
 
 _DENIED = ("PERMISSION_DENIED", "UNAUTHENTICATED")
-_UNREACHABLE = ("ABORTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")
+_UNREACHABLE = ("ABORTED", "UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "RESOURCE_EXHAUSTED")
 _DETAILS = re.compile(r"\s*\[\w+='.*", re.DOTALL)
 
 
@@ -80,13 +83,13 @@ class RemoteStore(Store):
 
     def create(self, key: str, array: NewArray) -> None:
         """Write the document that makes the array exist last, in one request, attributes included."""
-        self._clear_remains(key)
+        self._clear_remains(key, array)
         for name, content in self.missing_groups(key, array.kind).items():
             self.write(name, content)
         for name, document in array.documents().items():
             self.write(f"{key}/{name}" if key else name, encode(document))
 
-    def _clear_remains(self, key: str) -> None:
+    def _clear_remains(self, key: str, array: NewArray) -> None:
         """Delete chunks that an interrupted deletion left: they would show through where the new array has zeros."""
         if not key:  # the container itself is the array: whatever lies there is not ours
             return
@@ -98,14 +101,16 @@ class RemoteStore(Store):
                 f"{self.address.within(key)}: cannot be created, there are other datasets below it: "
                 f"{', '.join(sorted(inner)[:3])}; choose another key"
             )
+        refuse_foreign(self.address.within(key), foreign_remains(names, key, array.kind, len(array.shape)))
         self.delete_objects(names)
 
     def delete(self, key: str) -> None:
         """Delete the array's own document first, then those of other scales, then the rest."""
+        names = self._names(f"{key}/" if key else "")
+        self._refuse_foreign(key, names)
         array = self.find(key)
         if array is not None:
             self.delete_objects([array.metadata_name])
-        names = self._names(f"{key}/")
         self.delete_objects([name for name in names if name.rpartition("/")[2] in METADATA_NAMES])
         self.delete_objects(names)
 
@@ -209,6 +214,7 @@ def wait(future: Any, address: Address, *, size: int = 0, seconds: float | None 
     Raises:
         StoreDeniedError: no permission, or no credentials.
         StoreUnreachableError: no usable answer after all retries.
+        ShortFailureError: a folder of this machine cannot be read at the moment.
         StoreSlowError: no answer in time.
         DiskFullError: no room left.
         OSError: anything else, such as bytes that cannot be decoded.
@@ -231,14 +237,16 @@ def translated(error: Exception, address: Address) -> Exception:
     text = _DETAILS.sub("", str(error))
     status = re.search(r"(?:http_response_code='|HTTP code )(\d+)", str(error))
     code = text.partition(":")[0]
+    if not address.is_remote:
+        return _translated_here(code, text, address)
     shown = text + (f" (HTTP {status[1]})" if status else "")
     if code in _DENIED or "credentials" in text:
         return StoreDeniedError(f"{address}: access denied by {place(address)}: {shown}. {_remedy(address)}")
-    if "No space left" in text or code == "RESOURCE_EXHAUSTED":
+    if any(os.strerror(number) in text for number in NO_ROOM):
         return DiskFullError(f"{address}: {shown}")
     if code == "NOT_FOUND":
         return UserError(f"{address}: {place(address)} holds no such bucket or object: {shown}")
-    if code in _UNREACHABLE:
+    if code in _UNREACHABLE or (status and int(status[1]) in STATUSES):
         return StoreUnreachableError(
             f"{address}: {place(address)} cannot be reached or keeps failing: {shown}. Check the address, the "
             "endpoint and the network, and run again: finished blocks are kept"
@@ -249,6 +257,17 @@ def translated(error: Exception, address: Address) -> Exception:
             "use another server, or a copy without shards"
         )
     return OSError(shown)
+
+
+def _translated_here(code: str, text: str, address: Address) -> Exception:
+    """The same for a folder: the system's own words tell what is the matter."""
+    if any(os.strerror(number) in text for number in NO_ROOM):
+        return DiskFullError(f"{address}: {text}")
+    if code in _UNREACHABLE or is_transient(OSError(text)):
+        return ShortFailureError(f"{address}: cannot be reached at the moment: {text}; run again when that is over")
+    if code in _DENIED:
+        return UserError(f"{address}: may not be read or written: {text}")
+    return OSError(text)
 
 
 def place(address: Address) -> str:

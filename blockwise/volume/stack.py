@@ -1,13 +1,11 @@
-"""Stacks of PNG or TIFF slices, one file a slice, and single images; read only."""
+"""Stacks of PNG or TIFF files, one file a slice or a volume, and single images; read only."""
 
 from __future__ import annotations
 
 import functools
 import os
-import re
 from collections.abc import Mapping
-from glob import glob
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,42 +13,93 @@ from numpy.typing import NDArray
 
 from blockwise.errors import UserError
 from blockwise.grid import Box, Index, box_shape
+from blockwise.transient import refuse_transient
 from blockwise.volume.address import TIFF_SUFFIXES, Address
-from blockwise.volume.base import Volume
+from blockwise.volume.base import DamagedDataError, Volume
+from blockwise.volume.stack_names import SHOWN, stack_names
 
-_SHOWN = 10
-_PRINTF = re.compile(r"%(0?)(\d*)d")
+_PLANE = 3
+"""Most axes of a plane: y, x and colours."""
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What one file of a stack holds."""
+
+    shape: tuple[int, ...]
+    axes: str | None
+    dtype: np.dtype[Any]
+    is_plane: bool
+
+    def __str__(self) -> str:
+        return f"{self.shape} {self.dtype}" + ("" if self.is_plane else f" ({self.axes or 'unknown axes'})")
 
 
 class StackVolume(Volume):
-    """Slices along z, in the order of the numbers in their names; or one image without z.
+    """Files along z, in the order of the numbers in their names; or one image without z.
 
-    The shape comes from the first slice; ``verify`` compares the others with it.
+    Files that hold several pages are volumes of their own: then the files are time points. Names that tell t, z and c
+    apart give an axis for each. The shape comes from the first file; ``verify`` compares the others with it.
     """
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self._files = slice_files(address) if address.is_pattern else [address.path]
-        plane, self.dtype = _header(self._files[0])
-        self._plane = plane
-        self.shape = (len(self._files), *plane) if address.is_pattern else plane
-        self.chunks = (1, *plane) if address.is_pattern else plane
-        plane_axes = "yxc"[: len(plane)]
-        self.axes = f"z{plane_axes}" if address.is_pattern else plane_axes
+        self._lead: tuple[int, ...] = ()
+        lead = ""
+        if address.is_pattern:
+            names = stack_names(address)
+            self._files, lead, self._lead = names.files, names.axes, names.shape
+        else:
+            self._files = [address.path]
+        self._first = _header(self._files[0])
+        if address.is_pattern and not lead:
+            lead = self._unnamed_axis()
+        self._refuse_twice(lead)
+        self.dtype = self._first.dtype
+        self.shape = (*self._lead, *self._first.shape)
+        self._ones = (1,) * len(self._lead)
+        self._whole_files = (*self._ones, *self._first.shape)
+        inner = None if self._first.is_plane else _open_tiff(self._files[0])
+        self.chunks = self._whole_files if inner is None else (*self._ones, *inner.chunks)
+        self._decode_shape = self.chunks if inner is None else (*self._ones, *inner.decode_shape)
+        self.axes = None if self._first.axes is None else lead + self._first.axes
+
+    def _unnamed_axis(self) -> str:
+        """What files count whose names do not say it: slices; where the files hold slices, time points."""
+        return "z" if "z" not in (self._first.axes or "") else "t"
+
+    def _refuse_twice(self, lead: str) -> None:
+        twice = set(lead) & set(self._first.axes or "")
+        if twice or (lead and self._first.axes is None):
+            raise UserError(
+                f"{self.address}: each of {len(self._files)} files holds a volume {self._first} by itself, so that "
+                f"{', '.join(sorted(twice)) or 'an axis'} would be counted twice; read one of them, or convert them "
+                "into one file"
+            )
 
     def _read(self, box: Box) -> NDArray[Any]:
-        if not self.address.is_pattern:
-            return self._slice(self._files[0])[box]
+        depth = len(self._lead)
         out = np.empty(box_shape(box), self.dtype)
-        for i, name in enumerate(self._files[box[0]]):
-            out[i] = self._slice(name)[box[1:]]
+        lead = box_shape(box[:depth])
+        for place in np.ndindex(*lead):
+            index = tuple(s.start + i for s, i in zip(box[:depth], place, strict=True))
+            out[place] = self._slice(self.file_of((*index, *(0,) * len(self._first.shape))), box[depth:])
         return out
 
-    def _slice(self, name: str) -> NDArray[Any]:
-        data = _decode(name)
-        if data.shape != self._plane or data.dtype != self.dtype:
-            raise self._odd([f"{name} {data.shape} {data.dtype}"])
-        return data
+    def _slice(self, name: str, box: Box) -> NDArray[Any]:
+        try:
+            header = _header(name)
+        except UserError as error:
+            refuse_transient(error)
+            raise OSError(f"{name} cannot be decoded: {error}") from None
+        if header != self._first:
+            raise self._odd([f"{name} {header}"])
+        if header.is_plane:
+            return _decode(name)[box]
+        try:
+            return _open_tiff(name).read(box)
+        except DamagedDataError as error:
+            raise OSError(str(error)) from error
 
     def verify(self) -> None:
         """Compare the headers of all slices with the first one's.
@@ -61,21 +110,22 @@ class StackVolume(Volume):
         odd = []
         for name in self._files:
             try:
-                plane, dtype = _header(name)
-            except UserError:
+                header = _header(name)
+            except UserError as error:
+                refuse_transient(error)
                 odd.append(f"{name} (cannot be read)")
                 continue
-            if plane != self._plane or dtype != self.dtype:
-                odd.append(f"{name} {plane} {dtype}")
+            if header != self._first:
+                odd.append(f"{name} {header}")
         if odd:
             raise self._odd(odd)
 
     def _odd(self, odd: list[str]) -> UserError:
-        more = f" and {len(odd) - _SHOWN} more" if len(odd) > _SHOWN else ""
+        more = f" and {len(odd) - SHOWN} more" if len(odd) > SHOWN else ""
         differ = "differs" if len(odd) == 1 else "differ"
         return UserError(
             f"{self.address}: {len(odd)} of {len(self._files)} slices {differ} from the first one ({self._files[0]} "
-            f"{self._plane} {self.dtype}): {', '.join(odd[:_SHOWN])}{more}; replace them, or "
+            f"{self._first}): {', '.join(odd[:SHOWN])}{more}; replace them, or "
             "narrow the pattern"
         )
 
@@ -86,88 +136,57 @@ class StackVolume(Volume):
 
     @property
     def file_shape(self) -> tuple[int, ...]:
-        """One slice a file."""
-        return self.chunks
+        """One file a slice, or a volume."""
+        return self._whole_files
+
+    @property
+    def decode_shape(self) -> tuple[int, ...]:
+        """A plane; of files with several pages what their format decodes at once."""
+        return self._decode_shape
 
     def file_of(self, index: Index) -> str:
-        """Path of a slice."""
-        return self._files[index[0]] if self.address.is_pattern else self._files[0]
+        """Path of a file."""
+        return self._files[int(np.ravel_multi_index(index[: len(self._lead)], self._lead)) if self._lead else 0]
 
 
-def slice_files(address: Address) -> list[str]:
-    """Files of a stack, in the order of their numbers.
-
-    Raises:
-        UserError: no file fits the pattern, or numbers are missing between the first and the last.
-    """
-    printf = _PRINTF.search(address.path)
-    pattern = _PRINTF.sub("*", address.path) if printf else address.path
-    names = [name for name in glob(pattern) if Path(name).is_file()]
-    if printf:
-        digits = rf"\d{{{printf[2]},}}" if printf[1] and printf[2] else r"\d+"
-        fits = re.compile(
-            re.escape(address.path[: printf.start()]) + digits + re.escape(address.path[printf.end() :])
-        )
-        names = [name for name in names if fits.fullmatch(name)]
-    if not names:
-        raise UserError(
-            f"{address}: no file fits this pattern (looked from {Path.cwd()}); write it as stack/*.png or "
-            "stack/%04d.png"
-        )
-    names.sort(key=_natural)
-    _refuse_gaps(address, names)
-    return names
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sort key by which slice_2 comes before slice_10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-
-def _refuse_gaps(address: Address, names: list[str]) -> None:
-    parts = [re.split(r"(\d+)", name) for name in names]
-    varying = {i for split in parts for i in range(len(split)) if split[i : i + 1] != parts[0][i : i + 1]}
-    if len({len(split) for split in parts}) > 1 or len(varying) != 1 or not (place := varying.pop()) % 2:
-        return  # the names do not count slices
-    there = {int(split[place]) for split in parts}
-    missing = sorted(set(range(min(there), max(there))) - there)
-    if missing:
-        width = len(parts[0][place]) if parts[0][place].startswith("0") else 0
-        shown = ["".join([*parts[0][:place], f"{n:0{width}d}", *parts[0][place + 1 :]]) for n in missing[:_SHOWN]]
-        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-        are = "slice is" if len(missing) == 1 else "slices are"
-        raise UserError(
-            f"{address}: {len(missing)} {are} missing between {names[0]} and {names[-1]}: {', '.join(shown)}{more}; "
-            "add them, or choose the slices with a narrower pattern"
-        )
-
-
-def _header(name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and type of an image; several ask for them, one after the other."""
+def _header(name: str) -> _Header:
+    """What a file holds; several ask for it, one after the other."""
     try:
         status = os.stat(name)
     except OSError as error:
+        refuse_transient(error, name)
         raise UserError(f"{name}: is no readable image: {error}") from error
     return _read_header(name, status.st_size, status.st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=16)
-def _read_header(name: str, size: int, time_ns: int) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _read_header(name: str, size: int, time_ns: int) -> _Header:
     try:
         if name.lower().endswith(TIFF_SUFFIXES):
-            import tifffile
-
-            with tifffile.TiffFile(name) as file:
-                return tuple(file.pages.first.shape), np.dtype(file.pages.first.dtype)
+            volume = _open_tiff(name)
+            is_plane = len(volume.shape) <= _PLANE and (volume.axes or "").replace("c", "") == "yx"
+            return _Header(volume.shape, volume.axes, volume.dtype, is_plane)
         import imageio.v3
 
         properties = imageio.v3.improps(name, plugin="pillow")
-        return tuple(properties.shape), np.dtype(properties.dtype)
+        if (properties.n_images or 1) > 1:
+            raise UserError(f"{name}: holds {properties.n_images} pictures (an animation); convert it to TIFF")
+        shape = tuple(properties.shape)
+        return _Header(shape, "yxc"[: len(shape)], np.dtype(properties.dtype), is_plane=True)
     except (OSError, ValueError, SyntaxError) as error:
+        refuse_transient(error, name)
         raise UserError(f"{name}: is no readable image: {error}") from error
 
 
+def _open_tiff(name: str) -> Volume:
+    from blockwise.volume.tiff import TiffVolume  # loads tifffile
+
+    return TiffVolume(Address(name, ""))
+
+
 def _decode(name: str) -> NDArray[Any]:
+    with open(name, "rb") as file:  # what the system refuses is no damage, and decoders hide its word
+        file.read(1)
     try:
         if name.lower().endswith(TIFF_SUFFIXES):
             import tifffile

@@ -79,7 +79,12 @@ def read_steadily(files: Files, address: str, box: Box, read: Callable[[Box], ND
     """
     for attempt in range(READS):
         before = _look(files, box)
-        data = read(box)
+        try:
+            data = read(box)
+        except Exception:  # of any library; that of a file which has just changed says nothing
+            if _look(files, box) == before or attempt == READS - 1:
+                raise
+            continue
         after = _look(files, box)
         if before == after:
             noted = _noted.get()

@@ -8,15 +8,28 @@ import json
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from blockwise.errors import DiskFullError, UserError
+from blockwise.transient import refuse_transient
 from blockwise.volume.address import N5_SUFFIXES, Address
-from blockwise.volume.metadata import Array, Document, Kind, NewArray, encode, find_array, group_documents
+from blockwise.volume.metadata import (
+    Array,
+    Document,
+    Kind,
+    NewArray,
+    arrays_of,
+    encode,
+    find_array,
+    group_documents,
+)
+from blockwise.volume.own_names import foreign_names, refuse_foreign
 
-METADATA_NAMES = ("attributes.json", ".zarray", ".zattrs", ".zgroup", "zarr.json")
+
+class DamagedMetadataError(UserError):
+    """The document that describes an array is there and cannot be understood."""
 
 
 class Store(ABC):
@@ -42,7 +55,11 @@ class Store(ABC):
 
     @abstractmethod
     def delete(self, key: str) -> None:
-        """Delete all below a key, in such an order that a half-deleted array is never taken for whole."""
+        """Delete an array or image, in such an order that a half-deleted one is never taken for whole.
+
+        Raises:
+            UserError: below the key lies something else; nothing was deleted.
+        """
 
     @abstractmethod
     def delete_objects(self, names: list[str]) -> None:
@@ -72,13 +89,27 @@ class Store(ABC):
         try:
             document = json.loads(content)
         except ValueError as error:
-            raise UserError(f"{self.url(name)} is damaged, it holds no JSON: {error}") from error
+            raise DamagedMetadataError(f"{self.url(name)} is damaged, it holds no JSON: {error}") from error
         return document if isinstance(document, dict) else None
 
     def find(self, key: str) -> Array | None:
         """The array at a key, or the finest scale of the OME-Zarr image there."""
-        kinds: tuple[Kind, ...] = ("n5",) if self.address.suffix in N5_SUFFIXES else ("zarr3", "zarr")
-        return find_array(self.document, key, kinds)
+        try:
+            return find_array(self.document, key, self._kinds)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise DamagedMetadataError(
+                f"{self.url(key)}: its metadata cannot be understood ({type(error).__name__}: {error}); "
+                "is the array damaged?"
+            ) from error
+
+    @property
+    def _kinds(self) -> tuple[Kind, ...]:
+        return ("n5",) if self.address.suffix in N5_SUFFIXES else ("zarr3", "zarr")
+
+    def _refuse_foreign(self, key: str, names: Iterable[str]) -> None:
+        """Refuse to delete a key below which not all names are those of its arrays."""
+        foreign = foreign_names(names, key, arrays_of(self.document, key, self._kinds))
+        refuse_foreign(self.address.within(key), foreign)
 
     def missing_groups(self, key: str, kind: Kind) -> dict[str, bytes]:
         """Documents to be written so that all folders above a key are groups."""
@@ -105,6 +136,9 @@ class LocalStore(Store):
             return (self.folder / name).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return None
+        except OSError as error:
+            refuse_transient(error, self.url(name))
+            raise UserError(f"{self.url(name)}: cannot be read: {error}") from error
 
     def write(self, name: str, content: bytes) -> None:
         """Write a temporary file, then rename it."""
@@ -146,10 +180,17 @@ class LocalStore(Store):
     def delete(self, key: str) -> None:
         """Rename first, so that a half-deleted array is never taken for whole."""
         folder = self.folder / key
+        self._refuse_foreign(key, self._names(key))
         doomed = _doomed(folder)
         shutil.rmtree(doomed, ignore_errors=True)
         folder.rename(doomed)
         shutil.rmtree(doomed)
+
+    def _names(self, key: str) -> Iterator[str]:
+        """All that is no folder below a key; links to folders are not followed."""
+        for folder, inner, files in os.walk(self.folder / key):
+            for name in (*files, *(name for name in inner if os.path.islink(os.path.join(folder, name)))):
+                yield Path(folder, name).relative_to(self.folder).as_posix()
 
     def delete_objects(self, names: list[str]) -> None:
         """Delete single files."""
@@ -158,7 +199,7 @@ class LocalStore(Store):
 
     def exists(self, key: str) -> bool:
         """Whether there is a file or folder at the key."""
-        return (self.folder / key).exists()
+        return path_exists(self.folder / key)
 
     def array_keys(self) -> list[str]:
         """Keys of all arrays, sorted; folders of chunks are not looked into."""
@@ -181,6 +222,23 @@ class LocalStore(Store):
     def url(self, name: str) -> str:
         """The path of a file."""
         return f"{self.address.path}/{name}" if name else self.address.path
+
+
+def path_exists(path: Path) -> bool:
+    """Whether there is a file or folder; what cannot be reached at the moment is not taken for absent.
+
+    Raises:
+        ShortFailureError: the file system has trouble.
+        UserError: it may not be looked at.
+    """
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        refuse_transient(error, str(path))
+        raise UserError(f"{path}: cannot be looked at: {error}") from error
+    return True
 
 
 def _doomed(folder: Path) -> Path:

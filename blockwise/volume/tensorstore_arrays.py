@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from blockwise.errors import UserError
 from blockwise.grid import Box, Index
 from blockwise.volume.address import Address
-from blockwise.volume.base import ABSENT, Volume
+from blockwise.volume.base import ABSENT, Volume, as_int63
 from blockwise.volume.metadata import Array
 from blockwise.volume.remote import RemoteStore, wait
 from blockwise.volume.store import Store
@@ -46,6 +45,8 @@ class TensorVolume(Volume):
         part = self._dataset[box]
         size = part.size * self.dtype.itemsize
         data: NDArray[Any] = wait(part.read(order="C"), self.address, size=size)
+        if not self.address.is_remote:
+            self.refuse_dangling_links(box)
         return data
 
     def write(self, box: Box, data: NDArray[Any]) -> None:
@@ -102,18 +103,18 @@ class TensorVolume(Volume):
             return
         generations = self._store.generations([self._array.chunk_name(index) for index in indices])
         for i, generation in enumerate(generations):
-            states[i] = (ABSENT, 0) if generation is None else (0, _as_int63(generation))
+            states[i] = (ABSENT, 0) if generation is None else (0, as_int63(generation))
 
 
-def _as_int63(generation: bytes) -> int:
-    return int.from_bytes(hashlib.sha256(generation).digest()[:8], "big") >> 1
+class UnknownCodecError(UserError):
+    """The array is made with something that TensorStore does not know."""
 
 
 def _open(address: Address, store: Store, array: Array) -> Any:
     try:
         return wait(ts.open(_spec(store, array)), address)
     except OSError as error:
-        raise UserError(
+        raise UnknownCodecError(
             f"{address}: TensorStore cannot read this array: {error}; a copy compressed by gzip can be read"
         ) from error
 
@@ -129,4 +130,19 @@ def _spec(store: Store, array: Array) -> dict[str, Any]:
         own = ("dimensions", "blockSize", "dataType")
         metadata = {name: array.document[name] for name in own}
         spec |= {"assume_metadata": True, "metadata": metadata | {"compression": {"type": "blosc", **known}}}
+    if array.kind == "zarr" and (fill := _fill_value(array.document)) != array.document.get("fill_value"):
+        spec |= {"assume_metadata": True, "metadata": {**array.document, "fill_value": fill}}
     return spec
+
+
+def _fill_value(document: Mapping[str, Any]) -> Any:
+    """The value of absent chunks as the specification has it; some writers made a string or a float of a number."""
+    value, dtype = document.get("fill_value"), document.get("dtype")
+    kind = np.dtype(dtype).kind if isinstance(dtype, str) else ""
+    if kind not in "iufb" or value is None or value in ("NaN", "Infinity", "-Infinity"):
+        return value
+    try:
+        number = float({"true": 1, "false": 0, "": 0}.get(str(value).lower(), value))
+    except (TypeError, ValueError):
+        return value
+    return bool(number) if kind == "b" else int(value) if kind in "iu" and number.is_integer() else number

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from blockwise.errors import UserError
 from blockwise.grid import Box, Index, box_shape
+from blockwise.transient import refuse_transient
 from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing, known_axes, unit_name
 from blockwise.volume.base import Volume
+from blockwise.volume.ome_tiff import files_of_series, ome_steps, refuse_missing_files
 from blockwise.volume.readers.tiff_kinds import axis_letters, steps_of
 
 
@@ -38,6 +40,7 @@ class TiffVolume(Volume):
         self.shape = tuple(self._series.shape)
         self.dtype = np.dtype(self._series.dtype).newbyteorder("=")
         self._keyframe: Any = self._series.keyframe
+        self._files = files_of_series(self._series)
         page_ndim = len(self._keyframe.shape)
         self._mapped = _mapped(self._file, self._series)
         self._lead = self.shape[: len(self.shape) - page_ndim]
@@ -57,7 +60,7 @@ class TiffVolume(Volume):
             try:
                 self._read_page(number, inner, pages[i])
             except Exception as error:  # decoders raise whatever they like for broken bytes
-                raise OSError(f"page {number} cannot be decoded: {error}") from error
+                raise OSError(f"page {number} cannot be decoded: {type(error).__name__}: {error}") from error
         return out
 
     def _read_mapped(self, box: Box) -> NDArray[Any]:
@@ -75,9 +78,18 @@ class TiffVolume(Volume):
         page: Any = self._series.pages[number]
         if page is None:  # OME-TIFF may leave planes out
             return
-        if self._unit == tuple(self._keyframe.shape):
-            out[...] = page.asarray()[box]
-            return
+        handle = page.parent.filehandle
+        with contextlib.ExitStack() as opened:
+            if handle.closed:  # of a set of files only the first one stays open
+                handle.open()
+                opened.callback(handle.close)
+            if self._unit == tuple(self._keyframe.shape):
+                out[...] = page.asarray()[box]
+            else:
+                self._read_segments(page, box, out)
+
+    def _read_segments(self, page: Any, box: Box, out: NDArray[Any]) -> None:
+        """The strips or tiles of a page that a box touches."""
         handle, (rows, columns) = page.parent.filehandle, self._unit[:2]
         per_row = math.ceil(self._keyframe.imagewidth / columns)
         touched = [range(s.start // n, -(-s.stop // n)) for s, n in zip(box, (rows, columns), strict=False)]
@@ -85,8 +97,8 @@ class TiffVolume(Volume):
             segment = i * per_row + j
             handle.seek(page.dataoffsets[segment])
             stored = handle.read(page.databytecounts[segment]) or None
-            tables = {"jpegtables": page.jpegtables, "jpegheader": self._keyframe.jpegheader}
-            tile, _, valid = self._keyframe.decode(stored, segment, **tables)
+            tables = {"jpegtables": page.jpegtables, "jpegheader": page.keyframe.jpegheader}
+            tile, _, valid = page.keyframe.decode(stored, segment, **tables)
             if tile is not None:
                 tile = tile.reshape(tile.shape[1:] if len(box) == 3 else tile.shape[1:3])[: valid[1], : valid[2]]
                 _paste(tile, (i * rows, j * columns), box, out)
@@ -106,6 +118,18 @@ class TiffVolume(Volume):
         """A strip or tile; single voxels where the file is mapped."""
         return self.chunks if self._mapped is None else (1,) * len(self.shape)
 
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """The other files of a set of OME-TIFF files."""
+        return tuple(path for path in self._files if path != self._file.filehandle.path)
+
+    def absent_pieces(self, states: NDArray[np.int64]) -> tuple[int, int]:
+        """Planes that OME's metadata leave out; tifffile gives zeros for them."""
+        if self._mapped is not None:
+            return 0, 1
+        pages = self._series.pages
+        return sum(page is None for page in pages), len(pages)
+
     def file_of(self, index: Index) -> str:
         """The whole volume lies in one file."""
         return self.address.path
@@ -114,13 +138,15 @@ class TiffVolume(Volume):
 class _Complaints(logging.Handler):
     """Collects what tifffile logs about a file: it goes on with the pages that it finds, however few."""
 
+    DEFECTS = ("invalid page offset", "corrupted", "failed to read", "index out of range", "is missing files")
+
     def __init__(self) -> None:
-        super().__init__(logging.ERROR)
+        super().__init__(logging.WARNING)
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         message = record.getMessage()
-        if "invalid page offset" in message or "corrupted" in message:
+        if any(words in message for words in self.DEFECTS):
             self.lines.append(message)
 
 
@@ -140,19 +166,35 @@ def _refusing_cut_files(address: Address) -> Iterator[None]:
 def _open(address: Address) -> tifffile.TiffFile:
     try:
         return tifffile.TiffFile(address.path)
+    except OSError as error:
+        refuse_transient(error, address.path)
+        raise
     except (tifffile.TiffFileError, struct.error) as error:
         raise UserError(f"{address.path}: ends in {address.suffix} but is not a TIFF file: {error}") from error
 
 
 def _series(file: tifffile.TiffFile, address: Address) -> tifffile.TiffPageSeries:
+    refuse_missing_files(file)
     with _refusing_cut_files(address):
         found = file.series
         len(file.pages)
     number = address.key or "0"
+    listed = ", ".join(f"{i} ({series.axes} {series.shape})" for i, series in enumerate(found))
     if not number.isdecimal() or int(number) >= len(found):
-        listed = ", ".join(f"{i} ({series.axes} {series.shape})" for i, series in enumerate(found))
         raise UserError(f"{address}: {number!r} is no series of {address.path}; it holds: {listed}")
+    if not address.key and not all(_is_preview(series, found[0]) for series in found[1:]):
+        raise UserError(
+            f"{address}: holds {len(found)} series, {listed}; name the one that is meant, such as "
+            f"{address.within('0')}"
+        )
     return found[int(number)]
+
+
+def _is_preview(series: tifffile.TiffPageSeries, first: tifffile.TiffPageSeries) -> bool:
+    """Whether a series is a thumbnail or a label beside the first one: nobody misses it."""
+    page, whole = series.keyframe, first.keyframe
+    is_smaller = page.imagewidth < whole.imagewidth and page.imagelength < whole.imagelength
+    return bool(page.is_reduced) or (len(series.pages) == 1 and is_smaller)
 
 
 def _mapped(file: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> Any:
@@ -204,7 +246,7 @@ def _spacing(
 ) -> Spacing | None:
     if axes is None:
         return None
-    steps, units = _ome_steps(file, number) if file.is_ome else steps_of(file, series) or _imagej_steps(file)
+    steps, units = ome_steps(file, number) if file.is_ome else steps_of(file, series) or _imagej_steps(file)
     if not steps:
         return None
     names = "".join(axis for axis in axes if axis in steps)
@@ -212,23 +254,13 @@ def _spacing(
     return found.along(names, axes)
 
 
-def _ome_steps(file: tifffile.TiffFile, number: int) -> tuple[dict[str, float], dict[str, str]]:
-    images = tifffile.xml2dict(file.ome_metadata or "").get("OME", {}).get("Image", [])
-    image = (images if isinstance(images, list) else [images])[number]
-    pixels = image.get("Pixels", {})
-    names = {"x": "PhysicalSizeX", "y": "PhysicalSizeY", "z": "PhysicalSizeZ", "t": "TimeIncrement"}
-    steps = {axis: float(pixels[name]) for axis, name in names.items() if name in pixels}
-    default = {"t": "s"}
-    units = {axis: unit_name(pixels.get(f"{names[axis]}Unit", default.get(axis, "µm"))) for axis in steps}
-    return steps, units
-
-
 def _imagej_steps(file: tifffile.TiffFile) -> tuple[dict[str, float], dict[str, str]]:
     metadata, tags = file.imagej_metadata or {}, file.pages.first.tags
     unit = unit_name(str(metadata.get("unit", "")))
     if not unit:  # pixels per inch or per nothing say nothing about a sample
         return {}, {}
-    steps = {"z": float(metadata["spacing"])} if "spacing" in metadata else {}
+    # ImageJ leaves the depth of a voxel out where it is 1.
+    steps = {"z": float(metadata.get("spacing", 1.0))}
     for axis, name in (("y", "YResolution"), ("x", "XResolution")):
         if name in tags and tags[name].value[0]:
             numerator, denominator = tags[name].value

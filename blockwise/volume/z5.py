@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,17 @@ from numpy.typing import NDArray
 
 from blockwise.errors import DiskFullError
 from blockwise.grid import Box, Index
+from blockwise.transient import ShortFailureError, error_number, is_transient, refuse_transient
 from blockwise.volume.address import Address
 from blockwise.volume.base import Volume
 from blockwise.volume.metadata import DTYPES, Array
 from blockwise.volume.store import Store
 
 _SCARCE_BYTES = 1 << 24
-_ZARR_COMPRESSORS = ("blosc", "gzip", "lz4", "zlib", "zstd", "bz2")
+_NOT_READ = ("cannot open chunk file", "failed to read chunk file")
+"""What z5py says of a file that the system refuses; everything else is about bytes that it has read."""
+_ZARR_COMPRESSORS = ("blosc", "gzip", "zlib", "zstd", "bz2")
+_LARGEST_LEVEL = 64
 
 
 class Z5Volume(Volume):
@@ -28,7 +33,7 @@ class Z5Volume(Volume):
 
     def __init__(self, address: Address, store: Store, array: Array, mode: str = "r") -> None:
         self.address = address
-        self._dataset = z5py.File(address.path, mode=mode)[array.key]
+        self._dataset = _open(address, array, mode)
         self.shape = tuple(self._dataset.shape)
         self.dtype = np.dtype(self._dataset.dtype)
         self.chunks = tuple(self._dataset.chunks)
@@ -38,8 +43,21 @@ class Z5Volume(Volume):
         self._store = store
 
     def _read(self, box: Box) -> NDArray[Any]:
-        data: NDArray[Any] = self._dataset[box]
+        try:
+            data: NDArray[Any] = self._dataset[box]
+        except RuntimeError as error:
+            if any(words in str(error) for words in _NOT_READ):
+                self._look_for_reason(box)
+                raise ShortFailureError(f"{self.address}: {error}; it can be read again, run again") from error
+            raise
+        self.refuse_dangling_links(box)
         return data
+
+    def _look_for_reason(self, box: Box) -> None:
+        """Read the files below a box as bytes: z5py does not tell why the system has refused one."""
+        for index in self.chunk_indices(box):
+            with contextlib.suppress(FileNotFoundError):
+                Path(self.file_of(index)).read_bytes()
 
     def write(self, box: Box, data: NDArray[Any]) -> None:
         """Write whole chunks; chunks of zeros are left out, and removed where they lay before.
@@ -51,7 +69,9 @@ class Z5Volume(Volume):
         data = np.ascontiguousarray(data, dtype=self.dtype)
         try:
             self._write(box, data)
-        except RuntimeError:  # DiskFullError is none
+        except RuntimeError as error:  # DiskFullError is none
+            if is_transient(error) or error_number(error) is not None:
+                raise
             # At the volume's end z5py reads what it overwrites in Zarr; if that is damaged, nothing of it is needed.
             self._store.delete_objects([self._array.chunk_name(index) for index in self.chunk_indices(box)])
             self._write(box, data)
@@ -108,11 +128,33 @@ class Z5Volume(Volume):
         return self._store.url(self._array.chunk_name(index))
 
 
+def _open(address: Address, array: Array, mode: str) -> Any:
+    try:
+        return z5py.File(address.path, mode=mode)[array.key]
+    except RuntimeError as error:
+        refuse_transient(error, str(address))
+        if "parse an empty input" in str(error):  # its documents were read a moment ago
+            raise ShortFailureError(f"{address}: its metadata cannot be read at the moment; run again") from error
+        raise
+
+
+def has_root(store: Store, array: Array) -> bool:
+    """Whether a container's root is a group, which z5py asks for: it need not be one, and may be the array itself."""
+    name = "attributes.json" if array.kind == "n5" else ".zgroup"
+    return bool(array.key) and store.read(name) is not None
+
+
+def _is_of_java(compression: Any) -> bool:
+    """Whether it is the lz4 of N5's Java library, which has a frame that z5py does not know; z5py stores a level."""
+    is_lz4 = isinstance(compression, dict) and compression.get("type") == "lz4"
+    return is_lz4 and int(compression.get("blockSize", 0)) >= _LARGEST_LEVEL
+
+
 def z5py_reads(array: Array) -> bool:
     """Whether z5py knows what the array is made of; the rest of Zarr 2 (other types, filters) is for TensorStore."""
     document = array.document
     if array.kind != "zarr":
-        return array.kind == "n5"
+        return array.kind == "n5" and not _is_of_java(document.get("compression"))
     dtype, compressor = document["dtype"], document.get("compressor")
     return (
         isinstance(dtype, str)

@@ -17,6 +17,7 @@ from blockwise.grid import Block, Box, Grid
 from blockwise.identity import array_checksum, digest
 from blockwise.outputs import ATTRIBUTES
 from blockwise.stamps import UNWATCHED, WrittenFiles
+from blockwise.transient import refuse_transient
 from blockwise.volume import Address, open_volume
 from pipeline.batch.image_chains import image_steps
 from pipeline.batch.image_stamps import Numbered
@@ -71,6 +72,7 @@ class ImagesOutput:
         try:
             return self._chain(block).checksum()
         except UserError as error:
+            refuse_transient(error)
             raise FileNotFoundError(str(error)) from error
 
     def grid_box(self, box: Box) -> Box:
@@ -89,7 +91,8 @@ class ImagesOutput:
         try:
             volumes = [open_volume(output.address) for output in self._chain(block).volumes]
             states = [array_checksum(volume.file_states()) for volume in volumes]
-        except UserError:
+        except UserError as error:
+            refuse_transient(error)
             states = ["absent"]
         return digest(",".join([*states, *tables]))
 

@@ -10,6 +10,7 @@ from blockwise.errors import UserError
 from blockwise.grid import Box
 from blockwise.identity import digest
 from blockwise.stamps import Snapshot
+from blockwise.transient import refuse_transient
 from blockwise.volume import DamagedDataError
 from blockwise.volume.address import identity_of
 from pipeline.batch.image_chains import GIVEN, ImageChains
@@ -39,7 +40,8 @@ class ImageStamps:
             if name == "raw":
                 return raw_state(settings.raw, watch_files=settings.change_detection == "files")
             return self._mask(settings)
-        except (UserError, OSError, DamagedDataError):  # the worker meets it again, and records it
+        except (UserError, OSError, DamagedDataError) as error:  # the worker meets it again, and records it
+            refuse_transient(error)
             return UNREADABLE
 
     def _mask(self, settings: Settings) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from blockwise.errors import UserError
+from blockwise.transient import patiently, refuse_transient
 from pipeline.assembly.steps import Steps, build_steps
 from pipeline.batch.image_step import ImagesStep, images_step
 from pipeline.batch.manifest import Batch
@@ -56,8 +57,10 @@ class BatchImages:
     def voxels(self, settings: Settings) -> int:
         """Size of an image, channels not counted; 0 where it cannot be opened, which its worker will tell."""
         try:
-            info, _ = self.volumes.describe(settings.raw, load_project(settings.prediction.project))
-        except (UserError, OSError):
+            project = patiently(load_project, settings.prediction.project)
+            info, _ = patiently(self.volumes.describe, settings.raw, project)
+        except (UserError, OSError) as error:
+            refuse_transient(error)  # a large image that is taken for a small one would be computed whole
             return 0
         return math.prod(n for axis, n in zip(info.axes, info.shape, strict=True) if axis != "c")
 

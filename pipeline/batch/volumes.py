@@ -10,6 +10,7 @@ from blockwise.files import read_json, write_json
 from blockwise.identity import array_checksum, canonical_json, digest
 from blockwise.stamps import UNWATCHED
 from blockwise.volume import Address, open_volume
+from blockwise.volume.address import REFERRING_SUFFIXES
 from blockwise.volume.info import VolumeInfo
 from pipeline.assembly.geometry import describe_raw
 from pipeline.configuration.settings import Raw
@@ -62,8 +63,14 @@ def raw_state(raw: Raw, *, watch_files: bool) -> str:
     """
     address = Address.parse(raw.address)
     if state := _file_state(address):
-        return state
+        others = [state_of(os.stat(path)) for path in _companions(address)]
+        return state if not others else digest(canonical_json([state, *others]))
     return array_checksum(open_volume(address).file_states()) if watch_files else UNWATCHED
+
+
+def _companions(address: Address) -> tuple[str, ...]:
+    """Further files that an image's voxels lie in; files of formats that can name any are opened for it."""
+    return open_volume(address).companions if address.suffix in REFERRING_SUFFIXES else ()
 
 
 def _file_state(address: Address) -> str | None:

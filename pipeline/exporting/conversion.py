@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.errors import UserError
+from blockwise.volume.metadata import written_dtype
 
 _TYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64")
 
@@ -19,7 +20,7 @@ def target_dtype(name: str | None, source: np.dtype[Any]) -> np.dtype[Any]:
         UserError: no such type.
     """
     if name is None:
-        return np.dtype("uint8") if source == np.dtype(bool) else source.newbyteorder("=")
+        return written_dtype(source)
     if name not in _TYPES:
         raise UserError(f"dtype {name!r} is not known; known are {', '.join(_TYPES)}")
     return np.dtype(name)
@@ -40,7 +41,8 @@ def converted(
     Raises:
         UserError: a value does not fit, or fractions would be lost.
     """
-    if data.dtype == dtype or not data.size:
+    widens = data.dtype.kind == "f" and np.can_cast(data.dtype, dtype, "safe")
+    if widens or data.dtype == dtype or not data.size:
         return data.astype(dtype, copy=False)
     low, high = data.min(), data.max()
     if scale is not None and dtype.kind in "iu":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from blockwise.absence import absent_chunks
 from blockwise.markers import Failure
 from blockwise.plan import is_complete, plan_step
 from blockwise.step import BlockStep
@@ -25,6 +26,7 @@ class StepForecast:
         halo_waste: voxels read beyond those written, as a part of the latter.
         memory: bytes that a worker needs.
         reasons: why something is to be done.
+        warnings: what looks wrong with what it reads.
     """
 
     step: str
@@ -36,6 +38,7 @@ class StepForecast:
     halo_waste: float
     memory: int
     reasons: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,13 @@ def forecast_all(steps: Sequence[BlockStep]) -> list[StepForecast]:
 def _forecast(step: BlockStep, exact: bool) -> StepForecast:
     left = len(step.grid)
     reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     if exact and is_complete(step):
         left = 0
     elif exact:
         plan = plan_step(step)
         left, reasons = len(plan.items), tuple(plan.reasons)
+        warnings = tuple(absent_chunks(step, plan.snapshots))
     read, written = step.bytes_of_all_blocks()
     return StepForecast(
         step=step.label,
@@ -87,6 +92,7 @@ def _forecast(step: BlockStep, exact: bool) -> StepForecast:
         halo_waste=step.grid.halo_waste(step.halo),
         memory=step.projected_memory(),
         reasons=reasons,
+        warnings=warnings,
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from blockwise.errors import UserError
 from blockwise.step import BlockStep, load_step
+from blockwise.transient import refuse_transient
 from blockwise.volume import DamagedDataError
 from pipeline.configuration.settings import Settings
 from pipeline.inspecting.runs import Run
@@ -107,6 +108,7 @@ def _check_block(step: BlockStep, block_id: int) -> DamagedBlock | None:
         checksum = step.output().checksum(block)
         found = f"checksum {checksum[:8]}, written was {marker.checksum[:8]}" if marker else "no marker"
     except (DamagedDataError, OSError, UserError, ValueError) as error:
+        refuse_transient(error)
         checksum, found = "", str(error)
     if marker is not None and checksum == marker.checksum:
         return None

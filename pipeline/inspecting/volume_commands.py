@@ -44,6 +44,8 @@ def plan(settings: Settings, steps: Steps, console: Console) -> None:
     for row in rows:
         for reason in row.reasons:
             console.print(f"{row.step}: {reason}", highlight=False, markup=False)
+        for warning in row.warnings:
+            console.print(f"{row.step}: {warning}", highlight=False, markup=False, soft_wrap=True)
     for note in storage_notes(steps.begun()):
         console.print(note, highlight=False, markup=False)
     advice = ingest_advice(steps)

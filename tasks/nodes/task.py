@@ -12,6 +12,7 @@ from blockwise.backends import Outcome
 from blockwise.errors import UserError
 from blockwise.run import failure_summary, run_step
 from blockwise.step import BlockStep
+from blockwise.transient import patiently
 from tasks.nodes.execution import Execution
 from tasks.nodes.progress import showing_progress
 from tasks.nodes.signals import terminate_like_interrupt
@@ -71,7 +72,7 @@ class BlockTask(luigi.Task):
 
     def complete(self) -> bool:
         """Whether this step and all before it are finished and agree with each other."""
-        return all(task.complete() for task in self.upstream) and self.execution.completeness.of(self.step)
+        return all(task.complete() for task in self.upstream) and patiently(self.execution.completeness.of, self.step)
 
     def run(self) -> None:
         """Bring the step up to date."""

@@ -218,17 +218,22 @@ def _classes(file: h5py.File, forest: Forest | None, labels: NDArray[np.int64]) 
 
 
 def _channels(lane: Lane, features: tuple[Feature, ...], forest: Forest | None) -> int:
-    """Channels of an image; files up to 1.3.0 do not say, there the forest's number of columns tells."""
+    """Channels of an image; files up to 1.3.0 do not say, there the forest's number of columns tells.
+
+    Nor do these say whether the image had one slice, which has other numbers of columns.
+    """
     channels = lane.length("c")
     if forest is None:
         return channels or 1
-    per_channel = n_channels(features, 1, 1 if lane.length("z") == 1 else 2)
-    if channels is None and forest.n_features % per_channel == 0:
-        return forest.n_features // per_channel
-    if forest.n_features != per_channel * (channels or 1):
-        raise LayoutError(
-            f"its classifier was trained on {forest.n_features} feature channels, but the selected features give "
-            f"{per_channel * (channels or 1)}; the features were changed after training: switch on Live Update in "
-            "ilastik and save"
-        )
-    return channels or 1
+    slices = {1: (1,), None: (2, 1)}.get(lane.length("z"), (2,))
+    given = [n_channels(features, 1, n_z) for n_z in slices]
+    for per_channel in given:
+        if channels is None and forest.n_features % per_channel == 0:
+            return forest.n_features // per_channel
+        if forest.n_features == per_channel * (channels or 1):
+            return channels or 1
+    raise LayoutError(
+        f"its classifier was trained on {forest.n_features} feature channels, but the selected features give "
+        f"{' or '.join(str(per_channel * (channels or 1)) for per_channel in given)}; the features were changed "
+        "after training: switch on Live Update in ilastik and save"
+    )

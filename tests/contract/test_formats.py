@@ -14,11 +14,15 @@ import pytest
 import tensorstore as ts
 import tifffile
 import z5py
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
 
 from blockwise.errors import DiskFullError, UserError
-from blockwise.volume import Address, Volume, check_writable, create_volume, open_volume
+from blockwise.volume import Address, Volume, check_writable, create_volume, ingest, open_volume
 from blockwise.volume.axes import Spacing, axistags
 from blockwise.volume.formats import open_store
+from pipeline.exporting.write import export
 
 
 def everything(volume: Volume) -> np.ndarray:
@@ -75,15 +79,88 @@ def test_ome_zarr_needs_known_axes(tmp_path: Path) -> None:
     assert open_volume(f"{tmp_path}/a.ome.zarr:y").axes == "zyx"
 
 
-def test_axes_of_n5_stand_in_either_order(tmp_path: Path) -> None:
-    """Neuroglancer and ilastik have x first, as N5 itself; earlier users of z5py have the array's order."""
+def test_axes_of_n5_stand_in_the_order_of_its_dimensions(tmp_path: Path) -> None:
+    """As N5, Neuroglancer and ilastik have it; results of our first versions have the array's order."""
     file = z5py.File(tmp_path / "a.n5", mode="a")
-    for name, axes, steps in (("theirs", ["x", "y", "z"], [1, 2, 3]), ("ours", ["z", "y", "x"], [3, 2, 1])):
-        dataset = file.create_dataset(name, shape=(3, 4, 5), chunks=(3, 4, 5), dtype="uint8")
-        dataset.attrs.update({"axes": axes, "resolution": steps, "units": ["nm"] * 3})
+    for name, axes, more, expected in (
+        ("usual", "xyz", {}, "zyx"),
+        ("vigra", "zyx", {}, "xyz"),
+        ("colours", "cyx", {}, "xyc"),
+        ("without-y", "xt", {}, "tx"),
+        ("first-results", "zyx", {"fingerprint": "0"}, "zyx"),
+        ("results", "xyz", {"fingerprint": "0"}, "zyx"),
+    ):
+        shape = (3, 4, 5)[: len(axes)]
+        dataset = file.create_dataset(name, shape=shape, chunks=shape, dtype="uint8")
+        sizes = {"x": 1, "y": 2, "z": 3, "c": 1, "t": 9}
+        steps = [sizes[axis] for axis in axes]
+        dataset.attrs.update({"axes": list(axes), "resolution": steps, "units": ["nm"] * len(axes), **more})
         volume = open_volume(f"{tmp_path}/a.n5:{name}")
-        assert (volume.axes, volume.shape) == ("zyx", (3, 4, 5))
-        assert volume.spacing == Spacing((3, 2, 1), ("nm",) * 3)
+        assert (volume.axes, volume.shape) == (expected, shape), name
+        assert volume.spacing == Spacing(tuple(float(sizes[a]) for a in expected), ("nm",) * len(axes))
+
+
+@st.composite
+def described(draw: st.DrawFn) -> tuple[str, Spacing]:
+    """Axes in any order, with steps and units that tell them apart."""
+    axes = "".join(draw(st.permutations("tczyx"))[: draw(st.integers(2, 5))])
+    steps = tuple(float(draw(st.integers(1, 9))) if axis != "c" else 1.0 for axis in axes)
+    units = {"t": "second", "c": ""}
+    return axes, Spacing(steps, tuple(units.get(axis, "micrometer") for axis in axes))
+
+
+@settings(max_examples=15, deadline=None)
+@given(described(), st.sampled_from(["n5", "zarr", "h5"]), st.sampled_from(["n5", "zarr", "zarr3", "ome.zarr"]))
+def test_axes_and_spacing_go_along_in_any_order(
+    tmp_path_factory: pytest.TempPathFactory, case: tuple[str, Spacing], source: str, target: str
+) -> None:
+    (axes, spacing), folder = case, tmp_path_factory.mktemp("axes")
+    shape = tuple(range(2, 2 + len(axes)))
+    data = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    address = f"{folder}/a.{source}:raw"
+    if source == "h5":
+        with h5py.File(folder / "a.h5", "w") as file:
+            dataset = file.create_dataset("raw", data=data)
+            dataset.attrs["axistags"] = axistags(axes, spacing)
+            dataset.attrs["axis_units"] = json.dumps(dict(zip(axes, spacing.units, strict=True)))
+    else:
+        create_volume(address, shape, shape, "uint16", {"axes": list(axes), **spacing.as_attributes()})
+        open_volume(address, "a").write(tuple(slice(0, n) for n in shape), data)
+    suffix = "zarr" if target == "zarr3" else target
+    if target == "zarr3":
+        create_volume(f"{folder}/b.zarr:other", (1,), (1,), "uint8", {}, zarr_format=3)
+    copy = ingest(address, f"{folder}/b.{suffix}:copy")
+    has_spacing = source != "h5" or set("zyx") & set(axes)
+    if {"y", "x"} <= set(axes) and target != "zarr3":
+        exported = open_volume(export(copy, f"{folder}/exported.{'h5' if target == 'zarr' else target}:again")[0])
+        places = [axes.index(axis) for axis in exported.axes]
+        np.testing.assert_array_equal(everything(exported), data.transpose(places))
+        assert exported.spacing == (copy.spacing and copy.spacing.along(axes, exported.axes))
+    for volume in (open_volume(address), copy):
+        assert volume.axes == axes
+        assert volume.spacing == (spacing if has_spacing else None)
+        np.testing.assert_array_equal(everything(volume), data)
+
+
+@pytest.mark.parametrize(("dtype", "written"), [("float16", "float32"), ("bool", "uint8"), (">u2", "uint16")])
+@pytest.mark.parametrize("suffix", ["n5", "zarr"])
+def test_types_that_no_container_holds_are_written_as_wider_ones(
+    tmp_path: Path, dtype: str, written: str, suffix: str
+) -> None:
+    data = np.random.default_rng(8).normal(size=(4, 5, 6)).astype(dtype)
+    if dtype == "float16":
+        data[0, 0, :4] = [np.nan, np.inf, -np.inf, np.finfo(np.float16).tiny]
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = data
+    tifffile.imwrite(tmp_path / "a.tif", data, photometric="minisblack")
+    for number, source in enumerate((f"{tmp_path}/a.h5:x", f"{tmp_path}/a.tif")):
+        copy = ingest(source, f"{tmp_path}/copy.{suffix}:{number}")
+        exported = export(copy, f"{tmp_path}/{number}.{suffix}:x")
+        for volume in (copy, open_volume(exported[0])):
+            assert volume.dtype == np.dtype(written)
+            np.testing.assert_array_equal(everything(volume), data)
+    straight = export(open_volume(f"{tmp_path}/a.tif"), f"{tmp_path}/straight.{suffix}:x")
+    np.testing.assert_array_equal(everything(open_volume(straight[0])), data)
 
 
 def test_axes_and_spacing_of_ilastiks_hdf5(tmp_path: Path) -> None:
@@ -184,6 +261,76 @@ def test_slices_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
         open_volume(f"{tmp_path}/y%d.png")
 
 
+HYPER = np.random.default_rng(4).integers(0, 255, (2, 3, 4, 17, 18), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("names", "axes", "data", "expected"),
+    [
+        ("t{0}.tif", "ZYX", HYPER[:, 0], "tzyx"),
+        ("position1_{0}.tif", "ZCYX", HYPER.transpose(0, 2, 1, 3, 4), "tzcyx"),
+        ("z{0}.tif", "TYX", HYPER[0], "ztyx"),
+        ("img_t{0:03d}_z{1:02d}.png", "", HYPER[:, :, 0], "tzyx"),
+        ("z{1:02d}-T{0:02d}.tif", "YX", HYPER[:, :, 0], "tzyx"),
+        ("z{1}_ch{0}.tif", "YX", HYPER[:, :, 0], "czyx"),
+        ("Z{2}C{1}time{0}.tif", "YX", HYPER, "tczyx"),
+        ("t{0}_c{1}.tif", "ZYX", HYPER, "tczyx"),
+    ],
+)
+@pytest.mark.parametrize("compressed", [False, True])
+def test_no_page_and_no_number_of_a_stack_is_lost(
+    tmp_path: Path, names: str, axes: str, data: np.ndarray, expected: str, compressed: bool
+) -> None:
+    depth = data.ndim - (len(axes) or 2)
+    for index in np.ndindex(data.shape[:depth]):
+        name = tmp_path / names.format(*index)
+        if name.suffix == ".png":
+            imageio.v3.imwrite(name, data[index])
+        elif compressed:
+            tifffile.imwrite(name, data[index], compression="zlib", metadata={"axes": axes}, photometric="minisblack")
+        else:
+            imagej = [axis for axis in axes if axis in "TZC"] in (["T"], ["Z"], ["Z", "C"])
+            tifffile.imwrite(name, data[index], imagej=imagej, metadata={"axes": axes}, photometric="minisblack")
+    volume = open_volume(f"{tmp_path}/*{Path(names).suffix}")
+    volume.verify()
+    assert (volume.axes, volume.shape) == (expected, data.shape)
+    np.testing.assert_array_equal(everything(volume), data)
+    box = tuple(slice(n // 2, n) for n in data.shape)
+    np.testing.assert_array_equal(volume.read(box), data[box])
+    assert (volume.file_states()[..., 0] > 0).all()
+    assert volume.file_states().shape[:depth] == data.shape[:depth]
+
+
+def test_stacks_whose_numbers_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
+    for t, z in ((0, 0), (0, 1), (1, 0)):
+        imageio.v3.imwrite(tmp_path / f"t{t}_z{z}.png", HYPER[0, 0, 0])
+        imageio.v3.imwrite(tmp_path / f"tile{t}_slice{z}.png", HYPER[0, 0, 0])
+        tifffile.imwrite(tmp_path / f"z{2 * t + z}.tif", HYPER[0, 0], photometric="minisblack")
+    with pytest.raises(UserError, match="1 of 4 slices are missing: t=1 z=1"):
+        open_volume(f"{tmp_path}/t%d_z%d.png")
+    with pytest.raises(UserError, match=r"2 numbers in these names vary .*tile0, .*slice0"):
+        open_volume(f"{tmp_path}/tile%d_slice%d.png")
+    # Files of another number of pages are as odd as those of another size.
+    tifffile.imwrite(tmp_path / "z2.tif", HYPER[0, 0, :2], photometric="minisblack")
+    volume = open_volume(f"{tmp_path}/z*.tif")
+    with pytest.raises(UserError, match=r"1 of 3 slices differs .*z2\.tif \(2, 17, 18\)"):
+        volume.verify()
+    with pytest.raises(UserError, match=r"z2\.tif \(2, 17, 18\)"):
+        everything(volume)
+    tifffile.imwrite(tmp_path / "full0.tif", HYPER, imagej=True, metadata={"axes": "TZCYX"})
+    tifffile.imwrite(tmp_path / "full1.tif", HYPER, imagej=True, metadata={"axes": "TZCYX"})
+    with pytest.raises(UserError, match=r"each of 2 files holds a volume .*t would be counted twice"):
+        open_volume(f"{tmp_path}/full*.tif")
+
+
+def test_an_animation_is_no_slice(tmp_path: Path) -> None:
+    frames = [Image.fromarray(frame) for frame in HYPER[0, 0]]
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
+    for name in ("a.png", "*.png"):
+        with pytest.raises(UserError, match="holds 4 pictures"):
+            open_volume(f"{tmp_path}/{name}")
+
+
 def test_axes_of_hyperstacks_and_colours(tmp_path: Path) -> None:
     data = np.random.default_rng(1).integers(0, 255, (2, 3, 4, 17, 18), np.uint8)
     tifffile.imwrite(tmp_path / "hyper.tif", data, imagej=True, metadata={"axes": "TZCYX"})
@@ -198,11 +345,39 @@ def test_axes_of_hyperstacks_and_colours(tmp_path: Path) -> None:
         np.testing.assert_array_equal(volume.read(box), expected[box])
 
 
+@pytest.mark.parametrize("depth", [None, 4.0])
+def test_a_depth_that_imagej_leaves_out_is_1(tmp_path: Path, depth: float | None) -> None:
+    metadata = {"axes": "ZYX", "unit": "um"} | ({} if depth is None else {"spacing": depth})
+    data = np.zeros((3, 4, 5), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", data, imagej=True, resolution=(2, 2), metadata=metadata)
+    assert open_volume(f"{tmp_path}/a.tif").spacing == Spacing((depth or 1.0, 0.5, 0.5), ("micrometer",) * 3)
+    tifffile.imwrite(tmp_path / "b.tif", data[0], imagej=True, resolution=(2, 2), metadata={"unit": "um"})
+    assert open_volume(f"{tmp_path}/b.tif").spacing == Spacing((0.5, 0.5), ("micrometer",) * 2)
+
+
+@pytest.mark.parametrize("path", ["a.zarr/x/y", "a.n5/x/y", "a.h5/x/y"])
+def test_a_dataset_behind_a_slash_is_understood(tmp_path: Path, path: str) -> None:
+    container = f"{tmp_path}/{path.removesuffix('/x/y')}"
+    if path.startswith("a.h5"):
+        Path(container).write_bytes(b"")
+    else:
+        create_volume(f"{container}:x/y", (4,), (4,), "uint8", {})
+    with pytest.raises(UserError, match=f"did you mean {container}:x/y"):
+        open_volume(f"{tmp_path}/{path}")
+
+
 def test_series_of_a_tiff(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(np.zeros((3, 8, 8), np.uint8), photometric="minisblack")
         file.write(np.ones((9, 9), np.uint16))
     assert open_volume(f"{tmp_path}/a.tif:1").shape == (9, 9)
+    assert open_volume(f"{tmp_path}/a.tif:0").shape == (3, 8, 8)
+    with pytest.raises(UserError, match=r"holds 2 series, 0 \(.* \(3, 8, 8\)\), 1 .*such as .*a\.tif:0"):
+        open_volume(f"{tmp_path}/a.tif")
+    with tifffile.TiffWriter(tmp_path / "preview.tif") as file:
+        file.write(np.zeros((3, 80, 80), np.uint8), photometric="minisblack")
+        file.write(np.ones((8, 8, 3), np.uint8), photometric="rgb")
+    assert open_volume(f"{tmp_path}/preview.tif").shape == (3, 80, 80)
     with pytest.raises(UserError, match=r"'2' is no series .*0 \(.* \(3, 8, 8\)\), 1"):
         open_volume(f"{tmp_path}/a.tif:2")
     (tmp_path / "b.tif").write_bytes(b"nothing")

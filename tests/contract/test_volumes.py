@@ -353,6 +353,52 @@ def test_chunks_left_by_a_broken_deletion_do_not_show_through(writable: tuple) -
     assert not open_volume(address).read(whole()).any()
 
 
+@pytest.mark.parametrize(
+    "name", ["notes.txt", "0/notes.txt", "5/0/0", "0/0/0.bak", "00/0/0", "other/attributes.json"]
+)
+def test_what_others_have_put_below_an_array_is_not_deleted(writable: tuple, name: str) -> None:
+    layout, address = writable
+    layout.fill(address)
+    parsed = Address.parse(address)
+    store = open_store(parsed)
+    key = f"{parsed.key}/{name}"
+    store.write(key, b"mine")
+    for _ in range(2):
+        with pytest.raises(UserError, match=rf"1 files below it are not its own: {key};"):
+            delete_volume(address)
+        assert store.read(key) == b"mine"
+        np.testing.assert_array_equal(open_volume(address).read(whole()), voxels())
+    store.delete_objects([key])
+    delete_volume(address)
+    assert not volume_exists(address)
+
+
+def test_nothing_is_created_over_what_others_have_put_there(writable: tuple) -> None:
+    layout, address = writable
+    parsed = Address.parse(address)
+    store = open_store(parsed)
+    for name in ("notes.txt", "0/1", "0/0/0/0/0/0"):
+        key = f"{parsed.key}/{name}"
+        store.write(key, b"mine")
+        with pytest.raises(UserError, match=f"not its own: {key};" if parsed.is_remote else "something already"):
+            layout.create(address)
+        assert store.read(key) == b"mine"
+        store.delete_objects([key])
+    if parsed.is_remote:
+        layout.create(address)
+
+
+def test_a_link_to_a_folder_is_not_an_arrays_own(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "0").write_bytes(b"mine")
+    address = f"{tmp_path}/a.n5:raw"
+    create_volume(address, SHAPE, (8, 16, 16), "uint8", {})
+    (tmp_path / "a.n5/raw/1").symlink_to(tmp_path / "precious")
+    with pytest.raises(UserError, match="not its own: raw/1;"):
+        delete_volume(address)
+    assert (tmp_path / "precious" / "0").read_bytes() == b"mine"
+
+
 def test_nothing_is_created_around_other_datasets(writable: tuple) -> None:
     layout, address = writable
     layout.fill(address)

@@ -70,6 +70,30 @@ def test_one_broken_file_of_twenty() -> None:
     assert median(yaml.safe_load(text)["cpu_seconds"] for text in spent) < 0.1
 
 
+def test_a_file_that_an_image_refers_to_is_watched_as_well() -> None:
+    image = read(case_folder(CASE) / "input.h5", "data")
+    for folder in ("images", "store"):
+        Path(folder).mkdir()
+    for i in range(2):
+        with h5py.File(f"store/{i}.h5", "w") as file:
+            file["data"] = image[: 40 + i, :50]
+        with h5py.File(f"images/{i}.h5", "w") as file:
+            file["data"] = h5py.ExternalLink(f"../store/{i}.h5", "/data")
+    write_config(raw={"key": "data"}, batch={"files": "images/*.h5"})
+    assert run_here()[0].computed["images"] == [0, 1]
+    assert run_here()[0].computed == {}
+    before = results("1")["probabilities"]
+    with h5py.File("store/1.h5", "r+") as file:
+        file["data"][...] = 255 - file["data"][...]
+    os.utime("store/1.h5", ns=(1, 1))
+    assert run_here()[0].computed["images"] == [1]
+    assert not np.array_equal(results("1")["probabilities"], before)
+    Path("store/1.h5").unlink()
+    run, workflow = run_here()
+    assert not run.ok
+    assert "store/1.h5" in "".join(failure.message for failure in workflow.images.small.markers.failures().values())
+
+
 def test_each_image_has_the_results_of_its_own_workflow_however_it_is_computed() -> None:
     write_images(3)
     run, workflow = run_here()

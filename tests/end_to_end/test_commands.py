@@ -77,6 +77,21 @@ def test_plan_after_a_changed_chunk_counts_what_a_run_then_does(project: Project
     assert left(project) == dict.fromkeys(STEPS, (0, True))
 
 
+def test_chunks_of_the_raw_volume_that_are_not_there_are_counted(
+    unused: Project, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert "not there" not in call(capsys, "plan", "--config", "config.yaml")[1]
+    chunks = sorted(Path("raw.n5/raw").glob("*/*/*"))
+    chunks[3].unlink()
+    said = (
+        f"raw raw.n5:raw: 1 of {len(chunks)} chunks are not there and are read as the fill value, mostly 0; the first"
+    )
+    assert f"prediction: {said} is {chunks[3]}" in call(capsys, "plan", "--config", "config.yaml")[1]
+    assert unused.run().ok
+    assert caplog.text.count(said) == 1
+    assert "not there" not in call(capsys, "plan", "--config", "config.yaml")[1]  # nothing is left to do
+
+
 def test_plan_of_damaged_tables(project: Project) -> None:
     """The plan of the last step would read a table that is gone."""
     project.steps().objects[0].component_merge.output().path("lookup").unlink()

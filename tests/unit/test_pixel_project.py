@@ -126,6 +126,20 @@ def test_without_flags_flat_images_are_filtered_in_2d(shape: list[int], in_2d: b
     assert {feature.in_2d for feature in load_project(path).features} == {in_2d}
 
 
+@pytest.mark.parametrize(("case", "flat"), [("2d_rgb_u8_3class", True), ("3d_u16_few_3class", False)])
+def test_old_files_do_not_say_whether_images_had_one_slice(case: str, flat: bool, tmp_path: Path) -> None:
+    """The forest's number of columns tells: eigenvalues are 2 in one slice, 3 in more. ilastik chose by itself."""
+    new = load_project(str(DATA / case / "project.ilp"))
+    axes = b"txyzc" if flat else b"tzyxc"
+    remains = remove(f"{LANE}/shape", "FeatureSelections/ComputeIn2d", f"{LANE}/axistags")
+    old = load_project(edited(tmp_path, remains, replace(f"{LANE}/axisorder", axes), case=case))
+    assert (old.axes, old.n_channels) == (axes.decode(), new.n_channels)
+    assert old.n_features == new.n_features
+    more = set_item("FeatureSelections/SelectionMatrix", (slice(None), slice(3, None)), True)
+    with pytest.raises(UserError, match=r"the selected features give \d+ or \d+; the features were changed"):
+        load_project(edited(tmp_path, remains, replace(f"{LANE}/axisorder", b"tzyx"), more, case=case))
+
+
 def test_class_names_that_are_marked_empty_are_not_read(tmp_path: Path) -> None:
     path = edited(tmp_path, lambda file: file["PixelClassification/LabelNames"].attrs.modify("isEmpty", True))
     assert load_project(path).classes == ("Class 1", "Class 2", "Class 3")

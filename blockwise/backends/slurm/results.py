@@ -16,6 +16,7 @@ from blockwise.job import Order, present_marker
 from blockwise.markers import Failure, Marker
 from blockwise.plan import Item
 from blockwise.step import BlockStep
+from blockwise.transient import patiently
 from blockwise.watchdog import BlockTimeoutError
 from blockwise.worker import OutOfMemoryError, Result
 
@@ -64,47 +65,48 @@ class Results:
         A block with a result leaves its job. Needs are None where they are those of any other block.
         """
         again: list[tuple[Order, Needs | None]] = []
-        for block, inode in self.step.markers.done_among(held).items():
+        for block, inode in patiently(self.step.markers.done_among, held).items():
             # The marker of a block that is checked is read again only after it has been replaced.
             if self._known.get(block) == inode:
                 continue
             order = held[block].orders[block]
-            marker = present_marker(self.step, order.item)
+            marker = patiently(present_marker, self.step, order.item)
             if marker is not None:
-                self._finish(held[block], marker)
+                self._finish(held[block], order, marker)
             elif order.item.check:
                 self._known[block] = inode
-        for block in self.step.markers.failed_among(held):
+        for block in patiently(self.step.markers.failed_among, held):
             failed = held[block].orders.get(block)
             if failed is not None:
                 again += self._fail(held[block], failed)
         return again
 
-    def _finish(self, job: Job, marker: Marker) -> None:
+    def _finish(self, job: Job, order: Order, marker: Marker) -> None:
         unchanged = self._checksums.get(marker.block) == marker.checksum
         self._seconds.append(marker.seconds)
         state = "unchanged" if unchanged else "computed"
-        self._leave(job, Result(marker.block, state, self.voxels(marker.block), marker.seconds))
+        self._leave(job, Result(marker.block, state, self.voxels(marker.block), marker.seconds), order)
 
     def _fail(self, job: Job, order: Order) -> list[tuple[Order, Needs | None]]:
         """Take in a failure record; an order where the block should be tried again."""
         block = order.item.block
-        failure = self.step.markers.read_failure(block)
+        failure = patiently(self.step.markers.read_failure, block)
         if failure is None or failure.attempt != order.attempt:
             return []
         if failure.error == OutOfMemoryError.__name__:
             return self._more_memory(job, order, failure)
-        if not self._leave(job, self._result_of(failure), order.attempt):
+        again = self._leave(job, self._result_of(failure), order)
+        if again is None:
             return []
         # One that takes too long may do so again, and others should not wait for it.
         alone = order.alone or failure.error == BlockTimeoutError.__name__
-        return [(replace(order, attempt=order.attempt + 1, alone=alone), None)]
+        return [(replace(again, alone=alone), None)]
 
     def _more_memory(self, job: Job, order: Order, failure: Failure) -> list[tuple[Order, Needs | None]]:
         """As with a job that SLURM has ended for its memory: once more with twice of it, and that is no attempt."""
         if job.needs.raised:
             message = f"{too_little(job.needs, self.names)}; {failure.message}"
-            self._leave(job, replace(self._result_of(failure), message=message, final=True), order.attempt)
+            self._leave(job, replace(self._result_of(failure), message=message, final=True), order)
             return []
         needs = job.needs.with_more_memory()
         logger.warning(
@@ -125,9 +127,10 @@ class Results:
             failure.message,
             failure.final,
             failure.upstream,
+            failure.transient,
         )
 
-    def _leave(self, job: Job, result: Result, attempt: int = 1) -> bool:
+    def _leave(self, job: Job, result: Result, order: Order) -> Order | None:
         job.orders.pop(result.block)
         job.progressed = True
-        return self.referee.judge(result, attempt)
+        return self.referee.next_order(order, result)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from blockwise.advice import Names
 from blockwise.backends.base import Referee
+from blockwise.backends.pausing import Pausing
 from blockwise.backends.slurm.adoption import adopt_jobs
 from blockwise.backends.slurm.answers import NO_TASK, SlurmUnavailableError, SubmissionRefusedError, TaskId, TaskState
 from blockwise.backends.slurm.cancel import wait_until_gone
@@ -54,6 +55,7 @@ class SlurmRun:
         self.referee = referee
         self.needs = first_needs(step, options)
         self.waiting: dict[Needs, list[Order]] = {}
+        self.pausing = Pausing[tuple[Needs, Order]]()
         self.arrays = Arrays()
         self.results = Results(step, referee, names)
         advice = names.advice(f"raise {names.option}memory_gb")
@@ -64,7 +66,7 @@ class SlurmRun:
     @property
     def left(self) -> int:
         """Number of blocks without a final result."""
-        return sum(map(len, self.waiting.values())) + len(self.arrays.held())
+        return sum(map(len, self.waiting.values())) + len(self.pausing) + len(self.arrays.held())
 
     @property
     def job_names(self) -> str:
@@ -82,6 +84,8 @@ class SlurmRun:
 
     def submit(self) -> None:
         """Submit what waits, as far as the limits allow."""
+        for needs, order in self.pausing.due():
+            self.waiting.setdefault(needs, []).append(order)
         for needs in list(self.waiting):
             orders = sorted(self.waiting.pop(needs), key=lambda order: order.item.block)
             try:
@@ -120,7 +124,7 @@ class SlurmRun:
         for array in self.arrays.drop_over():
             self.ledger.forget(array.name)
         self.submitter.share_slots()
-        waiting = sum(map(len, self.waiting.values()))
+        waiting = sum(map(len, self.waiting.values())) + len(self.pausing)
         later = f"; {waiting} blocks not submitted yet" if waiting else ""
         self.referee.outcome.note = self.arrays.note() + later
 
@@ -133,7 +137,7 @@ class SlurmRun:
 
     def _collect(self) -> None:
         for order, needs in self.results.collect(self.arrays.held()):
-            self.waiting.setdefault(needs or self.needs, []).append(order)
+            self.pausing.add((needs or self.needs, order), order.pause_s)
 
     def _ended_jobs(self) -> list[Job]:
         """Jobs that SLURM says have ended; none where it says nothing."""
@@ -193,21 +197,22 @@ class SlurmRun:
         node = job.state.node if job.state else ""
         for order in decision.blamed:
             message = f"{decision.message}; last line of the log: {ended.last_words}"
-            if self._judge(order, decision.error, message, decision.final, str(job.log), node):
-                again = replace(order, attempt=order.attempt + 1, alone=True)
-                self.waiting.setdefault(decision.blamed_needs or decision.needs, []).append(again)
+            again = self._judge(order, decision.error, message, decision.final, str(job.log), node)
+            if again is not None:
+                needs = decision.blamed_needs or decision.needs
+                self.waiting.setdefault(needs, []).append(replace(again, alone=True))
         self.referee.judge_job(decision.fruitless, f"{decision.text}; last line of its log: {ended.last_words}")
         if decision.bad_node:
             self.submitter.strike(decision.bad_node)
 
-    def _judge(self, order: Order, error: str, message: str, final: bool, log: str, node: str) -> bool:
-        """Count a failed attempt that no worker could record; True where the block should be tried again."""
+    def _judge(self, order: Order, error: str, message: str, final: bool, log: str, node: str) -> Order | None:
+        """Count a failed attempt that no worker could record; the next one, or None."""
         block = order.item.block
         result = Result(block, "failed", self.results.voxels(block), 0.0, error, message, final)
         self.step.markers.write_failure(
             Failure(block, self.step.fingerprint, error, message, "", log, order.attempt, node, final)
         )
-        return self.referee.judge(result, order.attempt)
+        return self.referee.next_order(order, result)
 
 
 def _of_missing(job: Job) -> TaskState | None:

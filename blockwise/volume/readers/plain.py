@@ -140,6 +140,11 @@ class PlainVolume(Volume):
         """Single voxels of a mapped file; all that was compressed as one."""
         return self.shape if self._stored.compression else (1,) * len(self.shape)
 
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """The file of the voxels, where the header is another one."""
+        return tuple(path for path in self._files if path != self.address.path)
+
     def file_of(self, index: Index) -> str:
         """The file that holds the voxels."""
         return self._stored.path

@@ -14,7 +14,8 @@ from blockwise.grid import Box, Index
 from blockwise.volume.address import Address
 from blockwise.volume.base import Volume
 from blockwise.volume.metadata import NewArray
-from blockwise.volume.store import METADATA_NAMES, Store
+from blockwise.volume.own_names import METADATA_NAMES
+from blockwise.volume.store import Store
 from blockwise.volume.tensorstore_arrays import TensorVolume
 
 

@@ -1,0 +1,232 @@
+"""Arrays as other programs write them: at a container's root, without groups, with their filters and codecs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+import tensorstore as ts
+import zarr
+from numcodecs import LZ4, LZMA, Delta, FixedScaleOffset, Fletcher32
+from zarr.codecs.numcodecs import Adler32
+
+from blockwise.errors import UserError
+from blockwise.volume import ABSENT, DamagedDataError, Volume, create_volume, ingest, open_volume
+from blockwise.volume.axes import Spacing
+
+DATA = np.random.default_rng(5).integers(1, 200, (5, 6, 7)).astype(np.int32)
+
+
+def everything(volume: Volume) -> np.ndarray:
+    return volume.read(tuple(slice(0, n) for n in volume.shape))
+
+
+def write(path: Path, key: str, driver: str, **metadata: Any) -> str:
+    """An array by TensorStore, which writes no groups; its address."""
+    common = {
+        "zarr": {"dtype": "<i4", "shape": [5, 6, 7], "chunks": [2, 4, 4], "compressor": {"id": "zlib", "level": 1}},
+        "n5": {
+            "dataType": "int32", "dimensions": [7, 6, 5], "blockSize": [4, 4, 2], "compression": {"type": "gzip"}
+        },
+        "zarr3": {
+            "data_type": "int32", "shape": [5, 6, 7],
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [2, 4, 4]}},
+        },
+    }[driver]  # fmt: skip
+    kvstore = f"file://{path}/{key + '/' if key else ''}"
+    array = ts.open({"driver": driver, "kvstore": kvstore, "metadata": common | metadata, "create": True}).result()
+    array[...] = DATA.T if driver == "n5" else DATA
+    return f"{path}:{key}" if key else str(path)
+
+
+@pytest.mark.parametrize("groups", [(), ("",), ("", "a")], ids=["none", "root", "all"])
+@pytest.mark.parametrize("key", ["", "v", "a/v"])
+@pytest.mark.parametrize("driver", ["zarr", "n5", "zarr3"])
+def test_groups_need_not_be_there(tmp_path: Path, driver: str, key: str, groups: tuple[str, ...]) -> None:
+    path = tmp_path / f"c.{driver.rstrip('3')}"
+    address = write(path, key, driver)
+    name, document = {
+        "zarr": (".zgroup", {"zarr_format": 2}),
+        "n5": ("attributes.json", {"n5": "2.0.0"}),
+        "zarr3": ("zarr.json", {"zarr_format": 3, "node_type": "group"}),
+    }[driver]
+    for group in groups:
+        if key.startswith(f"{group}/" if group else "a") or (key and not group):
+            (path / group / name).write_text(json.dumps(document))
+    volume = open_volume(address)
+    np.testing.assert_array_equal(everything(volume), DATA)
+    assert volume.shape == DATA.shape
+    assert (volume.file_states()[..., 0] != ABSENT).all()
+    chunk = Path(volume.file_of((1, 1, 1)))
+    chunk.write_bytes(chunk.read_bytes()[:9])
+    with pytest.raises(DamagedDataError, match=str(chunk)):
+        everything(open_volume(address))
+    if key:
+        with pytest.raises(UserError, match=f"did you mean {path}:{key}"):
+            open_volume(f"{path}:{key}x")
+
+
+ZARR2 = {
+    "lz4": {"compressors": LZ4()},
+    "delta": {"filters": [Delta("<i4")], "compressors": None},
+    "fixedscaleoffset": {"filters": [FixedScaleOffset(0, 1, "<i4", "<i2")]},
+    "lzma": {"compressors": LZMA(preset=1)},
+    "fletcher32": {"filters": [Fletcher32()]},
+}
+
+
+def codec_array(folder: Path, name: str) -> str:
+    options = ZARR2.get(name) or {"compressors": [Adler32()]}
+    array = zarr.create_array(
+        folder / "a.zarr", name="v", shape=DATA.shape, chunks=(2, 4, 4), dtype="<i4",
+        zarr_format=2 if name in ZARR2 else 3, **options,
+    )  # fmt: skip
+    array[...] = DATA
+    return f"{folder}/a.zarr:v"
+
+
+@pytest.mark.parametrize("name", [*ZARR2, "numcodecs.adler32"])
+@pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in the Zarr version 3 specification")
+def test_filters_and_codecs_of_numcodecs(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = codec_array(tmp_path, name)
+    volume = open_volume(address)
+    box = (slice(1, 4), slice(2, 6), slice(0, 7))
+    np.testing.assert_array_equal(everything(volume), DATA)
+    np.testing.assert_array_equal(volume.read(box), DATA[box])
+    np.testing.assert_array_equal(everything(ingest(address, f"{tmp_path}/copy.n5:v")), DATA)
+    assert (volume.file_states()[..., 0] > 0).all()
+    chunk = Path(volume.file_of((0, 0, 0)))
+    chunk.write_bytes(chunk.read_bytes()[:5])
+    with pytest.raises(DamagedDataError, match=str(chunk)):
+        everything(volume)
+    # Without the library it is refused when it is opened, and named.
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(UserError, match=rf"{name}.*pip install 'blockwise-ilastik\[codecs\]'"):
+        open_volume(address)
+
+
+def test_codecs_that_nobody_knows_are_named(tmp_path: Path) -> None:
+    address = write(tmp_path / "a.zarr", "v", "zarr")
+    path = tmp_path / "a.zarr/v/.zarray"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "compressor": {"id": "secret-of-our-lab"}}))
+    with pytest.raises(UserError, match=r"codecs \(secret-of-our-lab\) of which one is not known here"):
+        open_volume(address)
+
+
+def test_the_lz4_of_javas_n5_is_no_damage(tmp_path: Path) -> None:
+    """It has a frame that nobody here knows; z5py's own has none, and a small number for a level."""
+    address = write(tmp_path / "a.n5", "v", "n5")
+    (tmp_path / "a.n5/attributes.json").write_text('{"n5": "2.0.0"}')
+    path = tmp_path / "a.n5/v/attributes.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, "compression": {"type": "lz4", "blockSize": 65536}}))
+    with pytest.raises(UserError, match=r"cannot read this array: .*lz4.*; a copy compressed by gzip can be read"):
+        open_volume(address)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "written", "value"),
+    [("<i4", "0", 0), ("<i4", "7", 7), ("<i4", 7.0, 7), ("<f4", "0", 0), ("<f4", "1.5", 1.5), ("|b1", "false", 0)],
+)
+def test_fill_values_that_were_written_as_text(tmp_path: Path, dtype: str, written: Any, value: float) -> None:
+    path = tmp_path / "a.zarr/v"
+    path.mkdir(parents=True)
+    document = {"zarr_format": 2, "shape": [5, 6], "chunks": [4, 4], "dtype": dtype, "fill_value": written}
+    rest = {"compressor": None, "filters": None, "order": "C"}
+    (path / ".zarray").write_text(json.dumps(document | rest))
+    volume = open_volume(f"{tmp_path}/a.zarr:v")
+    assert volume.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(everything(volume), np.full((5, 6), value, dtype))
+
+
+HDF5 = {
+    "bitshuffle": hdf5plugin.Bitshuffle(),
+    "blosc": hdf5plugin.Blosc(),
+    "zstd": hdf5plugin.Zstd(),
+    "lz4": hdf5plugin.LZ4(),
+}
+
+
+@pytest.mark.parametrize("name", HDF5)
+def test_filters_of_hdf5(tmp_path: Path, name: str) -> None:
+    address = f"{tmp_path}/a.h5:v"
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("v", data=DATA, chunks=(2, 4, 4), **HDF5[name])
+    script = (
+        "import sys\n"
+        "if sys.argv[2] == 'without': sys.modules['hdf5plugin'] = None\n"
+        "from blockwise.volume import open_volume\n"
+        "from blockwise.errors import UserError\n"
+        "try: print(open_volume(sys.argv[1]).read((slice(0, 5), slice(0, 6), slice(0, 7))).sum())\n"
+        "except UserError as error: print(error)\n"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", script, address, how], capture_output=True, text=True, check=True
+        ).stdout
+        for how in ("with", "without")
+    ]
+    assert said[0].strip() == str(DATA.sum())
+    assert "is compressed by the HDF5 filter" in said[1]
+    assert name in said[1].lower()
+    assert "pip install 'blockwise-ilastik[codecs]'" in said[1]
+
+
+def image(folder: Path, multiscales: list[dict[str, Any]], *paths: str, shape: tuple[int, ...] = (3, 6, 7)) -> str:
+    for path in paths:
+        create_volume(f"{folder}/a.zarr:{path}", shape, shape, "uint8", {})
+    (folder / "a.zarr/.zattrs").write_text(json.dumps({"multiscales": multiscales}))
+    return f"{folder}/a.zarr"
+
+
+def scales(*paths: str, axes: list[Any] | None = None, version: str = "0.4") -> dict[str, Any]:
+    steps = [{"type": "scale", "scale": [1, 0.5, 0.25]}]
+    datasets = [{"path": path, "coordinateTransformations": steps} for path in paths]
+    return {"version": version, "datasets": datasets, **({} if axes is None else {"axes": axes})}
+
+
+def test_paths_of_scales_count_from_their_image(tmp_path: Path) -> None:
+    axes = [{"name": "channel", "type": "channel"}, *({"name": a, "type": "space", "unit": "um"} for a in "YX")]
+    address = image(tmp_path, [scales("scale0/image", "./s1", axes=axes)], "scale0/image", "s1")
+    for name in (address, f"{address}:scale0/image", f"{address}:s1"):
+        volume = open_volume(name)
+        assert (volume.axes, volume.spacing) == ("cyx", Spacing((1, 0.5, 0.25), ("", "um", "um")))
+
+
+@pytest.mark.parametrize(("version", "axes"), [("0.1", None), ("0.2", None), ("0.3", list("tczyx"))])
+def test_axes_of_old_versions(tmp_path: Path, version: str, axes: list[str] | None) -> None:
+    address = image(tmp_path, [scales("0", axes=axes, version=version)], "0", shape=(1, 2, 3, 4, 5))
+    assert open_volume(address).axes == "tczyx"
+    assert open_volume(f"{address}:0").axes == "tczyx"
+
+
+def test_one_of_several_images_is_not_taken_for_all(tmp_path: Path) -> None:
+    address = image(tmp_path, [scales("a", axes=list("zyx")), scales("b", axes=list("cyx"))], "a", "b")
+    with pytest.raises(UserError, match="holds 2 images; name one of a, b"):
+        open_volume(address)
+    assert open_volume(f"{address}:b").axes == "cyx"
+
+
+@pytest.mark.parametrize("suffix", ["h5", "zarr", "n5"])
+def test_a_volume_without_voxels_is_refused(tmp_path: Path, suffix: str) -> None:
+    address = f"{tmp_path}/a.{suffix}:v"
+    if suffix == "h5":
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file["v"] = np.zeros((5, 0, 7), np.uint8)
+            for place, label in enumerate("zyx"):
+                file["v"].dims[place].label = label
+            file["unnamed"] = np.zeros((0, 5, 7), np.uint8)
+        with pytest.raises(UserError, match="has 0 voxels along z"):
+            open_volume(f"{tmp_path}/a.h5:unnamed")
+    else:
+        create_volume(address, (5, 0, 7), (5, 1, 7), "uint8", {"axes": ["z", "y", "x"]})
+    with pytest.raises(UserError, match=r"has 0 voxels along y, its shape is \(5, 0, 7\)"):
+        open_volume(address)
