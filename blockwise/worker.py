@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,16 +25,16 @@ from blockwise.advice import Advice
 from blockwise.errors import UserError
 from blockwise.faults import Faults
 from blockwise.grid import box_size
+from blockwise.input_check import InputCheck
 from blockwise.logs import LARGEST_LOG, put_aside
 from blockwise.markers import Failure, Marker
-from blockwise.missing_input import check_missing_files
 from blockwise.ownership import check_ours
 from blockwise.plan import Item
 from blockwise.step import BlockStep, load_step
 from blockwise.transient import is_transient
 from blockwise.usage import Stopwatch, forget_peak_memory, peak_memory
 from blockwise.volume import DamagedDataError
-from blockwise.volume.steady import noting_missing_files
+from blockwise.volume.steady import noting_files
 
 START_LIMIT_S = 300.0
 """A worker that is not ready after this time (imports, loading a project, compiling) is given up."""
@@ -87,6 +87,7 @@ class Worker:
         self.step = step
         self.advice = advice or Advice()
         self.output = step.output()
+        self.input_check = InputCheck(step)
         self.log = log
         self.faults = Faults.from_environment()
         self.prepared: Any = None
@@ -156,16 +157,16 @@ class Worker:
         block = self.step.grid.block(item.block)
         self.prepare()
         self.faults.before(self.step.name, block, attempt)
-        with noting_missing_files() as missing:
+        with noting_files() as seen:
             data = self.step.compute(block, self.prepared)
-        check_missing_files(self.step, item.stamps, self.step.reads(block), missing)
+        stamps = self.input_check.stamps_of(item.stamps, self.step.reads(block), seen)
         check_ours(self.step)  # nothing is written into what another run has put there
         # From here on the old data is overwritten: a marker must not vouch for a mixture.
         self.step.markers.remove(item.block)
         checksum = self.output.write(block, data)
         self.faults.after(self.step.name, self.output, block, data, attempt)
         check_ours(self.step)
-        self._mark(item, checksum, attempt, start)
+        self._mark(replace(item, stamps=stamps), checksum, attempt, start)
 
     def _is_good(self, item: Item) -> bool:
         marker = self.step.markers.read(item.block)

@@ -1,8 +1,8 @@
 """Reading while files come and go.
 
 Chunked formats take a file that is not there for zeros. So each file below a box is looked at before it is read and
-after: where it has come, gone or changed in between, what was read is not trusted, and is read again. Files that were
-not there, before and after, are noted for those who know whether that is right.
+after: where it has come, gone or changed in between, what was read is not trusted, and is read again. What was seen
+of the files is noted for those who know what it should have been.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import errno
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -40,29 +40,44 @@ class Files(Protocol):
         """Path of a file."""
 
 
+FileState = tuple[int, int]
+"""Size in bytes and modification time in nanoseconds, as ``Volume.file_states`` has them; -1 and 0 of no file."""
+
+
 @dataclass
-class Missing:
-    """Files that were not there when they were read, and so count as zeros.
+class Seen:
+    """What was seen of files when they were read.
 
     Attributes:
-        files: by the volume's address, places of the files among those of the volume.
+        files: by the volume's address, and by the place of a file among those of the volume.
     """
 
-    files: dict[str, set[Index]] = field(default_factory=dict)
+    files: dict[str, dict[Index, FileState]] = field(default_factory=dict)
+
+    def add(self, address: str, states: Mapping[Index, FileState], path: Callable[[Index], str]) -> None:
+        """Note files.
+
+        Raises:
+            OSError: ESTALE; one of them was another one when it was read before.
+        """
+        files = self.files.setdefault(address, {})
+        for index, state in states.items():
+            if files.setdefault(index, state) != state:
+                raise OSError(errno.ESTALE, "has changed since it was read before", path(index))
 
 
-_noted: ContextVar[Missing | None] = ContextVar("missing files", default=None)
+_seen: ContextVar[Seen | None] = ContextVar("files seen", default=None)
 
 
 @contextlib.contextmanager
-def noting_missing_files() -> Iterator[Missing]:
-    """Note the files that are missing for whatever is read inside."""
-    missing = Missing()
-    token = _noted.set(missing)
+def noting_files() -> Iterator[Seen]:
+    """Note what is seen of files by whatever is read inside."""
+    seen = Seen()
+    token = _seen.set(seen)
     try:
-        yield missing
+        yield seen
     finally:
-        _noted.reset(token)
+        _seen.reset(token)
 
 
 def read_steadily(files: Files, address: str, box: Box, read: Callable[[Box], NDArray[Any]]) -> NDArray[Any]:
@@ -70,7 +85,7 @@ def read_steadily(files: Files, address: str, box: Box, read: Callable[[Box], ND
 
     Args:
         files: the volume.
-        address: of the volume, under which missing files are noted.
+        address: of the volume, under which files are noted.
         box: what to read.
         read: reads it.
 
@@ -87,24 +102,23 @@ def read_steadily(files: Files, address: str, box: Box, read: Callable[[Box], ND
             continue
         after = _look(files, box)
         if before == after:
-            noted = _noted.get()
-            gone = {index for index, state in after.items() if state is None}
-            if noted is not None and gone:
-                noted.files.setdefault(address, set()).update(gone)
+            seen = _seen.get()
+            if seen is not None:
+                seen.add(address, {index: state[:2] for index, state in after.items()}, files.file_of)
             return data
         time.sleep(PAUSE_S * 2**attempt)
     changing = next(index for index in after if before[index] != after[index])
     raise OSError(errno.ESTALE, "changes each time while it is read", files.file_of(changing))
 
 
-def _look(files: Files, box: Box) -> dict[Index, tuple[int, int, int, int] | None]:
-    """What tells a file from another one, or from itself at another time; None where there is none."""
+def _look(files: Files, box: Box) -> dict[Index, tuple[int, int, int, int]]:
+    """What tells a file from another one, or from itself at another time; its ``FileState`` first."""
     ranges = (range(s.start // f, -(-s.stop // f)) for s, f in zip(box, files.file_shape, strict=True))
-    found: dict[Index, tuple[int, int, int, int] | None] = {}
+    found: dict[Index, tuple[int, int, int, int]] = {}
     for index in itertools.product(*ranges):
         try:
             status = os.stat(files.file_of(index))
-            found[index] = status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+            found[index] = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
         except (FileNotFoundError, NotADirectoryError):
-            found[index] = None
+            found[index] = -1, 0, 0, 0
     return found
