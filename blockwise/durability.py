@@ -27,6 +27,9 @@ from blockwise.volume import Address
 UNSETTLED = "unsettled.json"
 """Record beside the markers: in which boot, of which machine, blocks were last being written."""
 
+UNSETTLED_FILES = "unsettled"
+"""Stands in a marker for the state of files that may not have reached the disk."""
+
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 

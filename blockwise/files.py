@@ -14,7 +14,14 @@ from typing import Any
 from blockwise.errors import DiskFullError, UserError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+"""What file systems say that have no hard links."""
 NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def _beside(path: Path) -> Path:
+    # Two processes may write the same file at once (a job that was given up and its replacement).
+    return path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
 
 
 @contextlib.contextmanager
@@ -27,8 +34,7 @@ def replacing(path: Path) -> Iterator[Path]:
         DiskFullError: the file system, or the user's share of it, is full.
         UserError: it may not be written.
     """
-    # Two processes may write the same file at once (a job that was given up and its replacement).
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+    temporary = _beside(path)
     try:
         if not path.parent.is_dir():  # asking costs less than being refused
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,6 +48,37 @@ def replacing(path: Path) -> Iterator[Path]:
         if isinstance(error, OSError) and error.errno in NOT_ALLOWED:
             raise UserError(f"{path}: cannot be written: {error.strerror}") from error
         raise
+
+
+def create_new(path: Path, content: bytes) -> bool:
+    """Create a file that appears whole, unless there is one: of several who try at once, on any host, one succeeds.
+
+    Returns:
+        Whether it was created; else what lies there stays as it was.
+    """
+    temporary = _beside(path)
+    try:
+        temporary.write_bytes(content)
+        os.link(temporary, path)  # a rename would replace, and an exclusive open shows an empty file first
+    except FileExistsError:
+        return temporary.stat().st_nlink > 1  # a file server's answer was lost, and its repetition says so
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        return _create_exclusively(path, content)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def _create_exclusively(path: Path, content: bytes) -> bool:
+    """The second best: others may see it while it is empty."""
+    try:
+        with path.open("xb") as file:
+            file.write(content)
+    except FileExistsError:
+        return False
+    return True
 
 
 def write_json(path: Path, value: Any, indent: int | None = 1) -> None:

@@ -17,9 +17,8 @@ from pathlib import Path
 
 from blockwise.advice import Advice
 from blockwise.files import read_json, replacing, write_json
-from blockwise.markers import Marker
 from blockwise.ownership import recorded_id
-from blockwise.plan import Item
+from blockwise.plan import Item, present_marker
 from blockwise.step import BlockStep, load_step
 from blockwise.transient import patiently
 from blockwise.watchdog import Watchdog
@@ -92,16 +91,6 @@ def read_orders(folder: Path) -> list[list[Order]]:
         return [_parse_orders(line) for line in file]
 
 
-def present_marker(step: BlockStep, item: Item) -> Marker | None:
-    """The marker of a block that is done with what it reads at present; None where it is not."""
-    marker = step.markers.read(item.block)
-    if marker is None or marker.stamps != dict(item.stamps):
-        return None
-    if item.check and marker.files != step.output().files_stamp(step.grid.block(item.block)):
-        return None
-    return marker
-
-
 def run_job(folder: Path, task: int, log: str) -> None:
     """Compute a task's blocks, one after the other; a block that fails does not end the job, one that hangs does."""
     array = read_json(folder / ARRAY)
@@ -121,7 +110,7 @@ def run_job(folder: Path, task: int, log: str) -> None:
         if patiently(recorded_id, step) != array["output"]:
             print(f"ends early: {step.output().address} has been replaced by a newer run")
             return
-        if patiently(present_marker, step, order.item):
+        if patiently(present_marker, step, order.item, worker.output):
             print(f"block {block}: is done already")
             continue
         if not begun:

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
-from blockwise.durability import begin_to_write, power_was_lost, settle
+from blockwise.claims import StepLock, claims_of
+from blockwise.durability import UNSETTLED_FILES, begin_to_write, power_was_lost, settle
 from blockwise.files import read_json, replacing, write_json
 from blockwise.identity import differences
 from blockwise.markers import Marker
-from blockwise.outputs import new_attributes
+from blockwise.outputs import Output, new_attributes
 from blockwise.ownership import OUTPUT, recorded_id, why_not_ours
 from blockwise.stamps import UNWATCHED, Checksums, Snapshot, WrittenFiles, differs
 from blockwise.step import BlockStep
@@ -105,6 +107,22 @@ def plan_step(step: BlockStep) -> Plan:
     )
 
 
+def present_marker(step: BlockStep, item: Item, output: Output | None = None) -> Marker | None:
+    """The marker of a block that is done with what it reads at present; None where it is not.
+
+    Args:
+        step: whose block.
+        item: the block; of one that is to be checked the files must be those that the marker names.
+        output: the step's, where the caller has it opened.
+    """
+    marker = step.markers.read(item.block)
+    if marker is None or marker.stamps != dict(item.stamps):
+        return None
+    if item.check and marker.files != (output or step.output()).files_stamp(step.grid.block(item.block)):
+        return None
+    return marker
+
+
 def _totals(step: BlockStep, markers: Mapping[int, Marker]) -> Totals:
     return Totals(
         checksums=Checksums.of(step.grid, markers.values()),
@@ -116,24 +134,56 @@ def _totals(step: BlockStep, markers: Mapping[int, Marker]) -> Totals:
 def begin(step: BlockStep, plan: Plan) -> None:
     """Make everything ready for the first block: from here on the step counts as unfinished.
 
-    The order matters: the target goes first, then markers that will no longer hold, then data.
+    The order matters: the target goes first, then markers that will no longer hold, then data. What another process
+    has begun, or computed, since the plan was made stays.
     """
     step.target_path.unlink(missing_ok=True)
     if plan.new_output:
-        for folder in (*_other_folders(step), step.folder):
-            _remove(folder)
-        write_json(step.folder / IDENTITY, step.identity)
-        attributes = new_attributes(step.fingerprint, step.provenance())
-        step.output().create(attributes)
-        layout = {} if step.layout == 1 else {"layout": step.layout}
-        write_json(step.folder / OUTPUT, {"id": attributes["id"], **layout})
-        begin_to_write(step)
-        return  # no markers are left
-    for item in plan.items:
-        if not item.check:
-            step.markers.remove(item.block)
+        with StepLock(step).beginning():
+            if why_not_ours(step):
+                _begin_anew(step)
+                begin_to_write(step)
+                return
+    _remove_stale_markers(step, plan.items)
+    if power_was_lost(step):
+        _doubt_markers(step, plan.items)
     if plan.items:
         begin_to_write(step)
+
+
+def _begin_anew(step: BlockStep) -> None:
+    for folder in (*_other_folders(step), step.folder):
+        _remove(folder)
+    write_json(step.folder / IDENTITY, step.identity)
+    attributes = new_attributes(step.fingerprint, step.provenance())
+    step.output().create(attributes)
+    layout = {} if step.layout == 1 else {"layout": step.layout}
+    write_json(step.folder / OUTPUT, {"id": attributes["id"], **layout})
+
+
+def _remove_stale_markers(step: BlockStep, items: list[Item]) -> None:
+    """Remove the markers of blocks that have read something else; whoever computes a block removes its marker."""
+    claims = claims_of(step)
+    for item in items:
+        if _is_stale(step, item):
+            claim = claims.take(item.block)
+            if claim is not None:
+                with claim:
+                    if _is_stale(step, item):  # nobody has computed it meanwhile
+                        step.markers.remove(item.block)
+
+
+def _is_stale(step: BlockStep, item: Item) -> bool:
+    marker = step.markers.read(item.block)
+    return marker is not None and marker.stamps != dict(item.stamps)
+
+
+def _doubt_markers(step: BlockStep, items: list[Item]) -> None:
+    """Have markers vouch for no files until their blocks were read back."""
+    for item in items:
+        marker = step.markers.read(item.block) if item.check else None
+        if marker is not None:
+            step.markers.write(msgspec.structs.replace(marker, files=UNSETTLED_FILES))
 
 
 def finish(step: BlockStep, plan: Plan, seconds: float) -> None:
@@ -235,7 +285,7 @@ def _items(
             for name in () if adopted else changed:
                 tally.stale[name] = tally.stale.get(name, 0) + 1
             items.append(Item(block.id, stamps, check=adopted))
-        elif doubtful:
+        elif doubtful or marker.files == UNSETTLED_FILES:
             tally.doubtful += 1
             items.append(Item(block.id, stamps, check=True))
         elif files and marker.files != files.stamp(block):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from blockwise.absence import absent_chunks
 from blockwise.backends import Backend, Outcome, Referee
+from blockwise.claims import StepLock
 from blockwise.ownership import check_ours
 from blockwise.plan import Plan, begin, finish, plan_step
 from blockwise.second_look import forget_what_read_touched_files, refuse_vanished_files
@@ -40,6 +41,17 @@ def run_step(
     Returns:
         How it went. The step's target exists afterwards only if no block failed.
     """
+    with StepLock(step).running():
+        return _run_alone(step, backend, max_attempts, report, pauses_s)
+
+
+def _run_alone(
+    step: BlockStep,
+    backend: Backend,
+    max_attempts: int,
+    report: Callable[[Outcome], None],
+    pauses_s: Sequence[float],
+) -> Outcome:
     start = time.monotonic()
     backend.take_over(step)
     plan = insistently(pauses_s, plan_step, step)
@@ -48,7 +60,8 @@ def run_step(
     outcome = Outcome(total=len(plan.items))
     for look in range(LOOKS):
         _tell(step, plan)
-        begin(step, plan)
+        if plan.new_output or plan.items:
+            begin(step, plan)
         if not plan.items:
             break
         outcome.total = outcome.done + len(plan.items)

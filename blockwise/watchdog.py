@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from blockwise.worker import Worker
 
@@ -35,6 +35,12 @@ class Watchdog:
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
+        self._begin: Callable[[], None] = lambda: None
+        worker.on_turn = self.restart
+
+    def restart(self) -> None:
+        """The time begins now: the worker had to wait for another process that has computed its block."""
+        self._begin()
 
     @contextlib.contextmanager
     def watching(self, block: int, attempt: int, limit_s: float | None, what: str = "") -> Iterator[None]:
@@ -49,6 +55,21 @@ class Watchdog:
         if limit_s is None:
             yield
             return
+        with contextlib.ExitStack() as timers:
+
+            def begin() -> None:
+                timers.close()
+                timers.enter_context(self._timers(block, attempt, limit_s, what))
+
+            begin()
+            self._begin = begin
+            try:
+                yield
+            finally:
+                self._begin = lambda: None
+
+    @contextlib.contextmanager
+    def _timers(self, block: int, attempt: int, limit_s: float, what: str) -> Iterator[None]:
         timer = threading.Timer(limit_s, self._end, (block, attempt, f"{what}took longer than {limit_s:g} s"))
         timer.daemon = True
         # A library that keeps the interpreter's lock stops the timer's thread as well, and a file system that hangs

@@ -17,11 +17,13 @@ import socket
 import sys
 import threading
 import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from blockwise.advice import Advice
+from blockwise.claims import StepLock, claims_of, waited_for
 from blockwise.errors import UserError
 from blockwise.faults import Faults
 from blockwise.grid import box_size
@@ -29,7 +31,7 @@ from blockwise.input_check import InputCheck
 from blockwise.logs import LARGEST_LOG, put_aside
 from blockwise.markers import Failure, Marker
 from blockwise.ownership import check_ours
-from blockwise.plan import Item
+from blockwise.plan import Item, present_marker
 from blockwise.step import BlockStep, load_step
 from blockwise.transient import is_transient
 from blockwise.usage import Stopwatch, forget_peak_memory, peak_memory
@@ -49,7 +51,8 @@ class Result:
 
     Attributes:
         block: its id.
-        state: ``computed``, ``unchanged`` (its data was checked and is good) or ``failed``.
+        state: ``computed``, ``unchanged`` (its data was checked and is good), ``found`` (another process has computed
+            it meanwhile) or ``failed``.
         voxels: size of its write box.
         seconds: wall time.
         error: name of the exception.
@@ -81,6 +84,7 @@ class Worker:
         advice: for blocks that fail for want of memory or time.
         settled: the last block that has got a result, on disk.
         settling: held while a result is written, so that another thread can tell for sure whether there is one.
+        on_turn: called when a block begins that had to wait for another process: what it waits is not its own time.
     """
 
     def __init__(self, step: BlockStep, log: str, advice: Advice | None = None) -> None:
@@ -94,15 +98,41 @@ class Worker:
         self.is_prepared = False
         self.settled: int | None = None
         self.settling = threading.RLock()
+        self.on_turn: Callable[[], None] = lambda: None
+        self._lock = StepLock(step)
+        self._claims = claims_of(step)
 
     def run(self, item: Item, attempt: int) -> Result:
-        """Compute one block, or find its data good; never raises an Exception."""
+        """Compute one block, or find that this is done; never raises an Exception.
+
+        Another process may compute the block at this moment: then this one waits for it, and finds the block done.
+        """
+        with self.claimed(item.block):
+            return self._run(item, attempt)
+
+    @contextlib.contextmanager
+    def claimed(self, block: int) -> Iterator[None]:
+        """While the body runs the block is nobody else's, and the output stays what it is."""
+        what = f"computes block {block} of {self.step.label}"
+        with self._lock.computing() as has_waited:
+            claim, was_taken = waited_for(lambda: self._claims.take(block), what, tell=_log)
+            with claim:
+                if has_waited or was_taken:
+                    self.on_turn()
+                yield
+
+    def _run(self, item: Item, attempt: int) -> Result:
         start = Stopwatch()
         block = self.step.grid.block(item.block)
         voxels = box_size(block.write_box)
         try:
-            state = "unchanged" if item.check and self._is_good(item) else "computed"
-            if state == "computed":
+            if present_marker(self.step, item, self.output) is not None:
+                state = "unchanged" if item.check else "found"
+                self._settle(item.block)
+            elif item.check and self._is_good(item):
+                state = "unchanged"
+            else:
+                state = "computed"
                 self._compute(item, attempt, start)
             return Result(item.block, state, voxels, start.seconds)
         except Exception as caught:
@@ -198,6 +228,10 @@ class Worker:
             self.step.markers.write(marker)
             self.settled = item.block
 
+    def _settle(self, block: int) -> None:
+        with self.settling:
+            self.settled = block
+
     def _explained(self, error: Exception) -> Exception:
         """An error as people should read it: a MemoryError, Python's or numpy's own, says nothing of settings."""
         if not isinstance(error, MemoryError):
@@ -256,6 +290,10 @@ def _write_to(log: str) -> None:
         os.dup2(file.fileno(), 2)
 
 
+def _answer(answers: IO[str], value: dict[str, Any]) -> None:
+    answers.write(json.dumps(value) + "\n")
+
+
 def main() -> None:
     """Serve blocks from standard input until it ends, of one step after the other."""
     # What libraries print must not mix with the answers: standard output goes to the log.
@@ -274,10 +312,11 @@ def main() -> None:
             gc.collect()
         elif "step" in message:
             worker = _begin(message["step"], message["log"], Advice(**message.get("advice", {})))
-            answers.write(json.dumps({"ready": True}) + "\n")
+            worker.on_turn = lambda: _answer(answers, {"turn": True})
+            _answer(answers, {"ready": True})
         elif worker is not None:
             item = Item(message["block"], message["stamps"], message["check"])
-            answers.write(json.dumps(asdict(worker.run(item, message["attempt"]))) + "\n")
+            _answer(answers, asdict(worker.run(item, message["attempt"])))
             if os.fstat(2).st_size > LARGEST_LOG:
                 _write_to(worker.log)
 

@@ -40,6 +40,7 @@ class Outcome:
         total: blocks to do.
         computed: blocks that were computed.
         unchanged: blocks whose data was checked and is good.
+        found: blocks that another process has computed meanwhile.
         failed: the last result of each block that was given up.
         voxels: voxels of the finished blocks.
         upstream: step with damaged blocks that must be computed again before this one can go on.
@@ -51,6 +52,7 @@ class Outcome:
     total: int
     computed: int = 0
     unchanged: int = 0
+    found: int = 0
     failed: dict[int, Result] = field(default_factory=dict)
     voxels: int = 0
     upstream: str = ""
@@ -61,7 +63,7 @@ class Outcome:
     @property
     def done(self) -> int:
         """Number of blocks that are finished."""
-        return self.computed + self.unchanged
+        return self.computed + self.unchanged + self.found
 
     @property
     def voxels_per_second(self) -> float:
@@ -106,6 +108,8 @@ class Referee:
             self.outcome.voxels += result.voxels
             if result.state == "computed":
                 self.outcome.computed += 1
+            elif result.state == "found":
+                self.outcome.found += 1
             else:
                 self.outcome.unchanged += 1
             return False

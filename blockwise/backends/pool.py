@@ -217,6 +217,8 @@ class Pool:
             for answer in answers:
                 if "ready" in answer:
                     process.ready, process.since = True, time.monotonic()
+                elif "turn" in answer:  # it had to wait for another process that has computed the block
+                    process.since = time.monotonic()
                 elif process.order:
                     found.append(Ended(process.order, Result(**answer)))
                     process.order = None

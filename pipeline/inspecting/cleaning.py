@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from blockwise.backends.registry import end_leftovers, left_at_work
+from blockwise.claims import LOCKS
 from blockwise.errors import UserError
 from blockwise.files import read_json
 from blockwise.identity import fingerprint
@@ -158,6 +159,7 @@ def remove(
     for name in (OWNER, LOCK, *LOGS):  # the removal itself has made them
         (work_dir / name).unlink(missing_ok=True)
     for folder in (*folders, work_dir):
+        shutil.rmtree(folder / LOCKS, ignore_errors=True)
         for inner in folder.glob("*"):
             _remove_if_empty(inner)
         _remove_if_empty(folder)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import logging.handlers
+import signal
 import sys
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +18,8 @@ from blockwise.errors import UserError
 from blockwise.logs import LARGEST_LOG
 from pipeline.running.lock import WorkDirBusyError, WorkDirLock
 from tasks.nodes.terminal import TERMINAL
+
+logger = logging.getLogger(__name__)
 
 PACKAGES = ("blockwise", "tasks", "pipeline")
 """Packages whose loggers write the run's log."""
@@ -41,7 +45,7 @@ def begin_session(work_dir: str, quiet: bool = False) -> None:
     key = str(folder.resolve())
     if key in _locks:
         return
-    lock = WorkDirLock(folder)
+    lock = WorkDirLock(folder, _end_at_once)
     try:
         lock.acquire()
         _log_to(folder / "logs" / "run.log", quiet)
@@ -124,6 +128,12 @@ class _RunLog(logging.handlers.RotatingFileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the name that logging calls)
         """Say nothing: the step that meets the same disk says it."""
+
+
+def _end_at_once(message: str) -> None:
+    """End as by Ctrl-C, which ends workers and jobs on the way out: another run has taken the work folder."""
+    logger.error("%s. This run ends: it was not heard of for too long", message)
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
 def _quiet_interrupt(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> Any:

@@ -260,8 +260,9 @@ def test_blocks_that_have_read_a_chunk_which_vanished_are_done_again(chain: Chai
     run(above)
     chunk = chain.folder / "out.n5" / "above" / "0" / "0" / "0"
     content = chunk.read_bytes()
-    outcome = run_step(dilated, Disturbed(Run(), 0, chunk.unlink), 1, lambda _: None)
+    outcome = run_step(dilated, Disturbed(Run(), 11, chunk.unlink), 1, lambda _: None)
     assert outcome.upstream == "above"
+    assert outcome.done == 12
     assert not dilated.target_path.exists()
     computed = run(above, dilated)
     assert computed["above"] == [0]
