@@ -138,7 +138,9 @@ def test_axes_and_spacing_go_along_in_any_order(
         assert exported.spacing == (copy.spacing and copy.spacing.along(axes, exported.axes))
     for volume in (open_volume(address), copy):
         assert volume.axes == axes
-        assert volume.spacing == (spacing if has_spacing else None)
+        # The metadata of an image cannot leave the spacing out.
+        unsaid = Spacing((1.0,) * len(axes), ("",) * len(axes)) if target == "ome.zarr" and volume is copy else None
+        assert volume.spacing == (spacing if has_spacing else unsaid)
         np.testing.assert_array_equal(everything(volume), data)
 
 

@@ -150,5 +150,5 @@ def test_volumes_that_cannot_be_compared(tmp_path: Path) -> None:
         compare(a, c)
     with h5py.File(tmp_path / "empty.h5", "w") as file:
         file["labels"] = ones[:0]
-    with pytest.raises(UserError, match=r"shape \(0, 4\), no voxel"):
+    with pytest.raises(UserError, match=r"has 0 voxels along y, its shape is \(0, 4\)"):
         compare(f"{tmp_path}/empty.h5:labels", f"{tmp_path}/empty.h5:labels")
