@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
@@ -37,7 +38,7 @@ def is_text(annotation: Any) -> bool:
     return _kinds(annotation) == {str}
 
 
-def _check(value: Any, kinds: set[type], depth: int) -> None:
+def _check(value: Any, kinds: frozenset[type], depth: int) -> None:
     if isinstance(value, list | tuple) and depth:
         for item in value:
             _check(item, kinds, depth - 1)
@@ -59,17 +60,18 @@ def _check(value: Any, kinds: set[type], depth: int) -> None:
         raise ValueError(f"this is text; expected {_words(kinds)}")
 
 
-def _words(kinds: set[type]) -> str:
+def _words(kinds: frozenset[type]) -> str:
     number = "a number" if float in kinds else "an integer"
     return f"{number}, or a name" if str in kinds else number
 
 
-def _kinds(annotation: Any) -> set[type]:
+@functools.cache  # a batch has thousands of configurations
+def _kinds(annotation: Any) -> frozenset[type]:
     """Kinds of scalars that a field takes, alone or in lists; none where it is a section."""
     if get_origin(annotation) is Literal:
-        return {type(value) for value in get_args(annotation)} - {type(None)}
+        return frozenset(type(value) for value in get_args(annotation)) - {type(None)}
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return set()
+        return frozenset()
     if annotation in (bool, int, float, str):
-        return {annotation}
-    return {kind for part in get_args(annotation) for kind in _kinds(part)}
+        return frozenset({annotation})
+    return frozenset(kind for part in get_args(annotation) for kind in _kinds(part))
