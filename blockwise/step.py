@@ -118,6 +118,10 @@ class BlockStep(BaseModel, ABC):
         start = ", ".join(str(s.start) for s in self.grid.block(block).write_box)
         return f"block {block} at ({start})"
 
+    def make_ready(self) -> None:
+        """Do what is done once for all workers, before any of them starts: called where the step is run from."""
+        return
+
     def prepare(self) -> Any:
         """Load what all blocks share; called once per worker."""
         return None

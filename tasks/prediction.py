@@ -161,6 +161,11 @@ class PredictionStep(VolumeStep):
         check_decodes(volume)
         volume.verify()
 
+    def make_ready(self) -> None:
+        """Check the raw volume; train where there is something to train, so that workers find it."""
+        self.check_raw()
+        self.classifier()
+
     def prepare(self) -> Any:
         """Load the classifier and open the raw volume, once per worker."""
         engine = make_engine(self.engine, self.classifier(), structure_tensor=self.structure_tensor)

@@ -30,7 +30,7 @@ from pipeline.batch.named_markers import NamedMarkers
 from pipeline.batch.results_record import record
 from pipeline.batch.table import Values
 from pipeline.batch.volumes import ImageVolumes
-from pipeline.configuration.keys import naming_keys
+from pipeline.configuration.setting_names import naming_keys
 from pipeline.configuration.settings import Settings
 
 BYTES_PER_VOXEL = 200

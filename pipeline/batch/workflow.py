@@ -6,7 +6,6 @@ import logging
 import shutil
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,12 @@ from pipeline.batch.images import BatchImages
 from pipeline.batch.manifest import load_batch
 from pipeline.batch.results_record import record
 from pipeline.batch.summary import SUMMARY, ImageReport, count_objects, summary_table, totals, write_summary
-from pipeline.configuration.keys import naming_keys
-from pipeline.running.chain import step_tasks
+from pipeline.configuration.setting_names import naming_keys
 from pipeline.running.execution import execution
 from pipeline.running.session import begin_run
 from tasks.nodes.execution import Execution
 from tasks.nodes.signals import terminate_like_interrupt
-from tasks.nodes.task import BlockTask, StepFailedError
+from tasks.nodes.task import BlockTask, StepFailedError, step_tasks
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +145,7 @@ class BatchWorkflow(luigi.Task):
             for objects in steps.objects:
                 # The image's folder is the batch's own, so the tables in it are ours; this folder tells.
                 objects.object_table.folder.parent.mkdir(parents=True, exist_ok=True)
-            for task in chain.from_iterable(step_tasks(steps, self.execution).values()):
+            for task in step_tasks(steps.all(), self.execution):
                 if not task.complete():
                     with naming_keys():
                         task.run()

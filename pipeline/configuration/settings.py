@@ -25,9 +25,9 @@ from blockwise.errors import UserError
 from blockwise.faults import Faults
 from blockwise.volume import Address
 from pipeline.configuration.complaints import explanations
-from pipeline.configuration.keys import backend_names
 from pipeline.configuration.kinds import check_kind
 from pipeline.configuration.paths import check_local, expand_path, expand_paths
+from pipeline.configuration.setting_names import backend_names
 from pipeline.configuration.strict_yaml import parse_yaml
 
 

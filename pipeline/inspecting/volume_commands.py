@@ -10,7 +10,7 @@ from rich.table import Table
 from blockwise.backends.registry import describe_jobs
 from pipeline.assembly.steps import Steps
 from pipeline.assembly.storage import storage_notes
-from pipeline.configuration.keys import naming_keys
+from pipeline.configuration.setting_names import naming_keys
 from pipeline.configuration.settings import Settings
 from pipeline.exporting.results import ingest_advice
 from pipeline.inspecting.forecast import StepForecast, StepStatus, forecast_all

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import abc
 import logging
 from functools import cached_property
 from typing import Any, ClassVar
@@ -12,15 +11,13 @@ import luigi
 from pipeline.assembly.masking import keep_what_was_found
 from pipeline.assembly.steps import Steps, build_steps
 from pipeline.assembly.storage import storage_notes
-from pipeline.configuration.keys import naming_keys
+from pipeline.configuration.setting_names import naming_keys
 from pipeline.configuration.settings import Settings, load_settings
-from pipeline.running.chain import step_tasks
 from pipeline.running.execution import execution
 from pipeline.running.report import RunReport
 from pipeline.running.session import begin_run
 from tasks.nodes.execution import Execution
-from tasks.nodes.kinds import SimpleSegmentationTask
-from tasks.nodes.task import BlockTask
+from tasks.nodes.task import BlockTask, step_tasks
 
 logger = logging.getLogger(__name__)
 
@@ -51,9 +48,11 @@ class Workflow(luigi.Task):
                 step.output().check_ours()
         keep_what_was_found(self.steps.prediction)
 
-    @abc.abstractmethod
     def last_tasks(self) -> list[BlockTask]:
-        """The tasks whose steps end the workflow."""
+        """The tasks whose steps no other one of the workflow reads."""
+        tasks = step_tasks(self.steps.up_to(self.last_step), self.execution)
+        read = {needed.step.label for task in tasks for needed in task.upstream}
+        return [task for task in tasks if task.step.label not in read]
 
     @cached_property
     def report(self) -> RunReport:
@@ -82,20 +81,11 @@ class Workflow(luigi.Task):
         """How blocks are computed."""
         return execution(self.settings.backend)
 
-    @cached_property
-    def tasks(self) -> dict[str, list[BlockTask]]:
-        """The tasks of all steps to objects, by the steps' names, one for each threshold."""
-        return step_tasks(self.steps, self.execution)
-
 
 class PredictionWorkflow(Workflow):
     """Raw volume and project -> probabilities."""
 
     last_step = "prediction"
-
-    def last_tasks(self) -> list[BlockTask]:
-        """Prediction."""
-        return self.tasks["prediction"]
 
 
 class SimpleSegmentationWorkflow(Workflow):
@@ -103,30 +93,17 @@ class SimpleSegmentationWorkflow(Workflow):
 
     last_step = "simple_segmentation"
 
-    def last_tasks(self) -> list[BlockTask]:
-        """Simple segmentation."""
-        step = self.steps.up_to(self.last_step)[-1]
-        return [SimpleSegmentationTask.of(step, self.execution, *self.tasks["prediction"])]
-
 
 class ThresholdWorkflow(Workflow):
     """Raw volume and project -> mask, for each threshold."""
 
     last_step = "threshold"
 
-    def last_tasks(self) -> list[BlockTask]:
-        """Thresholds."""
-        return self.tasks["threshold"]
-
 
 class ConnectedComponentsWorkflow(Workflow):
     """Raw volume and project -> labelled objects, cores where they are wanted, a table; for each threshold."""
 
     last_step = "object_table"
-
-    def last_tasks(self) -> list[BlockTask]:
-        """Connected components, cores, and the tables of objects."""
-        return [*self.tasks["connected_components"], *self.tasks.get("cores", ()), *self.tasks["object_table"]]
 
 
 @Workflow.event_handler(luigi.Event.DEPENDENCY_PRESENT)

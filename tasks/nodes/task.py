@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import types
+from collections.abc import Sequence
 from typing import Any
 
 import luigi
@@ -58,8 +61,9 @@ class BlockTask(luigi.Task):
 
     @classmethod
     def of(cls, step: BlockStep, execution: Execution, *upstream: BlockTask) -> BlockTask:
-        """Make the task of a step."""
-        task: BlockTask = cls(fingerprint=step.fingerprint, step=step, execution=execution, upstream=upstream)
+        """Make the task of a step; ``BlockTask`` itself makes one that is called as the step."""
+        kind = _kind_of(step.name) if cls is BlockTask else cls
+        task: BlockTask = kind(fingerprint=step.fingerprint, step=step, execution=execution, upstream=upstream)
         return task
 
     def process_resources(self) -> dict[str, int]:
@@ -76,6 +80,7 @@ class BlockTask(luigi.Task):
 
     def run(self) -> None:
         """Bring the step up to date."""
+        self.step.make_ready()
         with terminate_like_interrupt():
             self._bring_up_to_date(REPAIRS)
 
@@ -104,3 +109,26 @@ class BlockTask(luigi.Task):
             if task.step.label == outcome.upstream:
                 task._bring_up_to_date(repairs)
         self._bring_up_to_date(repairs)
+
+
+@functools.cache
+def _kind_of(name: str) -> type[BlockTask]:
+    """Luigi's kind of the task of a step, ``ComponentFacesTask`` of ``component_faces``: luigid shows its name."""
+    words = "".join(map(str.capitalize, name.split("_")))
+    fields = {"__doc__": f"Luigi's node for {name}.", "__module__": __name__}
+    kind: type[BlockTask] = types.new_class(f"{words}Task", (BlockTask,), exec_body=lambda body: body.update(fields))
+    return kind
+
+
+def step_tasks(steps: Sequence[BlockStep], execution: Execution) -> list[BlockTask]:
+    """Luigi's tasks of steps, each with those of the steps that it reads.
+
+    Args:
+        steps: each after those that it reads.
+        execution: how their blocks are computed.
+    """
+    tasks: dict[str, BlockTask] = {}
+    for step in steps:
+        upstream = [tasks[source.label] for source in step.sources() if source.label in tasks]
+        tasks[step.label] = BlockTask.of(step, execution, *upstream)
+    return list(tasks.values())

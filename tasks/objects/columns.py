@@ -108,7 +108,7 @@ COLUMNS: tuple[Callable[[Objects], Columns], ...] = (
     intensities,
     mean_probabilities,
 )
-"""In the order of the table."""
+"""In the order of the table; by their names the table knows whether it is of all of them."""
 
 
 def columns_of(objects: Objects) -> dict[str, NDArray[Any]]:

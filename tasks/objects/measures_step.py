@@ -43,8 +43,9 @@ class MeasuresStep(BlockStep):
     classes: tuple[int, ...] = ()
 
     def settings(self) -> Mapping[str, Any]:
-        """Which channels of the raw volume; what else is measured stands among the inputs."""
-        return {} if self.raw is None else {"channels": list(self.raw.channels)}
+        """Which channels of the raw volume, and what is measured; of what else, stands among the inputs."""
+        channels = {} if self.raw is None else {"channels": list(self.raw.channels)}
+        return {**channels, "measures": [name for name, _ in self.columns]}
 
     def sources(self) -> tuple[Source, ...]:
         """The labels, and the images."""

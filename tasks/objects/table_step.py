@@ -18,7 +18,7 @@ from blockwise.upstream import BlocksSource
 from tasks.components.faces_step import ComponentFacesStep
 from tasks.components.measures import combine_measures, from_columns
 from tasks.components.merge_step import BYTES_PER_COMPONENT, PROJECTED_COMPONENTS_PER_VOXEL, ComponentMergeStep
-from tasks.objects.columns import Objects, columns_of
+from tasks.objects.columns import COLUMNS, Objects, columns_of
 from tasks.objects.measures_step import MeasuresStep
 
 TABLES_MEMORY = 120_000_000
@@ -46,8 +46,8 @@ class ObjectTableStep(BlockStep):
     measures: MeasuresStep | None = None
 
     def settings(self) -> Mapping[str, Any]:
-        """None of its own: the columns follow from what is known of the objects."""
-        return {}
+        """Which columns there may be."""
+        return {"columns": [function.__name__ for function in COLUMNS]}
 
     def sources(self) -> tuple[Source, ...]:
         """Components of all blocks, their objects, and measures of these."""

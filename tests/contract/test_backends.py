@@ -17,7 +17,7 @@ from blockwise.backends.slurm import SlurmBackend, SlurmOptions
 from blockwise.plan import is_complete
 from blockwise.run import failure_summary, run_step
 from blockwise.step import BlockStep
-from pipeline.configuration.keys import backend_names
+from pipeline.configuration.setting_names import backend_names
 from tests.contract.steps import Workspace
 from tests.processes import command_line
 
