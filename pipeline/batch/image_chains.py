@@ -8,9 +8,8 @@ from typing import Any
 from blockwise.chain import Chain
 from blockwise.errors import UserError
 from blockwise.sources import RawSource
-from blockwise.volume.info import VolumeInfo
 from pipeline.assembly.steps import Steps, build_steps, make_steps
-from pipeline.batch.volumes import ImageVolumes
+from pipeline.batch.volumes import Description, ImageVolumes
 from pipeline.configuration.settings import Settings
 from tasks.pixel_classification.project import Project
 from tasks.pixel_classification.training import open_project
@@ -57,7 +56,20 @@ class ImageChains:
             UserError: an input is missing, or a value does not fit it.
         """
         project = self._open_project(settings.prediction.project)
-        return _make(settings, project, *self._volumes.describe(settings.raw, project))
+        return _make(settings, project, self._volumes.describe(settings.raw, project))
+
+    def raw_state(self, settings: Settings) -> str:
+        """State of an image's files.
+
+        Raises:
+            UserError: a file, or the project, cannot be opened.
+            OSError: a file cannot be looked at.
+        """
+        return self._volumes.state(
+            settings.raw,
+            lambda: self._open_project(settings.prediction.project),
+            watch_files=settings.change_detection == "files",
+        )
 
     def fingerprints(self, settings: Settings) -> tuple[str, ...]:
         """Fingerprints of the members of an image's chain.
@@ -68,17 +80,17 @@ class ImageChains:
         if settings.blocks.mask is not None:  # a look at the mask decides about the steps
             return self.chain(settings).fingerprints({})
         project = self._open_project(settings.prediction.project)
-        info, axes_from = self._volumes.describe(settings.raw, project)
-        shape = info.model_dump_json(exclude={"address"})
+        found = self._volumes.describe(settings.raw, project)
+        shape = found.info.model_dump_json(exclude={"address"})
         key = settings.model_dump_json(exclude=NOT_OF_STEPS), shape, project.content_hash
         if key not in self._alike:
-            self._alike[key] = _make(settings, project, info, axes_from)
-        raw = RawSource(info, "", watch_files=False)
+            self._alike[key] = _make(settings, project, found)
+        raw = RawSource(found.info, "", watch_files=False)
         return self._alike[key].fingerprints({raw.label: raw.identity()})
 
 
-def _make(settings: Settings, project: Project, info: VolumeInfo, axes_from: str) -> Chain:
-    chain = Chain(make_steps(settings, project, info, axes_from, whole=True).all())
+def _make(settings: Settings, project: Project, found: Description) -> Chain:
+    chain = Chain(make_steps(settings, project, found.info, found.axes_from, whole=True).all())
     if unknown := chain.given.keys() - set(GIVEN):
         raise RuntimeError(f"markers of images have no stamp of {', '.join(sorted(unknown))}, which their steps read")
     return chain

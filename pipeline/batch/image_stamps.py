@@ -14,7 +14,7 @@ from blockwise.transient import refuse_transient
 from blockwise.volume import DamagedDataError
 from blockwise.volume.address import identity_of
 from pipeline.batch.image_chains import GIVEN, ImageChains
-from pipeline.batch.volumes import ImageVolumes, raw_state
+from pipeline.batch.volumes import ImageVolumes
 from pipeline.configuration.settings import Settings
 
 CONFIGURATION = "configuration"
@@ -38,7 +38,7 @@ class ImageStamps:
                 # Where files are not watched, nothing else would tell that results are wanted in another place.
                 return digest(",".join([*self._chains.fingerprints(settings), identity_of(settings.output)]))
             if name == "raw":
-                return raw_state(settings.raw, watch_files=settings.change_detection == "files")
+                return self._chains.raw_state(settings)
             return self._mask(settings)
         except (UserError, OSError, DamagedDataError) as error:  # the worker meets it again, and records it
             refuse_transient(error)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from blockwise.files import read_json, write_json
@@ -20,15 +22,30 @@ REMEMBERED = "image_sizes.json"
 """File in the work folder: what was found in images' metadata, by what it depends on."""
 
 
+@dataclass(frozen=True)
+class Description:
+    """What an image says about itself.
+
+    Attributes:
+        info: see ``describe_raw``.
+        axes_from: who names its axes, for people.
+        companions: further files that its voxels lie in.
+    """
+
+    info: VolumeInfo
+    axes_from: str
+    companions: tuple[str, ...] = ()
+
+
 class ImageVolumes:
     """What images say about themselves; of files that have not changed since it is remembered."""
 
     def __init__(self, work_dir: str) -> None:
         self._path = Path(work_dir) / REMEMBERED
         self._before = read_json(self._path) or {}
-        self._found: dict[tuple[Raw, str, str | None], tuple[VolumeInfo, str]] = {}
+        self._found: dict[tuple[Raw, str, str | None], Description] = {}
 
-    def describe(self, raw: Raw, project: Project) -> tuple[VolumeInfo, str]:
+    def describe(self, raw: Raw, project: Project) -> Description:
         """As ``describe_raw``, but most images are not opened. Only metadata, or a header, is read of the others.
 
         Raises:
@@ -36,41 +53,50 @@ class ImageVolumes:
         """
         # Which axis holds channels may be the project's word. Of a folder or a store nothing is remembered but here:
         # its metadata are as quickly read as one can tell that they are the same.
-        key = raw, project.axes, _file_state(Address.parse(raw.address))
-        if key not in self._found:
-            kept = self._before.get(_text(key))
-            self._found[key] = (VolumeInfo(**kept[0]), kept[1]) if kept else describe_raw(raw, project)
-        return self._found[key]
+        address = Address.parse(raw.address)
+        key = raw, project.axes, _file_state(address)
+        if key in self._found:
+            return self._found[key]
+        if kept := self._before.get(_text(key)):
+            found = Description(VolumeInfo(**kept[0]), kept[1])
+        else:
+            companions = open_volume(address).companions if address.suffix in REFERRING_SUFFIXES else ()
+            found = Description(*describe_raw(raw, project), companions)
+        if not found.companions:  # its own state does not tell what others hold, or whether there are more of them
+            self._found[key] = found
+        return found
+
+    def state(self, raw: Raw, project: Callable[[], Project], *, watch_files: bool) -> str:
+        """Size and time of an image's files: of a file mostly without opening it, else as a raw volume's.
+
+        Args:
+            raw: the image.
+            project: gives the project.
+            watch_files: look at the files of folders and stores.
+
+        Raises:
+            UserError: as ``describe``.
+            OSError: a further file is not there.
+        """
+        address = Address.parse(raw.address)
+        state = _file_state(address)
+        if state is None:
+            return array_checksum(open_volume(address).file_states()) if watch_files else UNWATCHED
+        companions = self.describe(raw, project()).companions if address.suffix in REFERRING_SUFFIXES else ()
+        others = [state_of(os.stat(path)) for path in companions]
+        return digest(canonical_json([state, *others])) if others else state
 
     def keep(self) -> None:
         """Remember what was asked for, and nothing else."""
         files = {_text(key): found for key, found in self._found.items() if key[2] is not None}
         if files.keys() != self._before.keys():
-            values = {key: [info.model_dump(mode="json"), axes_from] for key, (info, axes_from) in files.items()}
+            values = {key: [found.info.model_dump(mode="json"), found.axes_from] for key, found in files.items()}
             write_json(self._path, values, indent=None)
 
 
 def _text(key: tuple[Raw, str, str | None]) -> str:
     raw, axes, state = key
-    return digest(canonical_json(["volume", raw.model_dump(mode="json"), axes, state]))
-
-
-def raw_state(raw: Raw, *, watch_files: bool) -> str:
-    """Size and time of an image's files: of a file without opening it, else as a raw volume's.
-
-    Raises:
-        UserError: it cannot be opened.
-    """
-    address = Address.parse(raw.address)
-    if state := _file_state(address):
-        others = [state_of(os.stat(path)) for path in _companions(address)]
-        return state if not others else digest(canonical_json([state, *others]))
-    return array_checksum(open_volume(address).file_states()) if watch_files else UNWATCHED
-
-
-def _companions(address: Address) -> tuple[str, ...]:
-    """Further files that an image's voxels lie in; files of formats that can name any are opened for it."""
-    return open_volume(address).companions if address.suffix in REFERRING_SUFFIXES else ()
+    return digest(canonical_json(["description", raw.model_dump(mode="json"), axes, state]))
 
 
 def _file_state(address: Address) -> str | None:

@@ -21,6 +21,7 @@ from skimage.measure import label
 
 from blockwise.backends import Outcome
 from blockwise.errors import UserError
+from blockwise.plan import plan_step
 from blockwise.volume import create_volume, open_volume
 from pipeline.assembly.geometry import describe_raw
 from pipeline.batch.image_step import scratch_folder
@@ -268,6 +269,20 @@ def test_files_that_have_not_changed_are_not_opened_to_see_how_large_they_are(
     write_config(batch={"files": "images/*.png"}, raw={"axes": "cyx"})
     images = BatchImages(load_batch("config.yaml", None))
     assert images.voxels(images.settings[1]) == 180
+
+
+def test_to_plan_opens_no_file_that_has_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even to see whether a file of a kind that can name others does so."""
+    write_images(2)
+    for i in range(2):
+        imageio.v3.imwrite(f"images/cell{i}.tif", imageio.v3.imread(f"images/cell{i}.png"))
+    write_config(batch={"files": "images/*.tif"})
+    assert run_here()[0].ok
+    images = BatchImages(load_batch("config.yaml", None))
+    monkeypatch.setattr("pipeline.batch.volumes.open_volume", None)
+    monkeypatch.setattr("pipeline.assembly.geometry.open_volume", None)
+    assert images.small is not None
+    assert plan_step(images.small).items == []
 
 
 def test_a_dataset_in_the_address_overrules_the_shared_one() -> None:
