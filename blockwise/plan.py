@@ -174,7 +174,7 @@ def _remove_stale_markers(step: BlockStep, items: list[Item]) -> None:
 
 
 def _is_stale(step: BlockStep, item: Item) -> bool:
-    marker = step.markers.read(item.block)
+    marker = None if item.check else step.markers.read(item.block)  # what is checked is compared with its marker
     return marker is not None and marker.stamps != dict(item.stamps)
 
 

@@ -81,7 +81,7 @@ def test_status_of_small_and_large_images(capsys: pytest.CaptureFixture[str]) ->
     assert code == 30
     assert "images 1 1 0 no" in text
     assert "cell2 18 0 0 6 of 6" in text
-    assert "cell1: attempt 2: DamagedDataError: images/cell1.png: cannot read" in text
+    assert "cell1: attempt 1: UserError: images/cell1.png: its voxels cannot be decoded" in text
     write_config(**SMALL_AND_LARGE, threshold={"class": 1, "threshold": 0.7})
     assert "images 0 1 1 no" in call(capsys, "status")[1], (
         "results of other settings are not those that are asked for"
