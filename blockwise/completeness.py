@@ -7,7 +7,7 @@ from blockwise.step import BlockStep
 
 
 class Completeness:
-    """Remembers which steps were found complete, by label and fingerprint, until they begin.
+    """Remembers which steps were found complete, by target and fingerprint, until they begin.
 
     Only what is complete is remembered: what is not is mostly seen at once, by its target, and another process may
     complete it meanwhile.
@@ -18,15 +18,15 @@ class Completeness:
 
     def of(self, step: BlockStep) -> bool:
         """Whether a step is complete."""
-        key = (step.label, step.fingerprint)
+        key = (str(step.target_path), step.fingerprint)
         if key not in self._complete and is_complete(step):
             self._complete.add(key)
         return key in self._complete
 
     def remember(self, step: BlockStep) -> None:
         """A step has just been finished, with a look at all that it reads and writes."""
-        self._complete.add((step.label, step.fingerprint))
+        self._complete.add((str(step.target_path), step.fingerprint))
 
     def forget(self, step: BlockStep) -> None:
         """A step is about to begin."""
-        self._complete.discard((step.label, step.fingerprint))
+        self._complete.discard((str(step.target_path), step.fingerprint))

@@ -20,9 +20,7 @@ from pathlib import Path
 import psutil
 
 from blockwise.files import read_json, write_json
-from blockwise.outputs import VolumeOutput
 from blockwise.step import BlockStep
-from blockwise.volume import Address
 
 UNSETTLED = "unsettled.json"
 """Record beside the markers: in which boot, of which machine, blocks were last being written."""
@@ -58,12 +56,9 @@ def power_was_lost(step: BlockStep) -> bool:
 
 def settle(step: BlockStep) -> None:
     """Bring all that a step has written to the disk."""
-    output = step.output()
-    if isinstance(output, VolumeOutput):
-        address = Address.parse(output.address)
-        if not address.is_remote:
-            _sync(Path(address.path), whole=True)
-    _sync(step.folder, whole=True)
+    by_disk = {path.stat().st_dev: path for path in map(Path, step.output().places()) if path.exists()}
+    for path in {**by_disk, step.folder.stat().st_dev: step.folder}.values():
+        _sync(path, whole=True)
     (step.folder / UNSETTLED).unlink(missing_ok=True)
 
 

@@ -99,8 +99,12 @@ class RangeLocks(KernelLocks):
                 _set_range(file, fcntl.F_RDLCK if shared else fcntl.F_WRLCK, number)
             except BlockingIOError:
                 return False
-            if self._held or _is_at(file, self.path):
-                return True
+            try:
+                if self._held or _is_at(file, self.path):
+                    return True
+            except OSError:
+                _set_range(file, fcntl.F_UNLCK, number)
+                raise
             _close(self._descriptors)  # the file was removed, with its folder: whoever comes now locks another one
 
     def _unlock(self, number: int, shared: bool) -> None:

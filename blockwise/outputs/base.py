@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from blockwise.errors import UserError
@@ -29,6 +29,9 @@ class Output(Protocol):
     @property
     def address(self) -> str:
         """Where it lies, as messages name it."""
+
+    def places(self) -> Iterable[str]:
+        """Folders of this machine that are written to, beside the step's own."""
 
     def check_ours(self) -> None:
         """Raise NotOursError where something lies in this place that no run of ours has written."""

@@ -49,6 +49,10 @@ class FolderOutput:
         """The folder."""
         return str(self.folder)
 
+    def places(self) -> tuple[str, ...]:
+        """None but the step's own."""
+        return ()
+
     def check_ours(self) -> None:
         """Lies below the step's own folder, where nobody else writes."""
 
@@ -128,6 +132,10 @@ class FilesOutput:
     def address(self) -> str:
         """The folder."""
         return str(self.folder)
+
+    def places(self) -> tuple[str, ...]:
+        """Folders of the tables."""
+        return tuple(str(table.parent) for table in self.tables)
 
     def check_ours(self) -> None:
         """Refuse to overwrite tables when no run of ours has been in this work folder."""

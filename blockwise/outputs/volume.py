@@ -57,6 +57,11 @@ class VolumeOutput:
         """Names of the dataset's axes."""
         return "".join(axis for axis in ("tczyx" if self.channels else "tzyx") if axis in (*self.grid.axes, "c"))
 
+    def places(self) -> tuple[str, ...]:
+        """The container, unless it lies in a store."""
+        address = Address.parse(self.address)
+        return () if address.is_remote else (address.path,)
+
     def check_ours(self) -> None:
         """Refuse a dataset or folder that does not carry one of our fingerprints, and a file for a container."""
         container = Address.parse(self.address).path

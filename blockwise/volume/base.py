@@ -158,6 +158,10 @@ class Volume(ABC):
         """Whether ``file_states`` can tell a rewritten file; not so for stores without entity tags."""
         return True
 
+    def file_indices(self) -> Iterator[Index]:
+        """Places of all files."""
+        return itertools.product(*(range(-(-n // f)) for n, f in zip(self.shape, self.file_shape, strict=True)))
+
     def file_states(self, box: Box | None = None) -> NDArray[np.int64]:
         """Size in bytes and modification time in nanoseconds of each file below a box (default: all).
 

@@ -43,6 +43,8 @@ class Files(Protocol):
 FileState = tuple[int, int]
 """Size in bytes and modification time in nanoseconds, as ``Volume.file_states`` has them; -1 and 0 of no file."""
 
+GONE: FileState = (-1, 0)
+
 
 @dataclass
 class Seen:
@@ -120,5 +122,14 @@ def _look(files: Files, box: Box) -> dict[Index, tuple[int, int, int, int]]:
             status = os.stat(files.file_of(index))
             found[index] = status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
         except (FileNotFoundError, NotADirectoryError):
-            found[index] = -1, 0, 0, 0
+            found[index] = *GONE, 0, 0
     return found
+
+
+def file_state(path: str) -> FileState:
+    """The state of a file now."""
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return GONE
+    return status.st_size, status.st_mtime_ns

@@ -48,6 +48,14 @@ class ImagesOutput:
     def _record(self) -> Path:
         return self.folder / ATTRIBUTES
 
+    def places(self) -> Iterator[str]:
+        """The containers of all images, but for those in stores, and the folders of their tables."""
+        yield self.address
+        for block in self.grid:
+            address = Address.parse(self.settings(block.id).output)
+            if not address.is_remote:
+                yield address.path
+
     def check_ours(self) -> None:
         """Each dataset is looked at before it is made."""
 

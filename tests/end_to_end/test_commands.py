@@ -103,7 +103,7 @@ def test_status(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0
     for name in STEPS:
         assert f"{name} {blocks(name)} 0 0 yes" in text
-    for chunk in chunk_files(Path("raw.n5/raw")):
+    for chunk in chunk_files(Path("raw.n5/raw"))[1:]:  # where none can be decoded, no block is tried
         chunk.write_bytes(b"damaged")
     assert not project.run().ok
     code, text, _ = call(capsys, "status", "--config", "config.yaml")

@@ -40,7 +40,7 @@ def test_damage_and_failed_blocks(project: Project) -> None:
     chunk.write_bytes(chunk.read_bytes()[:20])
     assert program.main(["verify", "--config", "config.yaml"]) == 50
     z5py.File("raw.n5", mode="a")["raw"][:18, :18, :16] = 0
-    for chunk in chunk_files(Path("raw.n5/raw")):
+    for chunk in chunk_files(Path("raw.n5/raw"))[1:]:  # where none can be decoded, no block is tried
         chunk.write_bytes(b"damaged")
     end_sessions()
     assert run_luigi(project)[0] == 30
