@@ -78,25 +78,15 @@ def test_all_formats_give_the_same_bytes(case: str, tmp_path: Path, monkeypatch:
         assert difference.max() < 0.1
 
 
-@pytest.mark.parametrize("name", [*FORMATS, "s3"])
+@pytest.mark.parametrize("name", FORMATS)
 def test_the_example_has_the_same_labels_from_every_format(
-    name: str, unused: Project, expected: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, unused: Project, expected: dict[str, Any], tmp_path: Path
 ) -> None:
     project = unused
     raw = open_volume("raw.n5:raw")
     data = raw.read(tuple(slice(0, n) for n in raw.shape))
-    if name != "s3":
-        project.change("raw", FORMATS[name](tmp_path, data, "zyx"))
-        run = project.run()
-    else:
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-        with servers.s3() as url:
-            address = f"s3://bucket/example.zarr:raw?endpoint={url}"
-            create_volume(address, data.shape, (36, 36, 64), data.dtype.name, {"axes": list("zyx")})
-            open_volume(address, "a").write(tuple(slice(0, n) for n in data.shape), data)
-            project.change("raw", address)
-            run = project.run()
+    project.change("raw", FORMATS[name](tmp_path, data, "zyx"))
+    run = project.run()
     assert run.ok, run.text
     labels = project.results()["connected_components"]
     np.testing.assert_array_equal(labels, expected["connected_components"], strict=True)

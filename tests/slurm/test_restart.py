@@ -132,12 +132,12 @@ def test_a_detached_driver_leaves_its_jobs(cluster: Cluster, work: Workspace, dr
 
 def test_results_of_jobs_that_ended_without_a_driver_count(cluster: Cluster, work: Workspace, drive: Drive):
     work.hold(0)
-    work.tell(3, "raise 1")
-    work.tell(4, "kill 1")
+    work.tell(3, "hold 1", "raise 1")
+    work.tell(4, "hold 1", "kill 1")
     driver = drive(detach=True)
-    driver.wait_until_running(0)
+    driver.wait_until_running(0, 3, 4)
     driver.send(INT)
-    work.release(0)
+    work.release(0, 3, 4)
     cluster.wait_until_quiet(60)
     text = drive().finish()
     assert "job's program was killed" in text
