@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.luigid import Luigid
-from tests.runs import STEPS, Project
+from tests.runs import STEPS, Project, run_luigi
 
 TASKS = (
     "PredictionTask",
@@ -18,8 +18,8 @@ TASKS = (
 def test_graph_state_and_logs(project: Project, luigid: Luigid) -> None:
     project.change("threshold.threshold", 0.3)
     options = ("--scheduler-host", "127.0.0.1", "--scheduler-port", str(luigid.port))
-    done = project.luigi(*options)
-    assert done.returncode == 0, done.stderr
+    code, text = run_luigi(project, *options)
+    assert code == 0, text
     found = luigid.ask("task_list", status="DONE", upstream_status="")
     by_name = {task["name"]: (task_id, task) for task_id, task in found.items()}
     assert set(by_name) == {"ConnectedComponentsWorkflow", *TASKS}

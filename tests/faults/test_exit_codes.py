@@ -45,9 +45,16 @@ def test_damage_and_failed_blocks(project: Project) -> None:
     assert program.main(["status", "--config", "config.yaml"]) == 30
 
 
-@pytest.mark.parametrize("arguments", [(), ("plann",), ("plan", "--confg", "x"), ("plan", "--config", "absent.yaml")])
-def test_a_wrong_command_line_and_a_wrong_configuration(unused: Project, arguments: tuple[str, ...]) -> None:
-    assert code_of(*arguments) == 40
+@pytest.mark.parametrize("arguments", [(), ("plann",), ("plan", "--confg", "x")])
+def test_a_wrong_command_line(unused: Project, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
+    monkeypatch.setattr(sys, "argv", ["pipeline", *arguments])
+    with pytest.raises(SystemExit) as end:
+        program.command()
+    assert end.value.code == 40
+
+
+def test_a_wrong_configuration(unused: Project) -> None:
+    assert code_of("plan", "--config", "absent.yaml") == 40
 
 
 def test_a_mistake_in_the_program(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -73,7 +76,16 @@ def main(arguments: list[str]) -> int:
     if arguments[0] == "run":
         workflow = PredictionWorkflow(config="config.yaml", quiet=True)
         return int(not luigi.build([workflow], local_scheduler=True, log_level="WARNING"))
-    return command([*arguments, "--config", "config.yaml"])
+    if arguments[0] == "plan-each":
+        print(json.dumps([_plan(command, config) for config in arguments[1:]]))
+        return 0
+    return command(arguments)
+
+
+def _plan(command: Callable[[list[str]], int], config: str) -> tuple[int, str]:
+    """Exit code of a plan, and what it complains of."""
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        return command(["plan", "--config", config]), said.getvalue()
 
 
 if __name__ == "__main__":

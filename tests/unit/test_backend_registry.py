@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from blockwise.backends.registry import BACKENDS, make_backend
 from pipeline.configuration.settings import BackendSettings
-from tests.runs import Project, environment, make_project
+from tests.runs import Project, environment, make_project, settings
 
 
 @pytest.fixture
@@ -27,41 +28,42 @@ def call(project: Project, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_a_new_kind_computes_and_is_asked_for_its_jobs(project: Project) -> None:
+def test_a_new_kind_computes_and_its_jobs_are_told_and_ended(project: Project) -> None:
     code, text = call(project, "run")
     assert (code, "here prediction 2" in text) == (0, True), text
     (project.folder / "work" / "prediction" / "left" / "job").mkdir(parents=True)
-    assert "prediction: job" in call(project, "status")[1]
+    assert "prediction: job" in call(project, "status", "--config", "config.yaml")[1]
     # The backend that is chosen now ends it first.
     project.change("backend.name", "local")
     project.change("blocks.shape", [36, 36, 128])
     code, text = call(project, "run")
     assert (code, "ended prediction job" in text, "here" in text) == (0, True, False), text
-
-
-def test_clean_ends_its_jobs(project: Project) -> None:
-    assert call(project, "run")[0] == 0
     for label in ("prediction", "threshold"):  # the latter was never run
         (project.folder / "work" / label / "left" / "job").mkdir(parents=True)
-    code, text = call(project, "clean", "--yes")
+    code, text = call(project, "clean", "--yes", "--config", "config.yaml")
     assert (code, "ended prediction job" in text, "ended threshold job" in text) == (0, True, True), text
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"name": "hear"}, "backend.name: found 'hear'; input should be 'local', 'slurm' or 'here'"),
-        ({"name": ["here"]}, "backend.name: found ['here']; input should be 'local', 'slurm' or 'here'"),
-        ({"here": {"memory": 2}}, "backend.here.memory: unknown key; did you mean 'memory_gb'?"),
-        ({"hear": {}}, "backend.hear: unknown key; did you mean 'here'?"),
-        ({"here": {"memory_gb": "much"}}, "backend.here.memory_gb: found 'much'; this is text; expected a number"),
-        ({"here": {"memory_gb": 0.1}}, "backend.here.memory_gb allows 0.10 GB"),
-    ],
-)
-def test_its_settings_are_checked_as_all_others(project: Project, change: dict[str, object], message: str) -> None:
-    project.change("backend", {"name": "here", **change})
-    code, text = call(project, "plan")
-    assert (code, message in text) == (40, True), text
+WRONG: list[tuple[dict[str, object], str]] = [
+    ({"name": "hear"}, "backend.name: found 'hear'; input should be 'local', 'slurm' or 'here'"),
+    ({"name": ["here"]}, "backend.name: found ['here']; input should be 'local', 'slurm' or 'here'"),
+    ({"here": {"memory": 2}}, "backend.here.memory: unknown key; did you mean 'memory_gb'?"),
+    ({"hear": {}}, "backend.hear: unknown key; did you mean 'here'?"),
+    ({"here": {"memory_gb": "much"}}, "backend.here.memory_gb: found 'much'; this is text; expected a number"),
+    ({"here": {"memory_gb": 0.1}}, "backend.here.memory_gb allows 0.10 GB"),
+]
+
+
+def test_its_settings_are_checked_as_all_others(project: Project) -> None:
+    for number, (change, _) in enumerate(WRONG):
+        project.change("backend", {"name": "here", **change})
+        project.config.rename(project.folder / f"{number}.yaml")
+        project.write(settings())
+    files = [f"{number}.yaml" for number in range(len(WRONG))]
+    code, text = call(project, "plan-each", *files)
+    assert code == 0, text
+    for (_, message), (answer, said) in zip(WRONG, json.loads(text), strict=True):
+        assert (answer, message in said) == (40, True), said
 
 
 @pytest.mark.parametrize("name", BACKENDS)

@@ -55,8 +55,8 @@ def compiled_by(folder: Path, count: int) -> list[str]:
 
 def test_one_of_many_processes_compiles(tmp_path: Path) -> None:
     (tmp_path / "toy.py").write_text(TOY)
-    assert compiled_by(tmp_path, 4) == ["0", "0", "0", "1"]
-    assert compiled_by(tmp_path, 2) == ["0", "0"]
+    assert compiled_by(tmp_path, 3) == ["0", "0", "1"]
+    assert compiled_by(tmp_path, 1) == ["0"]
 
 
 def test_a_process_that_fails_leaves_it_to_the_next(tmp_path: Path) -> None:
