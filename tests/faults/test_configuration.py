@@ -159,7 +159,7 @@ def test_other_chunks_than_those_of_results_are_told(
     )
     code, text = run(unused)
     assert code == 0
-    assert "Nothing to do" in text
+    assert "blocks to do" not in text
     assert note in text
     assert main(["plan", "--config", "config.yaml"]) == 0
     assert note in " ".join(capsys.readouterr().out.split())
