@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
@@ -99,10 +100,9 @@ def _open(address: Address, store: Store, array: Array) -> Any:
 
 def _zarr(address: Address, codecs: str) -> ModuleType:
     try:
-        import zarr
+        return importlib.import_module("zarr")
     except ImportError as error:
         raise UserError(
             f"{address}: is made with filters or codecs ({codecs}) that need another library: {_INSTALL}; or make a "
             "copy compressed by gzip or zstd without filters"
         ) from error
-    return zarr
