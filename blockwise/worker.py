@@ -188,8 +188,11 @@ class Worker:
         self.prepare()
         self.faults.before(self.step.name, block, attempt)
         with noting_files() as seen:
-            data = self.step.compute(block, self.prepared)
-        stamps = self.input_check.stamps_of(item.stamps, self.step.reads(block), seen)
+            try:
+                data = self.step.compute(block, self.prepared)
+            finally:
+                # Also where it failed: input that was not what it should be is the cause, and is told in its place.
+                stamps = self.input_check.stamps_of(item.stamps, self.step.reads(block), seen)
         check_ours(self.step)  # nothing is written into what another run has put there
         # From here on the old data is overwritten: a marker must not vouch for a mixture.
         self.step.markers.remove(item.block)
