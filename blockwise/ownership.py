@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
+
 from blockwise.errors import UserError
 from blockwise.files import read_json
 from blockwise.step import BlockStep
 
 OUTPUT = "output.json"
 """Record beside the markers: which output they are of."""
+
+SETTLED_S = 2.0
+"""A file that has not changed for so long has another state whenever it changes: file systems count time in steps."""
 
 
 class OutputReplacedError(UserError):
@@ -46,3 +53,51 @@ def check_ours(step: BlockStep) -> None:
             f"{step.label}: output {step.output().address}: {why}, while this run was writing it. Two runs must not "
             "write one output at once: give each an output of its own, or run one after the other"
         )
+
+
+class Ownership:
+    """``check_ours`` for one who asks at every block: its answer stays while the files do that it was read from."""
+
+    def __init__(self, step: BlockStep) -> None:
+        self.step = step
+        self._vouched: tuple[FileState, ...] | None = None
+        self._files: tuple[Path, ...] | None = None
+
+    def check(self) -> None:
+        """Refuse to vouch for a block of an output that is no longer this run's.
+
+        Raises:
+            OutputReplacedError: naming the output, and what has become of it.
+        """
+        if self._files is not None and self._vouched is not None and self._vouched == _states(self._files):
+            return
+        self._vouched = None
+        described = self.step.output().description_files()
+        self._files = (self.step.folder / OUTPUT, *described) if described else None
+        states = None if self._files is None else _states(self._files)
+        check_ours(self.step)
+        self._vouched = states if states is not None and all(map(_is_settled, states)) else None
+
+
+FileState = tuple[int, int, int, int]
+"""Inode, size, times of change of content and of anything in nanoseconds; zeros of no file."""
+
+
+def _states(files: tuple[Path, ...]) -> tuple[FileState, ...]:
+    return tuple(map(_state, files))
+
+
+def _state(path: Path) -> FileState:
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # to open asks a file server; to look may not
+    except (FileNotFoundError, NotADirectoryError):
+        return 0, 0, 0, 0
+    try:
+        status = os.fstat(file)
+    finally:
+        os.close(file)
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _is_settled(state: FileState) -> bool:
+    return time.time() - state[3] * 1e-9 > SETTLED_S

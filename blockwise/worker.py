@@ -30,7 +30,7 @@ from blockwise.grid import box_size
 from blockwise.input_check import InputCheck
 from blockwise.logs import LARGEST_LOG, put_aside
 from blockwise.markers import Failure, Marker
-from blockwise.ownership import check_ours
+from blockwise.ownership import Ownership
 from blockwise.plan import Item, present_marker
 from blockwise.step import BlockStep, load_step
 from blockwise.transient import is_transient
@@ -92,6 +92,7 @@ class Worker:
         self.advice = advice or Advice()
         self.output = step.output()
         self.input_check = InputCheck(step)
+        self.ownership = Ownership(step)
         self.log = log
         self.faults = Faults.from_environment()
         self.prepared: Any = None
@@ -193,12 +194,12 @@ class Worker:
             finally:
                 # Also where it failed: input that was not what it should be is the cause, and is told in its place.
                 stamps = self.input_check.stamps_of(item.stamps, self.step.reads(block), seen)
-        check_ours(self.step)  # nothing is written into what another run has put there
+        self.ownership.check()  # nothing is written into what another run has put there
         # From here on the old data is overwritten: a marker must not vouch for a mixture.
         self.step.markers.remove(item.block)
         checksum = self.output.write(block, data)
         self.faults.after(self.step.name, self.output, block, data, attempt)
-        check_ours(self.step)
+        self.ownership.check()
         self._mark(replace(item, stamps=stamps), checksum, attempt, start)
 
     def _is_good(self, item: Item) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from blockwise.errors import UserError
@@ -38,6 +39,9 @@ class Output(Protocol):
 
     def found(self) -> Mapping[str, Any] | None:
         """Attributes ``fingerprint`` and ``id`` of what lies there; None where nothing does."""
+
+    def description_files(self) -> tuple[Path, ...]:
+        """Files of this machine that ``found`` reads, there or not; empty where they are in a store."""
 
     def create(self, attributes: Mapping[str, Any]) -> None:
         """Put an empty output there, with these attributes; what lay there (ours) goes."""

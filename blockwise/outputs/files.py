@@ -60,6 +60,10 @@ class FolderOutput:
         """Attributes as they were given to ``create``."""
         return read_json(self.folder / ATTRIBUTES)
 
+    def description_files(self) -> tuple[Path, ...]:
+        """The file of these attributes."""
+        return (self.folder / ATTRIBUTES,)
+
     def create(self, attributes: Mapping[str, Any]) -> None:
         """Begin with an empty folder."""
         _new_folder(self.folder, attributes)
@@ -149,6 +153,10 @@ class FilesOutput:
     def found(self) -> Mapping[str, Any] | None:
         """Attributes as they were given to ``create``."""
         return read_json(self.folder / ATTRIBUTES)
+
+    def description_files(self) -> tuple[Path, ...]:
+        """The file of these attributes."""
+        return (self.folder / ATTRIBUTES,)
 
     def create(self, attributes: Mapping[str, Any]) -> None:
         """Begin with an empty folder."""

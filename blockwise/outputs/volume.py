@@ -22,6 +22,7 @@ from blockwise.volume import (
     Volume,
     create_volume,
     delete_volume,
+    description_files,
     open_volume,
     stored_attributes,
     volume_exists,
@@ -76,6 +77,10 @@ class VolumeOutput:
     def found(self) -> Mapping[str, Any] | None:
         """Attributes of the dataset; None where there is none, or one without fingerprint."""
         return found_dataset(self.address)
+
+    def description_files(self) -> tuple[Path, ...]:
+        """Files of the dataset's metadata."""
+        return description_files(self.address)
 
     def other_storage(self) -> str:
         """How the dataset that lies there is cut into files, where that is not as it would be made; for people.

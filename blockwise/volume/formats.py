@@ -157,6 +157,12 @@ def stored_attributes(address: Address | str) -> Mapping[str, Any] | None:
     return None if array is None else array.attributes
 
 
+def description_files(address: Address | str) -> tuple[Path, ...]:
+    """Files of this machine that describe a dataset in a container, there or not; empty where they are in a store."""
+    address = _parsed(address)
+    return open_store(address).description_files(address.key)
+
+
 def create_volume(
     address: Address | str,
     shape: tuple[int, ...],

@@ -27,6 +27,9 @@ from blockwise.volume.metadata import (
 )
 from blockwise.volume.own_names import foreign_names, refuse_foreign
 
+MISUNDERSTOOD = (KeyError, TypeError, ValueError, IndexError, AttributeError)
+"""What reading a document raises that is not as it should be."""
+
 
 class DamagedMetadataError(UserError):
     """The document that describes an array is there and cannot be understood."""
@@ -96,11 +99,15 @@ class Store(ABC):
         """The array at a key, or the finest scale of the OME-Zarr image there."""
         try:
             return find_array(self.document, key, self._kinds)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except MISUNDERSTOOD as error:
             raise DamagedMetadataError(
                 f"{self.url(key)}: its metadata cannot be understood ({type(error).__name__}: {error}); "
                 "is the array damaged?"
             ) from error
+
+    def description_files(self, key: str) -> tuple[Path, ...]:
+        """Files of this machine that are looked at to find an array; none of a store elsewhere."""
+        return ()
 
     @property
     def _kinds(self) -> tuple[Kind, ...]:
@@ -139,6 +146,18 @@ class LocalStore(Store):
         except OSError as error:
             refuse_transient(error, self.url(name))
             raise UserError(f"{self.url(name)}: cannot be read: {error}") from error
+
+    def description_files(self, key: str) -> tuple[Path, ...]:
+        """Files that are looked at to find an array."""
+        names: list[str] = []
+
+        def noted(name: str) -> Document | None:
+            names.append(name)
+            return self.document(name)
+
+        with contextlib.suppress(UserError, *MISUNDERSTOOD):
+            find_array(noted, key, self._kinds)
+        return tuple(self.folder / name for name in dict.fromkeys(names))
 
     def write(self, name: str, content: bytes) -> None:
         """Write a temporary file, then rename it."""

@@ -63,6 +63,10 @@ class ImagesOutput:
         """Attributes as they were given to ``create``."""
         return read_json(self._record)
 
+    def description_files(self) -> tuple[Path, ...]:
+        """The file of these attributes."""
+        return (self._record,)
+
     def create(self, attributes: Mapping[str, Any]) -> None:
         """Nothing but a record: each image makes its own datasets."""
         write_json(self._record, dict(attributes))
