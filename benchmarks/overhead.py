@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from blockwise.grid import box_size
+from blockwise.identity import array_checksum
 from blockwise.outputs import volume as outputs
 from blockwise.plan import Item, present_marker
 from blockwise.step import BlockStep
@@ -73,10 +74,10 @@ def _spent(step: BlockStep) -> Counter[str]:
     for item in items:
         step.markers.remove(item.block)  # a block that is done is not computed once more
     kind, output = type(step), type(worker.output)
-    originals = kind.compute, output.write, outputs.array_checksum
+    originals = kind.compute, output.write, array_checksum
     kind.compute = _timed(kind.compute, "compute", spent)  # type: ignore[method-assign]
     output.write = _timed(output.write, "write", spent)  # type: ignore[method-assign]
-    outputs.array_checksum = _timed(outputs.array_checksum, "checksum", spent)
+    vars(outputs)["array_checksum"] = _timed(array_checksum, "checksum", spent)
     try:
         worker.run(items[0], 1)
         step.markers.remove(items[0].block)
@@ -87,7 +88,7 @@ def _spent(step: BlockStep) -> Counter[str]:
                 raise RuntimeError(f"{step.label}: block {item.block} was not computed")
         spent["all"] = time.process_time() - start
     finally:
-        kind.compute, output.write, outputs.array_checksum = originals  # type: ignore[method-assign]
+        kind.compute, output.write, vars(outputs)["array_checksum"] = originals  # type: ignore[method-assign]
     spent["write"] -= spent["checksum"]
     spent["rest"] = spent["all"] - spent["compute"] - spent["write"]
     return spent

@@ -38,12 +38,11 @@ from blockwise.grid import Grid
 from blockwise.job import Order
 from blockwise.markers import Marker
 from blockwise.plan import Item, begin, finish, is_complete, plan_step
-from blockwise.upstream import TableSource
 from blockwise.volume import create_volume
 from blockwise.volume.info import VolumeInfo
 from tasks.components.faces_step import ComponentFacesStep
 from tasks.components.labelling import face_labels, label_components, pack_faces
-from tasks.components.measures import columns, measure_components
+from tasks.components.measures import measure_components, side_by_side
 from tasks.components.merge_step import ComponentMergeStep
 from tasks.prediction import PredictionStep
 from tasks.threshold import ThresholdStep
@@ -130,11 +129,11 @@ def _timed(queue: Any, function: Callable[..., None], *arguments: Any) -> None:
     queue.put((time.monotonic() - start, time.process_time() - cpu, peak))
 
 
-def _threshold_step(folder: Path, shape: tuple[int, ...]) -> ThresholdStep:
+def _prediction_step(folder: Path, shape: tuple[int, ...]) -> PredictionStep:
     folder.mkdir(parents=True, exist_ok=True)
     grid = Grid("zyx", shape, (BLOCK,) * 3)
     raw = f"{folder / 'raw.n5'}:raw"
-    prediction = PredictionStep(
+    return PredictionStep(
         work_dir=str(folder),
         grid=grid,
         raw=VolumeInfo(address=raw, axes="zyx", shape=shape, dtype="|u1", chunks=(BLOCK,) * 3),
@@ -152,11 +151,16 @@ def _threshold_step(folder: Path, shape: tuple[int, ...]) -> ThresholdStep:
         address=f"{folder / 'result.n5'}:probabilities",
         chunks=(BLOCK,) * 3,
     )
+
+
+def _threshold_step(folder: Path, shape: tuple[int, ...]) -> ThresholdStep:
+    prediction = _prediction_step(folder, shape)
     return ThresholdStep(
         work_dir=str(folder),
-        grid=grid,
-        prediction=prediction,
+        grid=prediction.grid,
+        probabilities=prediction,
         class_index=0,
+        channel=0,
         sigma=(1.6,) * 3,
         threshold=0.5,
         address=f"{folder / 'result.n5'}:thresholded",
@@ -167,22 +171,23 @@ def _threshold_step(folder: Path, shape: tuple[int, ...]) -> ThresholdStep:
 def _finish_all(folder: str, side: int) -> None:
     """Write what a run would have left, but for the data: chunks of zeros are not stored anyway."""
     step = _threshold_step(Path(folder), (side * BLOCK,) * 3)
-    create_volume(step.prediction.raw.address, step.grid.shape, (BLOCK,) * 3, "uint8", {"axes": ["z", "y", "x"]})
-    for each in (step.prediction, step):
+    raw = _prediction_step(Path(folder), step.grid.shape).raw
+    create_volume(raw.address, step.grid.shape, (BLOCK,) * 3, "uint8", {"axes": ["z", "y", "x"]})
+    for each in (step.probabilities, step):
         plan = plan_step(each)
         begin(each, plan)
         files = each.output().files()
         for item in plan.items:
-            stamp = files.stamp(each.grid.block(item.block), each.grid.block(item.block).write_box)
+            stamp = files.stamp(each.grid.block(item.block))
             each.markers.write(
                 Marker(item.block, each.fingerprint, "0" * 32, dict(item.stamps), stamp, 1.0, 1.0, 300.0, 1, "host")
             )
-        finish(each, plan.inputs, 1.0)
+        finish(each, plan_step(each), 1.0)
 
 
 def _is_complete(folder: str, side: int) -> None:
     step = _threshold_step(Path(folder), (side * BLOCK,) * 3)
-    if not (is_complete(step.prediction) and is_complete(step)):
+    if not (is_complete(step.probabilities) and is_complete(step)):
         raise RuntimeError("the steps should be complete")
 
 
@@ -224,7 +229,7 @@ def _patches(mask: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
 def _merge_step(folder: str, side: int) -> ComponentMergeStep:
     threshold = _threshold_step(Path(folder), (side * BLOCK,) * 3)
     faces = ComponentFacesStep(
-        work_dir=folder, grid=threshold.grid, threshold=threshold, foreground=1, connectivity=26
+        work_dir=folder, grid=threshold.grid, thresholded=threshold, foreground=1, connectivity=26
     )
     whole = Grid("zyx", threshold.grid.shape, threshold.grid.shape)
     return ComponentMergeStep(work_dir=folder, grid=whole, faces=faces, min_size=0)
@@ -238,7 +243,7 @@ def _write_faces(folder: str, side: int, mask: np.ndarray[Any, Any]) -> None:
     for block in step.grid:
         block_labels = labels[sum((i % 2) * w for i, w in zip(block.index, (4, 2, 1), strict=True))]
         origin = tuple(s.start for s in block.write_box)
-        components = columns(measure_components(block_labels, origin, step.grid.shape))
+        components = side_by_side(measure_components(block_labels, origin, step.grid.shape), step.columns)
         output.write(block, {"components": components, "faces": pack_faces(face_labels(block_labels))})
 
 
@@ -251,10 +256,9 @@ def _run_merge(folder: str, side: int) -> None:
 
 def _stamps(folder: str, side: int) -> None:
     step = _merge_step(folder, side)
-    table = step.output()
-    snapshot = TableSource(step, table.path("lookup"), table.path("offsets")).snapshot()
+    snapshot = step.rows("lookup").snapshot()
     for block in step.faces.grid:
-        snapshot.stamp(block, block.write_box)
+        snapshot.stamp(block.write_box)
     if math.prod(step.faces.grid.blocks_per_axis) != side**3:
         raise RuntimeError("another grid than was asked for")
 
