@@ -33,7 +33,7 @@ def why_not_ours(step: BlockStep) -> str:
         return "no run has begun with it"
     layout = record.get("layout", 1)
     if layout != step.layout:
-        return f"an earlier version kept it in other files (layout {layout} -> {step.layout})"
+        return f"an earlier version kept it in another form (layout {layout} -> {step.layout})"
     found = step.output().found()
     if found is None:
         return "it is gone"

@@ -10,6 +10,7 @@ from typing import Any
 AXES = "tczyx"
 
 _UNIT_NAMES = {
+    "picometer": ("pm", "picometers", "picometre"),
     "angstrom": ("a", "å", "ångström", "angstroms"),
     "nanometer": ("nm", "nanometers", "nanometre"),
     "micrometer": ("µm", "μm", "um", "micron", "microns", "micrometers", "micrometre", "\\u00b5m"),

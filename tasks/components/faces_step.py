@@ -19,7 +19,15 @@ from blockwise.volume import open_volume
 from blockwise.volume_step import VolumeStep, giving
 from tasks.components.core_sizes import describe_cores
 from tasks.components.labelling import face_labels, label_components, pack_faces, unpack_faces
-from tasks.components.measures import MeasureColumns, component_columns, core_flags, measure_components, side_by_side
+from tasks.components.measures import (
+    MeasureColumns,
+    Measures,
+    border_flags,
+    component_columns,
+    core_flags,
+    measure_components,
+    side_by_side,
+)
 from tasks.threshold import CORE
 
 LABELLING_BYTES_PER_VOXEL = 24
@@ -63,6 +71,15 @@ class ComponentFacesStep(BlockStep):
     def spatial(self) -> tuple[int, ...]:
         """Places of the spatial axes in the grid; time steps are labelled each by itself."""
         return tuple(i for i, axis in enumerate(self.grid.axes) if axis != "t")
+
+    def touch_border(self, objects: Measures) -> NDArray[np.bool_]:
+        """Which objects touch the border, in space, of what is computed: of the volume, or of its region of interest.
+
+        The edge of a mask is no border.
+        """
+        axes = "".join(self.grid.axes[i] for i in self.spatial)
+        domain = [self.grid.domain[i] for i in self.spatial]
+        return border_flags(objects["start"], objects["stop"], domain, axes)
 
     @property
     def columns(self) -> MeasureColumns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cc3d
@@ -112,6 +112,28 @@ def measure_components(
         "stop": boxes[:, 1::2] + 1 + shift,
         "sums": local_sums + shift * voxels[:, None],
     }
+
+
+def border_flags(
+    start: NDArray[np.int64], stop: NDArray[np.int64], domain: Sequence[slice], axes: str
+) -> NDArray[np.bool_]:
+    """Which objects touch the border of what is computed, by their bounding boxes.
+
+    Args:
+        start: first voxels, (objects, axes).
+        stop: voxels after the last, likewise.
+        domain: what is computed, a range per spatial axis.
+        axes: the spatial axes. One slice is an image: z does not count where it is one voxel long.
+
+    Returns:
+        bool (objects,): a voxel of the object is the first or the last along an axis, as
+        ``skimage.segmentation.clear_border`` has it. Unlike that function, which drops labels, it works on objects.
+    """
+    touches = np.zeros(len(start), bool)
+    for place, (axis, part) in enumerate(zip(axes, domain, strict=True)):
+        if axis != "z" or part.stop - part.start > 1:
+            touches |= (start[:, place] <= part.start) | (stop[:, place] >= part.stop)
+    return touches
 
 
 def core_flags(labels: NDArray[Any], is_core: NDArray[np.bool_]) -> NDArray[np.int64]:

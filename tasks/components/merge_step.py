@@ -19,7 +19,7 @@ from blockwise.upstream import BlocksSource, TableSource
 from tasks.components.core_sizes import core_flags_of, fitting_cores
 from tasks.components.faces_step import ComponentFacesStep
 from tasks.components.labelling import group_numbers, neighbour_axes, touching_pairs
-from tasks.components.measures import Measures, combine_measures, from_columns
+from tasks.components.measures import Measures, border_flags, combine_measures, from_columns
 
 FACE_CACHE_BYTES = 256_000_000
 PROJECTED_COMPONENTS_PER_VOXEL = 1e-4
@@ -29,6 +29,8 @@ MERGE_MEMORY = 60_000_000
 """For the libraries that join components."""
 NEEDED = ("voxels", "first", "core")
 """Measures by which objects are kept and numbered."""
+OF_BORDERS = ("start", "stop")
+"""Measures by which it is known whether an object touches the border."""
 
 
 def dense_offsets(counts: Mapping[int, int], block_ids: int) -> NDArray[np.int64]:
@@ -88,7 +90,7 @@ def number_objects(
 
     Args:
         objects: ``voxels``, ``first`` and, where objects without a core are dropped, ``core``, as
-            ``combine_measures`` gives them.
+            ``combine_measures`` gives them; where those at the border are dropped, ``border``, not 0 for these.
         min_size: objects with fewer voxels are dropped.
         max_size: objects with more voxels are dropped; None for none.
         restart_every: voxels of a time step, where each step's objects count from 1; None to number all through.
@@ -102,6 +104,8 @@ def number_objects(
         wanted &= objects["voxels"] <= max_size
     if "core" in objects:
         wanted &= objects["core"] > 0
+    if "border" in objects:
+        wanted &= objects["border"] == 0
     kept = np.flatnonzero(wanted)
     kept = kept[np.argsort(objects["first"][kept])]
     numbers = np.zeros(len(wanted), np.uint64)
@@ -128,6 +132,7 @@ class ComponentMergeStep(BlockStep):
         numbering: over time, ``continue``: no number twice; ``restart``: from 1 in each time step.
         core_min_size: smallest core that keeps an object, in voxels; counts where the faces have ``core_sizes``.
         core_max_size: largest one; None for no limit.
+        exclude_border: drop objects that touch the border, in space, of what is computed.
     """
 
     name: ClassVar[str] = "component_merge"
@@ -141,12 +146,15 @@ class ComponentMergeStep(BlockStep):
     numbering: Literal["continue", "restart"] = "continue"
     core_min_size: int = 0
     core_max_size: int | None = None
+    exclude_border: bool = False
 
     def settings(self) -> Mapping[str, Any]:
         """Settings that can change the result; others are left out, so that older results stay valid."""
         optional: dict[str, Any] = {} if self.max_size is None else {"max_size": self.max_size}
         if self.faces.core_sizes:
             optional |= {"core_min_size": self.core_min_size, "core_max_size": self.core_max_size}
+        if self.exclude_border:
+            optional["exclude_border"] = True
         return {"min_size": self.min_size, **optional, **({"numbering": "restart"} if self.restart_every else {})}
 
     @property
@@ -183,7 +191,8 @@ class ComponentMergeStep(BlockStep):
         """
         components, offsets = self._read("components")
         known = from_columns(components, self.faces.columns)
-        measures = {name: known[name] for name in NEEDED if name in known}
+        needed = (*NEEDED, *OF_BORDERS) if self.exclude_border else NEEDED
+        measures = {name: known[name] for name in needed if name in known}
         found: dict[str, NDArray[Any]] = {"offsets": offsets}
         if self.faces.core_sizes:
             cores, core_offsets = self._read("cores")
@@ -193,6 +202,8 @@ class ComponentMergeStep(BlockStep):
             found |= {"core_lookup": fits, "core_offsets": core_offsets}
         groups = group_numbers(len(components), self._pairs("faces", offsets))
         objects = combine_measures(measures, groups)
+        if self.exclude_border:
+            objects["border"] = self.faces.touch_border(objects).astype(np.int64)
         del components, known, measures  # with very many components it is these tables that need the memory
         numbers = number_objects(objects, self.min_size, self.max_size, self.restart_every)
         return {"lookup": numbers[groups], **found}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from blockwise.volume.lengths import voxel_size
 from tasks.components.measures import Measures
 from tasks.objects.image_measures import Image, channel_statistics
 
@@ -23,6 +24,8 @@ class Objects:
         measures: of all objects; see ``tasks.components.measures`` and ``tasks.objects.image_measures``.
         axes: of the grid.
         shape: of the grid, in voxels.
+        touches_border: bool (objects,), whether they touch the border of what is computed.
+        step_um: micrometres from voxel to voxel along each spatial axis; None where that is not known.
         images: that were measured below the objects.
     """
 
@@ -30,6 +33,8 @@ class Objects:
     measures: Measures
     axes: str
     shape: tuple[int, ...]
+    touches_border: NDArray[np.bool_]
+    step_um: tuple[float, ...] | None = None
     images: tuple[Image, ...] = ()
 
     @property
@@ -99,6 +104,29 @@ def mean_probabilities(objects: Objects) -> Columns:
     return found
 
 
+def borders(objects: Objects) -> Columns:
+    """``touches_border``: whether a voxel of the object is the first or last, along an axis, that is computed."""
+    return {"touches_border": objects.touches_border}
+
+
+def physical_sizes(objects: Objects) -> Columns:
+    """``volume_um3``, or ``area_um2`` of an image: size in micrometres, where the distance of voxels is known."""
+    if objects.step_um is None:
+        return {}
+    name = "volume_um3" if len(objects.spatial) == 3 else "area_um2"
+    voxel = voxel_size(objects.step_um)
+    # One division, so that round numbers stay round: 123 voxels of 0.001 are 0.123.
+    return {name: objects.measures["voxels"] * float(voxel.numerator) / float(voxel.denominator)}
+
+
+def physical_centroids(objects: Objects) -> Columns:
+    """``centroid_um_z`` ...: mean of the voxels' coordinates in micrometres, the first voxel's centre being 0."""
+    if objects.step_um is None:
+        return {}
+    steps = zip(centroids(objects).values(), objects.step_um, strict=True)
+    return {f"centroid_um_{axis}": values * step for axis, (values, step) in zip(objects.spatial, steps, strict=True)}
+
+
 COLUMNS: tuple[Callable[[Objects], Columns], ...] = (
     labels,
     time_steps,
@@ -110,7 +138,10 @@ COLUMNS: tuple[Callable[[Objects], Columns], ...] = (
 )
 """In the order of the table; by their names the table knows whether it is of all of them."""
 
+FURTHER_COLUMNS: tuple[Callable[[Objects], Columns], ...] = (borders, physical_sizes, physical_centroids)
+"""After those, without being named among the table's settings: ``ObjectTableStep.layout`` tells that they are there."""
+
 
 def columns_of(objects: Objects) -> dict[str, NDArray[Any]]:
     """All columns of the table."""
-    return {name: values for function in COLUMNS for name, values in function(objects).items()}
+    return {name: values for function in (*COLUMNS, *FURTHER_COLUMNS) for name, values in function(objects).items()}

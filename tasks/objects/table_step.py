@@ -36,18 +36,24 @@ class ObjectTableStep(BlockStep):
         faces: the step that has described the components of each block.
         merge: the step that says which object each of them belongs to.
         measures: the step that has measured images below the objects; None where only their shape counts.
+        step_um: micrometres from voxel to voxel along each spatial axis; None where that is not known.
     """
 
     name: ClassVar[str] = "object_table"
     version: ClassVar[int] = 1
+    layout: ClassVar[int] = 2
+    """1 had no ``FURTHER_COLUMNS``. In a batch the table is part of an image's result: raising ``version`` there would
+    compute all images again, prediction included."""
 
     faces: ComponentFacesStep
     merge: ComponentMergeStep
     measures: MeasuresStep | None = None
+    step_um: tuple[float, ...] | None = None
 
     def settings(self) -> Mapping[str, Any]:
-        """Which columns there may be."""
-        return {"columns": [function.__name__ for function in COLUMNS]}
+        """Which columns there may be; where voxels have a size that is known, this."""
+        physical = {} if self.step_um is None else {"voxel size in um": list(self.step_um)}
+        return {"columns": [function.__name__ for function in COLUMNS], **physical}
 
     def sources(self) -> tuple[Source, ...]:
         """Components of all blocks, their objects, and measures of these."""
@@ -97,7 +103,8 @@ class ObjectTableStep(BlockStep):
             objects |= self._measured(self.measures, keys)
         labels = (keys % LABELS_OF_A_STEP).astype(np.uint64)
         images = () if self.measures is None else self.measures.images
-        return Objects(labels, objects, grid.axes, grid.shape, images)
+        borders = self.faces.touch_border(objects)
+        return Objects(labels, objects, grid.axes, grid.shape, borders, self.step_um, images)
 
     def _measured(self, step: MeasuresStep, keys: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
         """Measures of the objects with these keys, added up over the blocks."""

@@ -46,7 +46,7 @@ def test_only_the_lookup_tables_and_the_object_table_are_made_again(
     assert len(tables) == len(variants)
     reasons = [reason for step in project.steps().all() for reason in plan_step(step).reasons if "layout" in reason]
     assert len(reasons) == len(variants)
-    assert "made anew: an earlier version kept it in other files (layout 1 -> 2)" in reasons[0]
+    assert "made anew: an earlier version kept it in another form (layout 1 -> 2)" in reasons[0]
 
     run = project.run()
     assert run.ok, run.text

@@ -152,6 +152,8 @@ def blocked_components(
     core_sizes: tuple[int, int | None] | None = None,
     raw: Mapping[int, NDArray[Any]] | None = None,
     probabilities: Sequence[NDArray[Any]] = (),
+    exclude_border: bool = False,
+    step_um: tuple[float, ...] | None = None,
 ) -> tuple[NDArray[np.uint64], dict[str, NDArray[Any]]]:
     """Labels, and the columns of the object table; ``raw`` and ``probabilities`` are images to be measured."""
     place = {"work_dir": "nowhere", "chunks": grid.block_shape}
@@ -169,13 +171,14 @@ def blocked_components(
     one_block = Grid(grid.axes, grid.shape, grid.shape, grid.roi)
     sizes = {} if core_sizes is None else {"core_min_size": core_sizes[0], "core_max_size": core_sizes[1]}
     merge = ComponentMergeStep(
-        work_dir="nowhere", grid=one_block, faces=faces, min_size=min_size, max_size=max_size, **sizes
+        work_dir="nowhere", grid=one_block, faces=faces, min_size=min_size, max_size=max_size, exclude_border=exclude_border,
+        **sizes
     )
     found = merge.compute(one_block.block(0), None)
     final = ConnectedComponentsStep(**place, grid=grid, faces=faces, merge=merge, address="nowhere.n5:labels")
     labels = whole(final, np.uint64, (labelled, found["lookup"], found["offsets"]))
     measures = _measures(final, labels, raw or {}, probabilities)
-    table = ObjectTableStep(work_dir="nowhere", grid=one_block, faces=faces, merge=merge, measures=measures)
+    table = ObjectTableStep(work_dir="nowhere", grid=one_block, faces=faces, merge=merge, measures=measures, step_um=step_um)
     return labels, columns_of(table.objects(found["lookup"]))
 
 
