@@ -44,8 +44,8 @@ class BlockStep(BaseModel, ABC):
     version: ClassVar[int]
     """Raised whenever the same settings give another result."""
     layout: ClassVar[int] = 1
-    """Raised whenever the same result is kept in other files, or with more beside it: the step is done again, and what reads it only where
-    what it reads differs."""
+    """Raised whenever the same result is kept in other files, or with more beside it: the step is done again, and
+    what reads it only where what it reads differs."""
     unit: ClassVar[str] = "voxel"
     """What the grid counts, in the singular; the speed of a run is told in it."""
 

@@ -104,7 +104,8 @@ def axistags(axes: str, spacing: Spacing | None = None) -> str:
 def unit_name(text: str) -> str:
     """The full name of a unit, as OME-Zarr has it: ``micrometer`` for ``µm``; the text itself where unknown."""
     text = text.strip().strip('"')
-    return _KNOWN_UNITS.get(text.lower(), text)
+    lower = text.lower()
+    return lower if lower in _UNIT_NAMES else _KNOWN_UNITS.get(lower, text)
 
 
 def single(value: float) -> float:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypedDict
 
 from blockwise.errors import UserError
 from blockwise.grid import Grid
-from blockwise.volume import Address, Volume, open_volume
+from blockwise.volume import Address, Spacing, Volume, open_volume
 from blockwise.volume.address import ZARR_SUFFIXES
 from blockwise.volume.info import VolumeInfo
 from pipeline.configuration.settings import Blocks, Raw, Settings
@@ -16,8 +17,23 @@ LARGEST_CHUNK = {3: 64, 2: 512}
 """Longest side of a chunk, and of a block where none is set, in voxels, by number of spatial axes."""
 
 
-def describe_raw(raw: Raw, project: Project) -> tuple[VolumeInfo, str]:
-    """Open the raw volume and find its axes, and who names them."""
+@dataclass(frozen=True)
+class RawDescription:
+    """What a raw volume says about itself.
+
+    Attributes:
+        info: what steps must know of it.
+        axes_from: who names its axes, for people.
+        spacing: how far its voxels lie apart; None where it does not say so.
+    """
+
+    info: VolumeInfo
+    axes_from: str
+    spacing: Spacing | None = None
+
+
+def describe_raw(raw: Raw, project: Project) -> RawDescription:
+    """Open the raw volume and find its axes, who names them, and how far its voxels lie apart."""
     volume = open_volume(raw.address)
     axes, source = _find_axes(raw, volume, project)
     if len(axes) != len(volume.shape):
@@ -33,7 +49,7 @@ def describe_raw(raw: Raw, project: Project) -> tuple[VolumeInfo, str]:
     info = VolumeInfo(
         address=raw.address, axes=axes, shape=volume.shape, dtype=volume.dtype.str, chunks=volume.chunks
     )
-    return info, source
+    return RawDescription(info, source, volume.spacing)
 
 
 def _find_axes(raw: Raw, volume: Volume, project: Project) -> tuple[str, str]:

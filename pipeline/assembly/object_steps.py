@@ -9,8 +9,11 @@ import numpy as np
 from blockwise.errors import UserError
 from blockwise.grid import Grid
 from blockwise.step import BlockStep
+from blockwise.volume import Spacing
+from blockwise.volume.lengths import in_micrometers
 from pipeline.assembly.classes import class_index
 from pipeline.assembly.geometry import output_dataset
+from pipeline.assembly.object_sizes import sizes_in_voxels
 from pipeline.assembly.smoothing import sigma_in_voxels
 from pipeline.configuration.settings import ConnectedComponents, Settings, Threshold
 from tasks.components.cores_step import CoresStep
@@ -51,8 +54,10 @@ class ObjectSteps:
         return tuple(field.name for field in fields(cls))
 
 
-def object_steps(settings: Settings, threshold: Threshold, prediction: PredictionStep) -> ObjectSteps:
-    """Make the steps of one threshold.
+def object_steps(
+    settings: Settings, threshold: Threshold, prediction: PredictionStep, spacing: Spacing | None = None
+) -> ObjectSteps:
+    """Make the steps of one threshold; ``spacing`` is that of the raw volume.
 
     Raises:
         UserError: a value does not fit the probabilities.
@@ -92,13 +97,17 @@ def object_steps(settings: Settings, threshold: Threshold, prediction: Predictio
         cores=threshold.core is not None,
         core_sizes=threshold.core_min_size > 1 or threshold.core_max_size is not None,
     )
+    raw, spatial = prediction.raw, grid.axes.replace("t", "")
+    step_um = in_micrometers(spacing, raw.axes, spatial)
+    min_size, max_size = sizes_in_voxels(components, step_um, len(spatial), raw.address)
     one_block = Grid(grid.axes, grid.shape, grid.shape, grid.roi)
     merge = ComponentMergeStep(
         **common,
         grid=one_block,
         faces=faces,
-        min_size=components.min_size,
-        max_size=components.max_size,
+        min_size=min_size,
+        max_size=max_size,
+        exclude_border=components.exclude_border,
         numbering=components.numbering,
         core_min_size=threshold.core_min_size,
         core_max_size=threshold.core_max_size,
@@ -125,7 +134,7 @@ def object_steps(settings: Settings, threshold: Threshold, prediction: Predictio
             probabilities=prediction if components.probabilities else None,
             classes=prediction.classes if components.probabilities else (),
         )
-    table = ObjectTableStep(**common, grid=one_block, faces=faces, merge=merge, measures=measures)
+    table = ObjectTableStep(**common, grid=one_block, faces=faces, merge=merge, measures=measures, step_um=step_um)
     return ObjectSteps(thresholded, faces, merge, final, cores, measures, table)
 
 

@@ -18,7 +18,14 @@ from blockwise.volume import Address
 from blockwise.volume.formats import check_writable
 from blockwise.volume.info import VolumeInfo
 from pipeline.assembly.classes import chosen_classes
-from pipeline.assembly.geometry import describe_raw, make_grid, one_block, output_dataset, output_storage
+from pipeline.assembly.geometry import (
+    RawDescription,
+    describe_raw,
+    make_grid,
+    one_block,
+    output_dataset,
+    output_storage,
+)
 from pipeline.assembly.masking import mask_and_grid
 from pipeline.assembly.object_steps import ObjectSteps, object_steps
 from pipeline.configuration.settings import BackendSettings, Settings
@@ -87,13 +94,13 @@ def build_steps(settings: Settings, *, whole: bool = False) -> Steps:
     """
     check_writable(Address(settings.output, "probabilities"))
     project = open_project(settings.prediction.project)
-    steps = make_steps(settings, project, *describe_raw(settings.raw, project), whole=whole)
+    steps = make_steps(settings, project, describe_raw(settings.raw, project), whole=whole)
     check_memory(steps, settings)
     _check_not_in_place(steps)
     return steps
 
 
-def make_steps(settings: Settings, project: Project, info: VolumeInfo, axes_from: str, *, whole: bool) -> Steps:
+def make_steps(settings: Settings, project: Project, raw: RawDescription, *, whole: bool) -> Steps:
     """Make the steps of a configuration whose inputs are open already; of these only the mask is looked at.
 
     They say what there is to compute; whether it can be computed here, ``build_steps`` asks.
@@ -101,19 +108,19 @@ def make_steps(settings: Settings, project: Project, info: VolumeInfo, axes_from
     Args:
         settings: the configuration.
         project: that it names.
-        info: of the raw volume that it names.
-        axes_from: see ``Steps``.
+        raw: the raw volume that it names.
         whole: see ``build_steps``.
 
     Raises:
         UserError: a value does not fit an input.
     """
+    info = raw.info
     if whole:
         settings = settings.model_copy(update={"blocks": one_block(settings.blocks, info)})
     mask, grid = mask_and_grid(settings, make_grid(settings, info))
     prediction = _prediction_step(settings, info, project, grid, mask)
-    objects = tuple(object_steps(settings, threshold, prediction) for threshold in settings.threshold)
-    return Steps(prediction, objects, _simple_segmentation_step(settings, prediction), axes_from)
+    objects = tuple(object_steps(settings, threshold, prediction, raw.spacing) for threshold in settings.threshold)
+    return Steps(prediction, objects, _simple_segmentation_step(settings, prediction), raw.axes_from)
 
 
 def _simple_segmentation_step(settings: Settings, prediction: PredictionStep) -> SimpleSegmentationStep | None:

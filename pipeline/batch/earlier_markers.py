@@ -13,7 +13,7 @@ STAMPS = {"raw", "configuration"}
 """What they hold stamps of; later ones have one of the mask."""
 
 TABLES = 1
-"""Version of the tables that they vouch for, which have no measures of images."""
+"""Version of the tables that they vouch for, which have no measures of images and no sizes in micrometres."""
 
 
 def is_earlier(marker: Marker) -> bool:
@@ -38,7 +38,10 @@ def has_results_of(chain: Chain) -> bool:
             told |= _read_by(step)
     others = [step for step in chain.steps if step.label not in told]
     return all(
-        isinstance(step, ObjectTableStep) and step.version == TABLES and _read_by(step) <= told for step in others
+        isinstance(step, ObjectTableStep)
+        and (step.version, step.step_um) == (TABLES, None)
+        and _read_by(step) <= told
+        for step in others
     )
 
 

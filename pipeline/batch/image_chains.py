@@ -81,16 +81,16 @@ class ImageChains:
             return self.chain(settings).fingerprints({})
         project = self._open_project(settings.prediction.project)
         found = self._volumes.describe(settings.raw, project)
-        shape = found.info.model_dump_json(exclude={"address"})
+        shape = f"{found.raw.info.model_dump_json(exclude={'address'})} {found.raw.spacing}"
         key = settings.model_dump_json(exclude=NOT_OF_STEPS), shape, project.content_hash
         if key not in self._alike:
             self._alike[key] = _make(settings, project, found)
-        raw = RawSource(found.info, "", watch_files=False)
+        raw = RawSource(found.raw.info, "", watch_files=False)
         return self._alike[key].fingerprints({raw.label: raw.identity()})
 
 
 def _make(settings: Settings, project: Project, found: Description) -> Chain:
-    chain = Chain(make_steps(settings, project, found.info, found.axes_from, whole=True).all())
+    chain = Chain(make_steps(settings, project, found.raw, whole=True).all())
     if unknown := chain.given.keys() - set(GIVEN):
         raise RuntimeError(f"markers of images have no stamp of {', '.join(sorted(unknown))}, which their steps read")
     return chain

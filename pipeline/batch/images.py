@@ -58,7 +58,7 @@ class BatchImages:
         """Size of an image, channels not counted; 0 where it cannot be opened, which its worker will tell."""
         try:
             project = patiently(load_project, settings.prediction.project)
-            info = patiently(self.volumes.describe, settings.raw, project).info
+            info = patiently(self.volumes.describe, settings.raw, project).raw.info
         except (UserError, OSError) as error:
             refuse_transient(error)  # a large image that is taken for a small one would be computed whole
             return 0

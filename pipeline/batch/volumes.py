@@ -7,14 +7,15 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from blockwise.files import read_json, write_json
 from blockwise.identity import array_checksum, canonical_json, digest
 from blockwise.stamps import UNWATCHED
-from blockwise.volume import Address, open_volume
+from blockwise.volume import Address, Spacing, open_volume
 from blockwise.volume.address import REFERRING_SUFFIXES
 from blockwise.volume.info import VolumeInfo
-from pipeline.assembly.geometry import describe_raw
+from pipeline.assembly.geometry import RawDescription, describe_raw
 from pipeline.configuration.settings import Raw
 from tasks.pixel_classification.project import Project
 
@@ -27,13 +28,11 @@ class Description:
     """What an image says about itself.
 
     Attributes:
-        info: see ``describe_raw``.
-        axes_from: who names its axes, for people.
+        raw: see ``describe_raw``.
         companions: further files that its voxels lie in.
     """
 
-    info: VolumeInfo
-    axes_from: str
+    raw: RawDescription
     companions: tuple[str, ...] = ()
 
 
@@ -58,10 +57,10 @@ class ImageVolumes:
         if key in self._found:
             return self._found[key]
         if kept := self._before.get(_text(key)):
-            found = Description(VolumeInfo(**kept[0]), kept[1])
+            found = Description(_raw_of(kept))
         else:
             companions = open_volume(address).companions if address.suffix in REFERRING_SUFFIXES else ()
-            found = Description(*describe_raw(raw, project), companions)
+            found = Description(describe_raw(raw, project), companions)
         if not found.companions:  # its own state does not tell what others hold, or whether there are more of them
             self._found[key] = found
         return found
@@ -90,13 +89,22 @@ class ImageVolumes:
         """Remember what was asked for, and nothing else."""
         files = {_text(key): found for key, found in self._found.items() if key[2] is not None}
         if files.keys() != self._before.keys():
-            values = {key: [found.info.model_dump(mode="json"), found.axes_from] for key, found in files.items()}
-            write_json(self._path, values, indent=None)
+            write_json(self._path, {key: _kept(found.raw) for key, found in files.items()}, indent=None)
+
+
+def _kept(raw: RawDescription) -> list[Any]:
+    spacing = None if raw.spacing is None else [raw.spacing.steps, raw.spacing.units]
+    return [raw.info.model_dump(mode="json"), raw.axes_from, spacing]
+
+
+def _raw_of(kept: list[Any]) -> RawDescription:
+    info, axes_from, spacing = kept
+    return RawDescription(VolumeInfo(**info), axes_from, None if spacing is None else Spacing(*map(tuple, spacing)))
 
 
 def _text(key: tuple[Raw, str, str | None]) -> str:
     raw, axes, state = key
-    return digest(canonical_json(["description", raw.model_dump(mode="json"), axes, state]))
+    return digest(canonical_json(["description with spacing", raw.model_dump(mode="json"), axes, state]))
 
 
 def _file_state(address: Address) -> str | None:

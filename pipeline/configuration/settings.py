@@ -28,6 +28,7 @@ from pipeline.configuration.complaints import explanations
 from pipeline.configuration.kinds import check_kind
 from pipeline.configuration.paths import check_local, expand_path, expand_paths
 from pipeline.configuration.setting_names import backend_names
+from pipeline.configuration.sizes import Size
 from pipeline.configuration.strict_yaml import parse_yaml
 
 
@@ -103,15 +104,19 @@ class ConnectedComponents(Section):
 
     foreground: Literal[0, 1] = 1
     connectivity: Literal[4, 6, 8, 18, 26] | None = None
-    min_size: Annotated[int, Field(ge=0)] = 0
-    max_size: PositiveInt | None = None
+    min_size: Size = 0
+    max_size: Size | None = None
+    exclude_border: bool = False
     intensities: bool = False
     probabilities: bool = False
     numbering: Literal["continue", "restart"] = "continue"
 
     @model_validator(mode="after")
     def _sizes_leave_something(self) -> ConnectedComponents:
-        if self.max_size is not None and self.max_size < self.min_size:
+        if self.max_size == 0:
+            raise ValueError("max_size 0: no object has such a size")
+        sizes = self.min_size, self.max_size  # those with units are compared when it is known how large voxels are
+        if isinstance(sizes[0], int) and isinstance(sizes[1], int) and sizes[1] < sizes[0]:
             raise ValueError(f"max_size {self.max_size} is below min_size {self.min_size}; no object has such a size")
         return self
 

@@ -32,8 +32,8 @@ def plan(settings: Settings, steps: Steps, console: Console) -> None:
     grid = steps.prediction.grid
     raw = steps.prediction.raw
     console.print(
-        f"raw {raw.address}: axes {raw.axes} (from {steps.axes_from}), shape {raw.shape}, {raw.dtype}; "
-        f"blocks {grid.block_shape}",
+        f"raw {raw.address}: axes {raw.axes} (from {steps.axes_from}), shape {raw.shape}, {raw.dtype}"
+        f"{_voxel_size(steps)}; blocks {grid.block_shape}",
         markup=False,
     )
     console.print(
@@ -51,6 +51,12 @@ def plan(settings: Settings, steps: Steps, console: Console) -> None:
     advice = ingest_advice(steps)
     if advice:
         console.print(advice, highlight=False, markup=False, soft_wrap=True)
+
+
+def _voxel_size(steps: Steps) -> str:
+    """How large voxels are; nothing where the volume does not say so in a unit of length."""
+    step_um = steps.objects[0].object_table.step_um
+    return "" if step_um is None else f", voxels of {' x '.join(f'{step:g}' for step in step_um)} um"
 
 
 def _plan_cells(row: StepForecast) -> list[str]:

@@ -19,7 +19,7 @@ from blockwise.upstream import BlocksSource, TableSource
 from tasks.components.core_sizes import core_flags_of, fitting_cores
 from tasks.components.faces_step import ComponentFacesStep
 from tasks.components.labelling import group_numbers, neighbour_axes, touching_pairs
-from tasks.components.measures import Measures, border_flags, combine_measures, from_columns
+from tasks.components.measures import Measures, combine_measures, from_columns
 
 FACE_CACHE_BYTES = 256_000_000
 PROJECTED_COMPONENTS_PER_VOXEL = 1e-4

@@ -139,7 +139,7 @@ COLUMNS: tuple[Callable[[Objects], Columns], ...] = (
 """In the order of the table; by their names the table knows whether it is of all of them."""
 
 FURTHER_COLUMNS: tuple[Callable[[Objects], Columns], ...] = (borders, physical_sizes, physical_centroids)
-"""After those, without being named among the table's settings: ``ObjectTableStep.layout`` tells that they are there."""
+"""After those, and not named among the table's settings: ``ObjectTableStep.layout`` tells that they are there."""
 
 
 def columns_of(objects: Objects) -> dict[str, NDArray[Any]]:

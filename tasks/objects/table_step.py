@@ -42,8 +42,8 @@ class ObjectTableStep(BlockStep):
     name: ClassVar[str] = "object_table"
     version: ClassVar[int] = 1
     layout: ClassVar[int] = 2
-    """1 had no ``FURTHER_COLUMNS``. In a batch the table is part of an image's result: raising ``version`` there would
-    compute all images again, prediction included."""
+    """1 had no ``FURTHER_COLUMNS``. In a batch the table is a part of an image's result, and another ``version``
+    would compute all images again, prediction included."""
 
     faces: ComponentFacesStep
     merge: ComponentMergeStep

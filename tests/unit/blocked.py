@@ -171,14 +171,21 @@ def blocked_components(
     one_block = Grid(grid.axes, grid.shape, grid.shape, grid.roi)
     sizes = {} if core_sizes is None else {"core_min_size": core_sizes[0], "core_max_size": core_sizes[1]}
     merge = ComponentMergeStep(
-        work_dir="nowhere", grid=one_block, faces=faces, min_size=min_size, max_size=max_size, exclude_border=exclude_border,
-        **sizes
+        work_dir="nowhere",
+        grid=one_block,
+        faces=faces,
+        min_size=min_size,
+        max_size=max_size,
+        exclude_border=exclude_border,
+        **sizes,
     )
     found = merge.compute(one_block.block(0), None)
     final = ConnectedComponentsStep(**place, grid=grid, faces=faces, merge=merge, address="nowhere.n5:labels")
     labels = whole(final, np.uint64, (labelled, found["lookup"], found["offsets"]))
     measures = _measures(final, labels, raw or {}, probabilities)
-    table = ObjectTableStep(work_dir="nowhere", grid=one_block, faces=faces, merge=merge, measures=measures, step_um=step_um)
+    table = ObjectTableStep(
+        work_dir="nowhere", grid=one_block, faces=faces, merge=merge, measures=measures, step_um=step_um
+    )
     return labels, columns_of(table.objects(found["lookup"]))
 
 
