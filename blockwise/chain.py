@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from blockwise.identity import canonical_json, digest, fingerprint_of
+from blockwise.not_finite import NotFinite, noting, without_note
 from blockwise.outputs import FilesOutput, Output, VolumeOutput, new_attributes
 from blockwise.sources import Source
 from blockwise.step import BlockStep
@@ -79,9 +80,11 @@ class Chain:
             found.append((step.label, before, after, inputs))
         return found
 
-    def compute(self) -> str:
-        """Compute all blocks of all members, here and now; the checksum of their datasets."""
-        return _joined([checksum for step in self.steps for checksum in _compute(step)])
+    def compute(self) -> Any:
+        """Compute all blocks of all members, here and now; the checksum of their datasets, as ``noting`` gives it."""
+        computed = [_compute(step) for step in self.steps]
+        checksum = _joined([checksum for checksums, _ in computed for checksum in checksums])
+        return noting(checksum, [found for _, of_step in computed for found in of_step])
 
     def checksum(self) -> str:
         """Read the datasets back, and return their checksum.
@@ -100,12 +103,12 @@ def _joined(checksums: list[str]) -> str:
     return digest(",".join(checksums))
 
 
-def _compute(step: BlockStep) -> list[str]:
-    """Compute all blocks of a step; their checksums where it writes a dataset."""
+def _compute(step: BlockStep) -> tuple[list[str], list[NotFinite | None]]:
+    """Compute all blocks of a step; checksums where it writes a dataset, and what of the input is not finite."""
     output = step.output()
     prepared = step.prepare()
-    computed = [(block, step.compute(block, prepared)) for block in step.grid]
+    computed = [(block, *without_note(step.compute(block, prepared))) for block in step.grid]
     # Made now only, so that what cannot be read leaves nothing behind.
     output.create(new_attributes(step.fingerprint, step.provenance()))
-    checksums = [output.write(block, data) for block, data in computed]
-    return checksums if isinstance(output, VolumeOutput) else []
+    checksums = [output.write(block, data) for block, data, _ in computed]
+    return checksums if isinstance(output, VolumeOutput) else [], [found for _, _, found in computed]

@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from blockwise.files import replacing
+from blockwise.not_finite import NotFinite
 
 BLOCKS_PER_FOLDER = 1000
 
@@ -23,7 +24,7 @@ WAITS = 3.0
 as fast as one. Where it does not wait, threads would only take turns with Python's lock."""
 
 
-class Marker(msgspec.Struct, frozen=True, gc=False):
+class Marker(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """A finished block.
 
     Attributes:
@@ -37,6 +38,8 @@ class Marker(msgspec.Struct, frozen=True, gc=False):
         peak_memory_mb: largest resident memory of the worker so far.
         attempt: 1 for the first.
         host: name of the machine.
+        not_finite: voxels of given data, in the block's write box, that hold NaN or infinity; None where none does,
+            or an earlier version has not looked.
     """
 
     block: int
@@ -49,6 +52,7 @@ class Marker(msgspec.Struct, frozen=True, gc=False):
     peak_memory_mb: float
     attempt: int
     host: str
+    not_finite: NotFinite | None = None
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):

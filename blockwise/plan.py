@@ -15,6 +15,7 @@ from blockwise.durability import UNSETTLED_FILES, begin_to_write, power_was_lost
 from blockwise.files import read_json, replacing, write_json
 from blockwise.identity import differences
 from blockwise.markers import Marker
+from blockwise.not_finite import NotFiniteTotals, total
 from blockwise.outputs import Output, new_attributes
 from blockwise.ownership import OUTPUT, recorded_id, why_not_ours
 from blockwise.stamps import UNWATCHED, Checksums, Snapshot, WrittenFiles, differs
@@ -48,11 +49,13 @@ class Totals:
         checksums: of the blocks.
         cpu_seconds: of all blocks.
         peak_memory_mb: of the worker that needed most.
+        not_finite: voxels that the blocks have read and that hold NaN or infinity, if there are any.
     """
 
     checksums: Checksums
     cpu_seconds: float
     peak_memory_mb: float
+    not_finite: NotFiniteTotals | None
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,14 @@ def _totals(step: BlockStep, markers: Mapping[int, Marker]) -> Totals:
         checksums=Checksums.of(step.grid, markers.values()),
         cpu_seconds=round(sum(marker.cpu_seconds for marker in markers.values()), 3),
         peak_memory_mb=max((marker.peak_memory_mb for marker in markers.values()), default=0.0),
+        not_finite=not_finite_of(step, markers),
     )
+
+
+def not_finite_of(step: BlockStep, markers: Mapping[int, Marker]) -> NotFiniteTotals | None:
+    """Voxels that finished blocks have read and that hold NaN or infinity, if there are any."""
+    found = {block: marker.not_finite for block, marker in markers.items() if marker.not_finite is not None}
+    return total(found, one_volume=step.unit == "voxel")
 
 
 def begin(step: BlockStep, plan: Plan) -> None:
@@ -206,6 +216,7 @@ def finish(step: BlockStep, plan: Plan, seconds: float) -> None:
             "seconds": round(seconds, 3),
             "cpu_seconds": plan.totals.cpu_seconds,
             "peak_memory_mb": plan.totals.peak_memory_mb,
+            **({} if plan.totals.not_finite is None else {"not_finite": plan.totals.not_finite.as_json()}),
         },
     )
 

@@ -83,6 +83,8 @@ def _run_alone(
             outcome.stopped = f"what it reads or writes keeps changing: {'; '.join(plan.reasons)}"
             return outcome
     finish(step, plan, time.monotonic() - start)
+    if plan.totals is not None and plan.totals.not_finite is not None:
+        logger.warning("%s: %s", step.label, step.not_finite_text(plan.totals.not_finite))
     return outcome
 
 

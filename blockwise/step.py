@@ -17,6 +17,7 @@ from blockwise.grid import Block, Box, Grid, grow
 from blockwise.identity import fingerprint
 from blockwise.markers import Failure, Marker, Markers
 from blockwise.mask import Mask, MaskSource
+from blockwise.not_finite import NotFiniteTotals, place
 from blockwise.outputs import Output
 from blockwise.sources import Source, by_name
 
@@ -117,6 +118,22 @@ class BlockStep(BaseModel, ABC):
         """What messages call a block."""
         start = ", ".join(str(s.start) for s in self.grid.block(block).write_box)
         return f"block {block} at ({start})"
+
+    @property
+    def looks_at_numbers(self) -> bool:
+        """Whether blocks may note what they read that is not finite; see ``blockwise.not_finite``."""
+        return False
+
+    def not_finite_text(self, found: NotFiniteTotals) -> str:
+        """What is said of voxels that blocks have read and that hold NaN or infinity."""
+        things = "blocks" if self.unit == "voxel" else f"{self.unit}s"
+        first = (
+            f"at {place(found.first, self.grid.axes)}" if self.unit == "voxel" else f"in {self.title(found.block)}"
+        )
+        return (
+            f"{found} in what is given, in {found.blocks:,} of {len(self.grid):,} {things}, the first {first}; "
+            "what is computed around them, as far as filters reach, has no meaning"
+        )
 
     def make_ready(self) -> None:
         """Do what is done once for all workers, before any of them starts: called where the step is run from."""

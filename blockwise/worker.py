@@ -30,6 +30,7 @@ from blockwise.grid import box_size
 from blockwise.input_check import InputCheck
 from blockwise.logs import LARGEST_LOG, put_aside
 from blockwise.markers import Failure, Marker
+from blockwise.not_finite import NotFinite, without_note
 from blockwise.ownership import Ownership
 from blockwise.plan import Item, present_marker
 from blockwise.step import BlockStep, load_step
@@ -190,7 +191,7 @@ class Worker:
         self.faults.before(self.step.name, block, attempt)
         with noting_files() as seen:
             try:
-                data = self.step.compute(block, self.prepared)
+                data, not_finite = without_note(self.step.compute(block, self.prepared))
             finally:
                 # Also where it failed: input that was not what it should be is the cause, and is told in its place.
                 stamps = self.input_check.stamps_of(item.stamps, self.step.reads(block), seen)
@@ -200,7 +201,7 @@ class Worker:
         checksum = self.output.write(block, data)
         self.faults.after(self.step.name, self.output, block, data, attempt)
         self.ownership.check()
-        self._mark(replace(item, stamps=stamps), checksum, attempt, start)
+        self._mark(replace(item, stamps=stamps), checksum, attempt, start, not_finite)
 
     def _is_good(self, item: Item) -> bool:
         marker = self.step.markers.read(item.block)
@@ -212,10 +213,10 @@ class Worker:
         except (DamagedDataError, FileNotFoundError):
             return False
         if checksum == marker.checksum:
-            self._mark(item, checksum, marker.attempt, start)
+            self._mark(item, checksum, marker.attempt, start, marker.not_finite)
         return checksum == marker.checksum
 
-    def _mark(self, item: Item, checksum: str, attempt: int, start: Stopwatch) -> None:
+    def _mark(self, item: Item, checksum: str, attempt: int, start: Stopwatch, not_finite: NotFinite | None) -> None:
         marker = Marker(
             block=item.block,
             fingerprint=self.step.fingerprint,
@@ -227,6 +228,7 @@ class Worker:
             peak_memory_mb=round(peak_memory() / 1e6, 1),
             attempt=attempt,
             host=socket.gethostname(),
+            not_finite=not_finite,
         )
         with self.settling:
             self.step.markers.write(marker)

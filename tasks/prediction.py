@@ -15,6 +15,7 @@ from blockwise.compiled import compiling_once
 from blockwise.errors import UserError
 from blockwise.grid import Block, Box, box_shape, grow, relative
 from blockwise.mask import open_mask
+from blockwise.not_finite import NotFinite, count_not_finite, noting
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import Source
 from blockwise.step import BASE_MEMORY
@@ -127,6 +128,11 @@ class PredictionStep(VolumeStep):
         return VolumeOutput(self.address, self.grid, self.chunks, self.dtype, len(self.classes), extra, self.shards)
 
     @property
+    def looks_at_numbers(self) -> bool:
+        """Integers are all finite."""
+        return np.dtype(self.raw.dtype).kind == "f"
+
+    @property
     def halo(self) -> tuple[int, ...]:
         """What the features reach."""
         reach = dict(zip("zyx", self.feature_halo, strict=True))
@@ -187,13 +193,24 @@ class PredictionStep(VolumeStep):
             )
         return trained_once(project, self.seed, self.structure_tensor, Path(self.work_dir) / CLASSIFIERS)
 
-    def compute(self, block: Block, prepared: Any) -> NDArray[Any]:
-        """Compute the probabilities of one block; they are 0 outside the mask."""
-        engine, volume, mask = prepared
+    def compute(self, block: Block, prepared: Any) -> Any:
+        """Compute the probabilities of one block; they are 0 outside the mask. What is not finite is noted."""
+        _, volume, _ = prepared
         read_box = grow(block.write_box, self.halo, self.read_domain)
         image = self.raw_channels.read(volume, read_box)
         inner = dict(zip(self.grid.axes, relative(block.write_box, read_box), strict=True))
         interior = tuple(inner.get(axis, slice(0, 1)) for axis in "zyx")
+        return noting(self._predict(image, interior, block, prepared), [self._not_finite(image[interior], block)])
+
+    def _not_finite(self, image: NDArray[Any], block: Block) -> NotFinite | None:
+        """What is not finite in the block's own voxels, zyxc: each voxel is in the halo of others as well."""
+        if not self.looks_at_numbers:  # to give the image another shape may cost a copy
+            return None
+        shape = [s.stop - s.start for s in block.write_box]
+        return count_not_finite(image.reshape(*shape, -1), tuple(s.start for s in block.write_box))
+
+    def _predict(self, image: NDArray[Any], interior: tuple[slice, ...], block: Block, prepared: Any) -> NDArray[Any]:
+        engine, _, mask = prepared
         probabilities = engine.predict(image, interior)[list(self.classes)]
         # With t there is one time step, so that the channels may stand before it or after it.
         box = self.output().box(block.write_box)

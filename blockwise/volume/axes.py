@@ -139,7 +139,7 @@ def _plain(value: Any) -> list[str]:
 def _numbers(value: Any) -> list[float]:
     try:
         return [] if value is None else [float(number) for number in value]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return []
 
 

@@ -10,6 +10,9 @@ import numpy as np
 
 from blockwise.volume.axes import Spacing, unit_name
 
+SMALLEST, LARGEST = Fraction(1, 10**9), Fraction(10**9)
+"""Micrometres from voxel to voxel that are believed: a femtometre to a kilometre."""
+
 MICROMETERS = {
     "picometer": Fraction(1, 10**6),
     "angstrom": Fraction(1, 10**4),
@@ -31,16 +34,22 @@ def in_micrometers(spacing: Spacing | None, axes: str, chosen: str) -> tuple[flo
         chosen: the axes that are asked for.
 
     Returns:
-        One number for each of these, or None where one of them has no unit of length that is known, or no distance.
+        One number for each of these, or None where one of them has no unit of length that is known, or no distance
+        that can be meant.
     """
     if spacing is None:
         return None
     found = spacing.along(axes, chosen)
-    units = [MICROMETERS.get(unit_name(unit)) for unit in found.units]
-    steps = [abs(step) for step in found.steps]  # an axis that runs backwards has as large voxels
-    if not all(unit is not None and 0 < step < math.inf for unit, step in zip(units, steps, strict=True)):
+    lengths = [_length(step, unit) for step, unit in zip(found.steps, found.units, strict=True)]
+    return None if None in lengths else tuple(float(length) for length in lengths if length is not None)
+
+
+def _length(step: float, unit: str) -> Fraction | None:
+    known = MICROMETERS.get(unit_name(unit))
+    if known is None or not math.isfinite(step):
         return None
-    return tuple(float(as_meant(step) * unit) for step, unit in zip(steps, units, strict=True) if unit)
+    length = abs(as_meant(step)) * known  # an axis that runs backwards has as large voxels
+    return length if SMALLEST <= length <= LARGEST else None
 
 
 def as_meant(number: float) -> Fraction:

@@ -113,6 +113,11 @@ class ImagesStep(BlockStep):
         return tuple(ImageSource(name, self.all_settings, self.volumes) for name in SOURCES)
 
     @property
+    def looks_at_numbers(self) -> bool:
+        """Their steps may."""
+        return True
+
+    @property
     def volumes(self) -> ImageVolumes:
         """What the images' volumes say about themselves."""
         return self._volumes or ImageVolumes(self.work_dir)
@@ -166,8 +171,8 @@ class ImagesStep(BlockStep):
         """For the largest image that counts as small."""
         return BASE_MEMORY + BYTES_PER_VOXEL * self.small_voxels
 
-    def compute(self, block: Block, prepared: Any) -> str:
-        """Run all steps of one image; the checksum of what they have written."""
+    def compute(self, block: Block, prepared: Any) -> Any:
+        """Run all steps of one image; the checksum of what they have written, and what of it is not finite."""
         settings = self.image_settings(block.id)
         folder = Path(settings.work_dir)
         parent = scratch_folder(self.work_dir)

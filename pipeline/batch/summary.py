@@ -33,7 +33,7 @@ class ImageReport:
         seconds: wall time of its computation, in whatever run that was.
         raw: address of the image.
         output: container of the results.
-        message: what went wrong.
+        message: what went wrong, or looks wrong.
     """
 
     name: str

@@ -13,6 +13,8 @@ import luigi
 from rich.console import Console
 
 from blockwise.errors import UserError
+from blockwise.markers import Marker
+from blockwise.not_finite import counted
 from blockwise.plan import is_complete
 from pipeline.assembly.masking import keep_what_was_found
 from pipeline.assembly.storage import storage_notes
@@ -164,13 +166,19 @@ class BatchWorkflow(luigi.Task):
             number, seconds, message = numbers.get(name), None, failures.get(name, "")
             state = "failed" if message else "done"
             if number in markers and number not in failed:
-                seconds = markers[number].seconds
+                seconds, message = markers[number].seconds, _odd(markers[number])
             elif number is not None:
                 failure = failed.get(number)
                 state = "failed" if failure else "not tried"
                 message = f"{failure.error}: {failure.message}" if failure else ""
             objects = count_objects(settings) if state == "done" else None
             yield ImageReport(name, state, objects, seconds, settings.raw.address, settings.output, message)
+
+
+def _odd(marker: Marker) -> str:
+    """What an image has that is not finite, if it has any; the first with its place, without names of axes."""
+    found = marker.not_finite
+    return "" if found is None else f"{counted(found.nan, found.infinite)}, the first at {found.first}"
 
 
 @BatchWorkflow.event_handler(luigi.Event.DEPENDENCY_PRESENT)

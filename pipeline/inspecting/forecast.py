@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from blockwise.absence import absent_chunks
 from blockwise.markers import Failure
-from blockwise.plan import is_complete, plan_step
+from blockwise.not_finite import NotFiniteTotals
+from blockwise.plan import is_complete, not_finite_of, plan_step
 from blockwise.step import BlockStep
 from blockwise.upstream import BlocksSource
 
@@ -50,6 +52,11 @@ class StepStatus:
     missing: int
     finished: bool
     failures: Mapping[int, Failure]
+    not_finite: NotFiniteTotals | None = None
+
+    def warnings(self) -> list[str]:
+        """What looks wrong with what was read."""
+        return [] if self.not_finite is None else [self.step.not_finite_text(self.not_finite)]
 
     def messages(self, shown: int = 3) -> list[str]:
         """A line for each of the first failures."""
@@ -100,8 +107,16 @@ def status(step: BlockStep) -> StepStatus:
     """Count a step's markers and failure records."""
     done, failures = step.progress()
     missing = max(0, len(step.grid) - done - len(failures))
-    finished = step.read_target() is not None and done >= len(step.grid)
-    return StepStatus(step, done, missing, finished, failures)
+    target = step.read_target()
+    finished = target is not None and done >= len(step.grid)
+    return StepStatus(step, done, missing, finished, failures, _not_finite(step, target))
+
+
+def _not_finite(step: BlockStep, target: Mapping[str, Any] | None) -> NotFiniteTotals | None:
+    """Of a finished step from its target; else from the markers that there are."""
+    if target is not None:
+        return NotFiniteTotals.from_json(target.get("not_finite"))
+    return not_finite_of(step, step.markers.scan()) if step.looks_at_numbers else None
 
 
 def describe(failure: Failure) -> str:

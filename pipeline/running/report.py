@@ -10,6 +10,7 @@ from typing import Any
 
 from blockwise.errors import UserError
 from blockwise.files import read_json, write_json
+from blockwise.not_finite import NotFiniteTotals
 from blockwise.step import BlockStep
 from pipeline.configuration.settings import Settings
 from pipeline.running.picture import draw_overview
@@ -92,7 +93,13 @@ class RunReport:
                 f"    {name:<{self._width}}{target['seconds']:9.1f}{cpu:14.1f}{1e9 * cpu / voxels:9.0f} ns"
                 f"{target['peak_memory_mb']:6.0f} MB"
             )
-        return "\n".join((*lines, self.places()))
+        return "\n".join((*lines, *self._warnings(), self.places()))
+
+    def _warnings(self) -> list[str]:
+        """What looks wrong with what was read."""
+        targets = self._targets()
+        found = [(step, NotFiniteTotals.from_json(targets[step.label].get("not_finite"))) for step in self.steps]
+        return [f"  warning  {step.label}: {step.not_finite_text(odd)}" for step, odd in found if odd is not None]
 
     def places(self) -> str:
         """Where the results lie."""

@@ -1,0 +1,137 @@
+"""What the raw volume's metadata and its odd values mean for a run: sizes, borders, NaN."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import imageio.v3
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from skimage.measure import label, regionprops_table
+from skimage.segmentation import clear_border, relabel_sequential
+
+from blockwise.volume import create_volume, open_volume
+from pipeline.__main__ import main
+from pipeline.running.session import end_sessions
+from tests.batches import batch_folder, run_here, write_config, write_images
+from tests.runs import SHAPE, Project, chunk_files, run_luigi
+
+__all__ = ["batch_folder"]
+
+ODD = {(0, 0, 5): np.nan, (20, 17, 31): np.inf, (20, 17, 32): np.nan, (35, 35, 127): -np.inf}
+"""At the corners of blocks, which many other blocks read as halo."""
+
+
+def write_raw(project: Project, odd: dict[tuple[int, ...], float], **attributes: Any) -> None:
+    """The raw volume once more, as floats."""
+    everything = tuple(slice(0, n) for n in SHAPE)
+    values = open_volume("raw.n5:raw").read(everything).astype(np.float32)
+    for place, value in odd.items():
+        values[place] = value
+    create_volume("floats.n5:raw", SHAPE, (18, 18, 16), "float32", attributes)
+    open_volume("floats.n5:raw", "a").write(everything, values)
+    project.change("raw", "floats.n5:raw")
+
+
+def test_what_is_not_finite_is_counted_once_and_told(unused: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    write_raw(unused, ODD)
+    counted = "4 voxels are not finite (2 NaN and 2 infinite)"
+    said = f"{counted} in what is given, in 3 of 8 blocks, the first at z 0, y 0, x 5"
+    run = unused.run()
+    assert run.ok
+    assert f"prediction: {said}" in run.text
+    expected = {"nan": 2, "infinite": 2, "blocks": 3, "block": 0, "first": [0, 0, 5]}
+    # A run that was killed goes on: some blocks have been computed before, others were touched and are checked.
+    Path("work/prediction.json").unlink()
+    step = unused.step("prediction")
+    step.markers.remove(0)
+    for file in chunk_files(Path("result.n5/probabilities")):
+        os.utime(file)
+    assert main(["status", "--config", "config.yaml"]) == 0
+    assert "2 voxels are not finite" in capsys.readouterr().out, "of the blocks that are done"
+    run = unused.run()
+    assert run.computed == {"prediction": [0]}
+    assert 7 in run.checked["prediction"], "which has an infinity"
+    assert json.loads(Path("work/prediction.json").read_text())["not_finite"] == expected
+    assert main(["status", "--config", "config.yaml"]) == 0
+    assert said in capsys.readouterr().out
+    code, text = run_luigi(unused)
+    assert code == 0
+    assert f"warning  prediction: {said}" in text
+    report = json.loads(Path("work/ConnectedComponentsWorkflow.json").read_text())
+    assert report["steps"]["prediction"]["not_finite"] == expected
+
+
+def test_finite_floats_and_integers_say_nothing(unused: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    write_raw(unused, {})
+    run = unused.run()
+    assert run.ok
+    markers = [json.loads(path.read_text()) for path in Path("work/prediction").glob("*/done/*/*.json")]
+    assert len(markers) == 8
+    assert not any("not_finite" in marker for marker in markers)
+    assert main(["status", "--config", "config.yaml"]) == 0
+    assert "finite" not in run.text + capsys.readouterr().out + Path("work/prediction.json").read_text()
+
+
+@pytest.mark.usefixtures("batch_folder")
+def test_images_of_a_batch(capsys: pytest.CaptureFixture[str]) -> None:
+    write_images(2)
+    for i in range(2):
+        image = np.float32(imageio.v3.imread(f"images/cell{i}.png"))
+        image[7, 3, 1] = np.nan if i else 0
+        extra = {"resolution": (4, 2), "metadata": {"axes": "YXS", "unit": "um"}} if i else {}
+        tifffile.imwrite(f"images/cell{i}.tif", image, imagej=False, photometric="rgb", **extra)
+        Path(f"images/cell{i}.png").unlink()
+    write_config(batch={"files": "images/*.tif"})
+    run, workflow = run_here()
+    assert run.ok
+    assert [row.message for row in workflow._report({})] == ["", "1 voxel is not finite (1 NaN), the first at (7, 3)"]
+    assert main(["status", "--config", "config.yaml"]) == 0
+    assert "in 1 of 2 images, the first in image cell1" in capsys.readouterr().out
+    assert run_here()[0].computed == {}
+    end_sessions()
+
+
+@pytest.mark.parametrize("exclude", [False, True])
+def test_physical_columns_and_borders(exclude: bool, unused: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    write_raw(unused, {}, axes=["z", "y", "x"], resolution=[40.0, 4.0, 4.0], units=["nm"] * 3)
+    roi = ((0, 36), (4, 36), (10, 120))
+    unused.change("blocks.roi", [list(pair) for pair in roi])
+    unused.change("connected_components.min_size", "0.00001 um3")
+    unused.change("connected_components.exclude_border", exclude)
+    assert main(["plan", "--config", "config.yaml"]) == 0
+    assert "voxels of 0.04 x 0.004 x 0.004 um" in capsys.readouterr().out
+    assert unused.run().ok
+    found = unused.results()
+    box = tuple(slice(*pair) for pair in roi)
+    whole = label(found["thresholded"][box] == 0, connectivity=3)
+    whole = relabel_sequential(whole * (np.bincount(whole.ravel()) >= 16)[whole])[0]  # 15.6 voxels
+    inside = relabel_sequential(clear_border(whole))[0]
+    expected = inside if exclude else whole
+    assert 0 < inside.max() < whole.max()
+    np.testing.assert_array_equal(found["connected_components"][box], expected)
+    table = pd.read_csv("work/objects.csv")
+    assert list(table.columns[-5:]) == [
+        "touches_border", "volume_um3", "centroid_um_z", "centroid_um_y", "centroid_um_x"
+    ]  # fmt: skip
+    assert (~table["touches_border"]).sum() == inside.max()
+    labels = found["connected_components"].astype(int)
+    properties = regionprops_table(labels, spacing=(0.04, 0.004, 0.004), properties=("area", "centroid"))
+    np.testing.assert_allclose(table["volume_um3"], properties["area"], rtol=1e-12)
+    np.testing.assert_allclose(table["centroid_um_x"], properties["centroid-2"], rtol=1e-12)
+    pd.testing.assert_frame_equal(pd.read_parquet("work/objects.parquet"), table, check_dtype=False)
+    # Other metadata: nothing but the table is made again.
+    attributes = json.loads(Path("floats.n5/raw/attributes.json").read_text())
+    Path("floats.n5/raw/attributes.json").write_text(json.dumps({**attributes, "resolution": [4.0, 4.0, 41.0]}))
+    assert unused.run().computed == {"object_table": [0]}
+
+
+def test_a_size_with_a_unit_needs_voxels_with_a_size(unused: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    unused.change("connected_components.min_size", "0.5 um3")
+    assert main(["plan", "--config", "config.yaml"]) == 40
+    assert "connected_components.min_size: 0.5 um3, but raw raw.n5:raw does not say" in capsys.readouterr().err
