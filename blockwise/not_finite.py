@@ -14,6 +14,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+NOT_FINITE = "not_finite"
+"""Attribute of a copied volume: what its values had, as ``NotFinite``."""
+
 
 class NotFinite(msgspec.Struct, frozen=True, gc=False):
     """Voxels that hold NaN or infinity.
@@ -92,8 +95,8 @@ def count_not_finite(values: NDArray[Any], origin: tuple[int, ...]) -> NotFinite
 
 def noting(data: Any, found: Iterable[NotFinite | None]) -> Any:
     """The result of a block, with what was not finite in what it has read; as it is where all was finite."""
-    parts = [part for part in found if part is not None]
-    return WithNotFinite(data, _together(parts)) if parts else data
+    whole = together(part for part in found if part is not None)
+    return data if whole is None else WithNotFinite(data, whole)
 
 
 def without_note(result: Any) -> tuple[Any, NotFinite | None]:
@@ -108,10 +111,10 @@ def total(parts: Mapping[int, NotFinite], *, one_volume: bool = True) -> NotFini
         parts: by block, of those that have found anything.
         one_volume: whether blocks are parts of one volume; else each is one, and the first block has the first voxel.
     """
-    if not parts:
+    whole = together(parts.values())
+    if whole is None:
         return None
     block = min(parts, key=lambda one: (parts[one].first if one_volume else (), one))
-    whole = _together(list(parts.values()))
     return NotFiniteTotals(whole.nan, whole.infinite, len(parts), block, parts[block].first)
 
 
@@ -126,6 +129,20 @@ def place(first: tuple[int, ...], axes: str) -> str:
     return ", ".join(f"{axis} {i:,}" for axis, i in zip(axes, first, strict=True))
 
 
-def _together(parts: list[NotFinite]) -> NotFinite:
-    nan, infinite = sum(part.nan for part in parts), sum(part.infinite for part in parts)
-    return NotFinite(nan, infinite, min(part.first for part in parts))
+def together(parts: Iterable[NotFinite]) -> NotFinite | None:
+    """What several parts of a volume have found; None for none."""
+    found = list(parts)
+    if not found:
+        return None
+    nan, infinite = sum(part.nan for part in found), sum(part.infinite for part in found)
+    return NotFinite(nan, infinite, min(part.first for part in found))
+
+
+def noted_of(attributes: Mapping[str, Any], axes: str) -> str:
+    """What a volume's attributes tell of values that are not finite, in words; empty where they tell nothing."""
+    try:
+        found = msgspec.convert(attributes.get(NOT_FINITE), NotFinite)
+    except msgspec.ValidationError:  # nothing, or somebody else's attribute of this name
+        return ""
+    where = place(found.first, axes) if len(axes) == len(found.first) else str(found.first)
+    return f"{counted(found.nan, found.infinite)}, the first at {where}"

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 
 from blockwise.errors import UserError
+from blockwise.not_finite import noted_of
 from pipeline.assembly.steps import Steps, build_steps, default_config
 from pipeline.batch import commands as batch_commands
 from pipeline.batch.images import BatchImages
@@ -188,6 +189,8 @@ def _ingest(options: argparse.Namespace) -> int:
         expand_path(options.source), expand_path(options.target), options.axes, options.chunks
     )
     print(f"{copy.address}: axes {copy.axes or 'unknown'}, shape {copy.shape}, {copy.dtype}, chunks {copy.chunks}")
+    if odd := noted_of(copy.attributes, copy.axes or ""):
+        print(f"warning: {copy.address}: {odd}")
     return 0
 
 

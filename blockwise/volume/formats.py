@@ -239,14 +239,19 @@ def begin_volume(
     create_volume(address, shape, chunks, dtype, attributes, zarr_format=zarr_format, shards=shards, levels=levels)
 
 
-def finish_volume(address: Address | str) -> None:
-    """Make a dataset of ``begin_volume`` readable, in one moment."""
+def finish_volume(address: Address | str, more: Mapping[str, Any] | None = None) -> None:
+    """Make a dataset of ``begin_volume`` readable, in one moment.
+
+    Args:
+        address: the dataset.
+        more: attributes that are known only now; anything that JSON holds.
+    """
     address = _parsed(address)
     store = open_store(address)
     array = store.find(address.key)
     if array is None:
         raise _no_dataset(address, store.array_keys())
-    name, document = array.without(UNFINISHED)
+    name, document = array.finished(more or {})
     store.write(name, encode(document))
 
 

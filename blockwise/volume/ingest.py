@@ -7,8 +7,11 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
+
 from blockwise.errors import UserError
 from blockwise.grid import Box, box_size
+from blockwise.not_finite import NOT_FINITE, count_not_finite, together
 from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing
 from blockwise.volume.base import Volume
@@ -32,7 +35,9 @@ def ingest(
 ) -> Volume:
     """Copy a volume in slabs of whole chunks; axes and spacing go along.
 
-    A copy that is broken off cannot be opened, and the next call begins it anew.
+    Of floats the values that are NaN or infinite are counted; where there are any, the copy has an attribute
+    ``not_finite`` with the fields of ``blockwise.not_finite.NotFinite``. A copy that is broken off cannot be opened,
+    and the next call begins it anew.
 
     Args:
         source: any volume.
@@ -59,13 +64,16 @@ def ingest(
     described = attributes_of(axes, volume.spacing) | {"source": volume.address.identity}
     begin_volume(target, volume.shape, chunks, dtype.name, described, maker=f"ingest of {volume.address.identity}")
     copy = open_volume(target, "a")
-    done = 0
+    done, odd = 0, []
     for box in slabs(volume.shape, chunks, memory_bytes // dtype.itemsize):
-        copy.write(box, volume.read(box).astype(dtype, copy=False))
+        values = volume.read(box)
+        odd.append(count_not_finite(values, tuple(s.start for s in box)))
+        copy.write(box, values.astype(dtype, copy=False))
         done += box_size(box)
         if progress:
             progress(done / math.prod(volume.shape))
-    finish_volume(target)
+    found = together(part for part in odd if part is not None)
+    finish_volume(target, {} if found is None else {NOT_FINITE: msgspec.to_builtins(found)})
     return open_volume(target)
 
 

@@ -76,13 +76,13 @@ class Array:
         names = [one.get("name", one.get("id", one.get("type"))) if isinstance(one, dict) else one for one in found]
         return ", ".join(str(name) for name in names if name)
 
-    def without(self, attribute: str) -> tuple[str, Document]:
-        """Name and content of the document that holds the attributes, without one of them."""
+    def finished(self, more: Mapping[str, Any]) -> tuple[str, Document]:
+        """Name and content of the document with the attributes: without ``UNFINISHED``, and with more of them."""
         name = {"n5": "attributes.json", "zarr": ".zattrs", "zarr3": "zarr.json"}[self.kind]
         if self.kind == "zarr3":
-            document = {**self.document, "attributes": _but(self.attributes, attribute)}
+            document = {**self.document, "attributes": {**_but(self.attributes, UNFINISHED), **more}}
         else:
-            document = _but(self.document if self.kind == "n5" else self.attributes, attribute)
+            document = {**_but(self.document if self.kind == "n5" else self.attributes, UNFINISHED), **more}
         return _join(self.key, name), document
 
     def chunk_name(self, index: Index) -> str:

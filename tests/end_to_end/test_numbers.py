@@ -15,7 +15,8 @@ import tifffile
 from skimage.measure import label, regionprops_table
 from skimage.segmentation import clear_border, relabel_sequential
 
-from blockwise.volume import create_volume, open_volume
+from blockwise.not_finite import noted_of
+from blockwise.volume import create_volume, ingest, open_volume
 from pipeline.__main__ import main
 from pipeline.running.session import end_sessions
 from tests.batches import batch_folder, run_here, write_config, write_images
@@ -76,6 +77,36 @@ def test_finite_floats_and_integers_say_nothing(unused: Project, capsys: pytest.
     assert not any("not_finite" in marker for marker in markers)
     assert main(["status", "--config", "config.yaml"]) == 0
     assert "finite" not in run.text + capsys.readouterr().out + Path("work/prediction.json").read_text()
+
+
+@pytest.mark.parametrize("target", ["copy.n5:raw", "copy.zarr:raw", "three.zarr:raw"])
+def test_a_copy_tells_what_is_not_finite(target: str, unused: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    values = np.ones(SHAPE, np.float32)
+    for place, value in ODD.items():
+        values[place] = value
+    np.save("odd.npy", values)
+    np.save("sound.npy", np.ones(SHAPE, np.float32))
+    if target.startswith("three"):
+        create_volume("three.zarr:other", (4,), (4,), "uint8", {}, zarr_format=3)
+    said = "4 voxels are not finite (2 NaN and 2 infinite), the first at z 0, y 0, x 5"
+    assert main(["ingest", "odd.npy", target, "--axes", "zyx"]) == 0
+    assert f"warning: {target}: {said}" in capsys.readouterr().out
+    assert "unfinished" not in open_volume(target).attributes
+    unused.change("raw", target)
+    assert main(["plan", "--config", "config.yaml"]) == 0
+    assert f"raw: {said}" in capsys.readouterr().out
+    # In slabs of one layer of chunks the same is found.
+    again = ingest(target, f"again-{target}", chunks=(8, 8, 16), memory_bytes=8 * 8 * 128 * 4)
+    assert again.attributes["not_finite"] == {"nan": 2, "infinite": 2, "first": [0, 0, 5]}
+    assert main(["ingest", "sound.npy", f"sound-{target}", "--axes", "zyx"]) == 0
+    assert "finite" not in capsys.readouterr().out
+    assert "not_finite" not in open_volume(f"sound-{target}").attributes
+
+
+def test_a_foreign_attribute_of_that_name_says_nothing() -> None:
+    for value in (None, 3, "NaN", {"nan": 3}, {"nan": "x", "infinite": 0, "first": [1]}, {"first": [1], "nan": 1}):
+        assert noted_of({"not_finite": value}, "zyx") == ""
+    assert noted_of({"not_finite": {"nan": 1, "infinite": 0, "first": [1]}}, "zyx").endswith("the first at (1,)")
 
 
 @pytest.mark.usefixtures("batch_folder")
