@@ -6,10 +6,12 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 
+from blockwise.absence import absent_chunks
 from blockwise.claims import StepLock, claims_of
 from blockwise.durability import UNSETTLED_FILES, begin_to_write, power_was_lost, settle
 from blockwise.files import read_json, replacing, write_json
@@ -204,6 +206,7 @@ def finish(step: BlockStep, plan: Plan, seconds: float) -> None:
     with replacing(step.checksums_path) as temporary, temporary.open("wb") as file:
         np.save(file, plan.totals.checksums.checksums)
     settle(step)
+    absent = absent_chunks(step, plan.snapshots)
     write_json(
         step.target_path,
         {
@@ -217,8 +220,15 @@ def finish(step: BlockStep, plan: Plan, seconds: float) -> None:
             "cpu_seconds": plan.totals.cpu_seconds,
             "peak_memory_mb": plan.totals.peak_memory_mb,
             **({} if plan.totals.not_finite is None else {"not_finite": plan.totals.not_finite.as_json()}),
+            **({"absent_chunks": absent} if absent else {}),
         },
     )
+
+
+def warnings_of(step: BlockStep, target: Mapping[str, Any]) -> list[str]:
+    """What looked wrong with what a finished step has read, for people, from its target."""
+    found = NotFiniteTotals.from_json(target.get("not_finite"))
+    return [*target.get("absent_chunks", ()), *([] if found is None else [step.not_finite_text(found)])]
 
 
 def is_complete(step: BlockStep) -> bool:

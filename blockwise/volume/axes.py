@@ -54,8 +54,8 @@ def axes_from_attributes(attributes: Mapping[str, Any], ndim: int) -> str | None
     Returns:
         One letter of ``tczyx`` per axis, or None where no attribute names exactly ``ndim`` different ones.
     """
-    for names in (_plain(attributes.get("axes")), _axistags(attributes.get("axistags")),
-                  _plain(attributes.get("DIMENSION_LABELS"))):  # fmt: skip
+    for names in (texts(attributes.get("axes")), _axistags(attributes.get("axistags")),
+                  texts(attributes.get("DIMENSION_LABELS"))):  # fmt: skip
         axes = known_axes(names, ndim)
         if axes is not None:
             return axes
@@ -77,13 +77,14 @@ def spacing_from_attributes(attributes: Mapping[str, Any], axes: str | None) -> 
     """
     if axes is None:
         return None
-    steps = _numbers(attributes.get("resolution"))
+    steps = numbers(attributes.get("resolution"))
     if len(steps) == len(axes):
-        units = _plain(attributes.get("units"))
+        named = attributes.get("units")
+        units = [_text(named)] * len(axes) if isinstance(named, str | bytes) else texts(named)
         return Spacing(tuple(steps), tuple(units) if len(units) == len(axes) else ("",) * len(axes))
     if (tagged := _tagged_spacing(attributes, axes)) is not None:
         return tagged
-    steps = _numbers(attributes.get("element_size_um"))
+    steps = numbers(attributes.get("element_size_um"))
     spatial = "".join(axis for axis in "zyx" if axis in axes)
     if steps and len(steps) == len(spatial):
         return Spacing(tuple(steps), ("micrometer",) * len(steps)).along(spatial, axes)
@@ -130,13 +131,16 @@ def _tagged_spacing(attributes: Mapping[str, Any], axes: str) -> Spacing | None:
     return Spacing(tuple(steps.get(a) or 1.0 for a in axes), tuple(str(units.get(a) or "") for a in axes))
 
 
-def _plain(value: Any) -> list[str]:
-    if value is None:
+def texts(value: Any) -> list[str]:
+    """A list of names in an attribute; empty where it is none. A word counts as the list of its letters."""
+    try:
+        return [] if value is None else [_text(name) for name in value]
+    except TypeError:
         return []
-    return [_text(name) for name in value]
 
 
-def _numbers(value: Any) -> list[float]:
+def numbers(value: Any) -> list[float]:
+    """A list of numbers in an attribute; empty where it is none."""
     try:
         return [] if value is None else [float(number) for number in value]
     except (TypeError, ValueError, OverflowError):

@@ -15,8 +15,9 @@ from blockwise.errors import UserError
 from blockwise.grid import Box, Index
 from blockwise.transient import error_number, refuse_transient
 from blockwise.volume.address import Address
-from blockwise.volume.axes import axes_from_attributes, spacing_from_attributes
+from blockwise.volume.axes import axes_from_attributes
 from blockwise.volume.base import Volume
+from blockwise.volume.conventions import spacing_of
 from blockwise.volume.hdf5_files import linked_files, source_files
 
 
@@ -34,7 +35,7 @@ class Hdf5Volume(Volume):
         self.chunks = self._dataset.chunks or self.shape
         self._attributes = dict(self._dataset.attrs)
         self.axes = axes_from_attributes(self._attributes, len(self.shape))
-        self.spacing = spacing_from_attributes(self._attributes, self.axes)
+        self.spacing = spacing_of(self._attributes, self.axes, len(self.shape))
 
     def _read(self, box: Box) -> NDArray[Any]:
         return np.asarray(self._dataset[box])

@@ -79,7 +79,7 @@ def ingest(
 
 def attributes_of(axes: str | None, spacing: Spacing | None) -> dict[str, Any]:
     """Attributes that describe the axes of a new dataset, as far as they are known."""
-    return ({"axes": list(axes)} if axes else {}) | (spacing.as_attributes() if axes and spacing else {})
+    return ({"axes": list(axes)} if axes else {}) | (spacing.as_attributes() if spacing else {})
 
 
 def chunks_for(shape: tuple[int, ...], axes: str | None) -> tuple[int, ...]:

@@ -12,7 +12,8 @@ import numpy as np
 from blockwise.errors import UserError
 from blockwise.grid import Index
 from blockwise.volume import ome
-from blockwise.volume.axes import Spacing, axes_from_attributes, known_axes, spacing_from_attributes
+from blockwise.volume.axes import Spacing, axes_from_attributes, known_axes
+from blockwise.volume.conventions import spacing_in_group, spacing_of
 
 Kind = Literal["n5", "zarr", "zarr3"]
 """N5, Zarr version 2 and Zarr version 3; TensorStore calls its drivers so."""
@@ -171,7 +172,10 @@ def _reversed(attributes: Mapping[str, Any]) -> Document:
 def _with_axes(read: Reader, array: Array) -> Array:
     ndim = len(array.shape)
     axes = axes_from_attributes(array.attributes, ndim)
-    spacing = spacing_from_attributes(array.attributes, axes)
+    spacing = spacing_of(array.attributes, axes, ndim, x_first=array.kind == "n5")
+    if spacing is None and array.kind == "n5" and array.key and "fingerprint" not in array.attributes:
+        group, _, name = array.key.rpartition("/")
+        spacing = spacing_in_group(array.attributes, read(_join(group, "attributes.json")) or {}, name, ndim)
     if array.kind != "n5" and (axes is None or spacing is None):
         scale = _scale_of(read, array)
         if scale is not None and len(scale.axes) == ndim:

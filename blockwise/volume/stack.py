@@ -59,10 +59,14 @@ class StackVolume(Volume):
         self.shape = (*self._lead, *self._first.shape)
         self._ones = (1,) * len(self._lead)
         self._whole_files = (*self._ones, *self._first.shape)
-        inner = None if self._first.is_plane else _open_tiff(self._files[0])
+        tiff = _open_tiff(self._files[0]) if self._files[0].lower().endswith(TIFF_SUFFIXES) else None
+        inner = None if self._first.is_plane else tiff
         self.chunks = self._whole_files if inner is None else (*self._ones, *inner.chunks)
         self._decode_shape = self.chunks if inner is None else (*self._ones, *inner.decode_shape)
         self.axes = None if self._first.axes is None else lead + self._first.axes
+        if tiff is not None and tiff.spacing and self._first.axes and self.axes:
+            # Of a file with one slice nothing is taken for the distance between slices.
+            self.spacing = tiff.spacing.along(self._first.axes, self.axes)
 
     def _unnamed_axis(self) -> str:
         """What files count whose names do not say it: slices; where the files hold slices, time points."""

@@ -58,7 +58,7 @@ def status(images: BatchImages, console: Console) -> bool:
         print(f"... and {len(messages) - LONGEST_TABLE:,} more in {images.shared.work_dir}/{SUMMARY}")
     for run, found in rows:
         for row in found:
-            for warning in row.warnings():
+            for warning in row.warnings:
                 console.print(f"{run.name(row.step, ': ')}: {warning}", highlight=False, markup=False, soft_wrap=True)
     if possible_jobs(images):
         for line in describe_jobs({run.name(step, ": "): step for run, _ in rows for step in run.steps}):

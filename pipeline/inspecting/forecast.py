@@ -8,8 +8,7 @@ from typing import Any
 
 from blockwise.absence import absent_chunks
 from blockwise.markers import Failure
-from blockwise.not_finite import NotFiniteTotals
-from blockwise.plan import is_complete, not_finite_of, plan_step
+from blockwise.plan import is_complete, not_finite_of, plan_step, warnings_of
 from blockwise.step import BlockStep
 from blockwise.upstream import BlocksSource
 
@@ -52,11 +51,8 @@ class StepStatus:
     missing: int
     finished: bool
     failures: Mapping[int, Failure]
-    not_finite: NotFiniteTotals | None = None
-
-    def warnings(self) -> list[str]:
-        """What looks wrong with what was read."""
-        return [] if self.not_finite is None else [self.step.not_finite_text(self.not_finite)]
+    warnings: tuple[str, ...] = ()
+    """What looks wrong with what was read."""
 
     def messages(self, shown: int = 3) -> list[str]:
         """A line for each of the first failures."""
@@ -109,14 +105,15 @@ def status(step: BlockStep) -> StepStatus:
     missing = max(0, len(step.grid) - done - len(failures))
     target = step.read_target()
     finished = target is not None and done >= len(step.grid)
-    return StepStatus(step, done, missing, finished, failures, _not_finite(step, target))
+    return StepStatus(step, done, missing, finished, failures, tuple(_warnings(step, target)))
 
 
-def _not_finite(step: BlockStep, target: Mapping[str, Any] | None) -> NotFiniteTotals | None:
+def _warnings(step: BlockStep, target: Mapping[str, Any] | None) -> list[str]:
     """Of a finished step from its target; else from the markers that there are."""
     if target is not None:
-        return NotFiniteTotals.from_json(target.get("not_finite"))
-    return not_finite_of(step, step.markers.scan()) if step.looks_at_numbers else None
+        return warnings_of(step, target)
+    found = not_finite_of(step, step.markers.scan()) if step.looks_at_numbers else None
+    return [] if found is None else [step.not_finite_text(found)]
 
 
 def describe(failure: Failure) -> str:

@@ -91,7 +91,7 @@ def status(steps: Steps, console: Console) -> bool:
         for message in row.messages():
             console.print(f"{row.step.label}: {message}", highlight=False, markup=False)
     for row in rows:
-        for warning in row.warnings():
+        for warning in row.warnings:
             console.print(f"{row.step.label}: {warning}", highlight=False, markup=False, soft_wrap=True)
     for line in describe_jobs({step.label: step for step in steps.everything()}):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 from blockwise.errors import UserError
 from blockwise.files import read_json, write_json
-from blockwise.not_finite import NotFiniteTotals
+from blockwise.plan import warnings_of
 from blockwise.step import BlockStep
 from pipeline.configuration.settings import Settings
 from pipeline.running.picture import draw_overview
@@ -98,8 +98,9 @@ class RunReport:
     def _warnings(self) -> list[str]:
         """What looks wrong with what was read."""
         targets = self._targets()
-        found = [(step, NotFiniteTotals.from_json(targets[step.label].get("not_finite"))) for step in self.steps]
-        return [f"  warning  {step.label}: {step.not_finite_text(odd)}" for step, odd in found if odd is not None]
+        return [
+            f"  warning  {step.label}: {w}" for step in self.steps for w in warnings_of(step, targets[step.label])
+        ]
 
     def places(self) -> str:
         """Where the results lie."""

@@ -68,6 +68,21 @@ def test_what_is_not_finite_is_counted_once_and_told(unused: Project, capsys: py
     assert report["steps"]["prediction"]["not_finite"] == expected
 
 
+def test_chunks_that_are_not_there_are_told_to_the_end(unused: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    chunk_files(Path("raw.n5/raw"))[3].unlink()
+    said = "raw raw.n5:raw: 1 of 32 chunks are not there and are read as the fill value"
+    assert main(["plan", "--config", "config.yaml"]) == 0
+    assert f"prediction: {said}" in capsys.readouterr().out
+    assert f"prediction: {said}" in unused.run().text
+    assert main(["status", "--config", "config.yaml"]) == 0
+    assert f"prediction: {said}" in capsys.readouterr().out
+    code, text = run_luigi(unused)
+    assert code == 0
+    assert text.count(f"warning  prediction: {said}") == 1
+    report = json.loads(Path("work/ConnectedComponentsWorkflow.json").read_text())
+    assert report["steps"]["prediction"]["absent_chunks"][0].startswith(said)
+
+
 def test_finite_floats_and_integers_say_nothing(unused: Project, capsys: pytest.CaptureFixture[str]) -> None:
     write_raw(unused, {})
     run = unused.run()
