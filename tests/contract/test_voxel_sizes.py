@@ -12,13 +12,20 @@ import pytest
 import tifffile
 import z5py
 import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from blockwise.volume import Spacing, ingest, open_volume
+from blockwise.volume.conventions import spacing_in_group, spacing_of
 from blockwise.volume.lengths import in_micrometers
 
 FOUR = (40.0, 4.0, 8.0)
 """Steps along z, y and x."""
 X_FIRST = [8.0, 4.0, 40.0]
+
+
+_WORDS = ("resolution", "units", "axes", "scale", "transform", "pixelResolution", "dimensions", "unit", "path",
+          "scales", "downsamplingFactors", "element_size_um", "multiscales", "datasets")  # fmt: skip
 
 
 def n5(folder: Path, attributes: dict[str, Any], key: str = "image/s0", shape: tuple[int, ...] = (3, 4, 5)) -> str:
@@ -113,6 +120,31 @@ def test_what_fits_nothing_says_nothing(attributes: dict[str, Any], tmp_path: Pa
     address = n5(tmp_path, attributes)
     told(tmp_path, {"multiscales": [3, {"datasets": [4]}, {}], "scales": 7}, "image")
     assert open_volume(address).spacing in (None, Spacing((3.0, 2.0, 1.0), ("",) * 3))
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["zyx", "x", "nm", "s1", "1"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(_WORDS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=100)
+@given(
+    attributes=st.dictionaries(st.sampled_from(_WORDS), _JSON),
+    group=st.dictionaries(st.sampled_from(_WORDS), _JSON),
+    axes=st.sampled_from([None, "zyx", "czyx", "yx"]),
+    x_first=st.booleans(),
+)
+def test_whatever_attributes_hold_they_give_a_size_or_none(attributes, group, axes, x_first) -> None:
+    ndim = len(axes or "zyx")
+    for found in (
+        spacing_of(attributes, axes, ndim, x_first=x_first),
+        spacing_in_group(attributes, group, "s1", ndim),
+    ):
+        if found is not None:
+            assert len(found.steps) == len(found.units) == ndim
+            in_micrometers(found, axes or "zyx", "zyx")
 
 
 def test_a_unit_for_all_or_none(tmp_path: Path) -> None:
