@@ -130,8 +130,7 @@ def test_images_of_a_batch(capsys: pytest.CaptureFixture[str]) -> None:
     for i in range(2):
         image = np.float32(imageio.v3.imread(f"images/cell{i}.png"))
         image[7, 3, 1] = np.nan if i else 0
-        extra = {"resolution": (4, 2), "metadata": {"axes": "YXS", "unit": "um"}} if i else {}
-        tifffile.imwrite(f"images/cell{i}.tif", image, imagej=False, photometric="rgb", **extra)
+        tifffile.imwrite(f"images/cell{i}.tif", image, photometric="rgb")
         Path(f"images/cell{i}.png").unlink()
     write_config(batch={"files": "images/*.tif"})
     run, workflow = run_here()
@@ -140,6 +139,31 @@ def test_images_of_a_batch(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--config", "config.yaml"]) == 0
     assert "in 1 of 2 images, the first in image cell1" in capsys.readouterr().out
     assert run_here()[0].computed == {}
+    end_sessions()
+
+
+@pytest.mark.usefixtures("batch_folder")
+def test_images_of_a_batch_have_voxels_of_their_own_size() -> None:
+    """Their steps are made once for all that are alike."""
+    write_images(1)
+    image = imageio.v3.imread("images/cell0.png")
+    for i, step in enumerate((0.5, 0.25, None)):
+        sizes = {} if step is None else {"PhysicalSizeX": step, "PhysicalSizeY": 2 * step}
+        tifffile.imwrite(f"images/{i}.ome.tif", image, photometric="rgb", metadata={"axes": "YXS", **sizes})
+    write_config(
+        batch={"files": "images/*.ome.tif"},
+        connected_components={"exclude_border": True},
+        threshold={"class": 1, "sigma": 0.5, "threshold": 0.4},
+    )
+    assert run_here()[0].computed == {"images": [0, 1, 2]}
+    tables = [pd.read_csv(f"work/images/{i}/objects.csv") for i in range(3)]
+    assert len(tables[0]) > 1
+    for table, area in zip(tables[:2], (0.5, 0.125), strict=True):
+        np.testing.assert_allclose(table["area_um2"], area * table["voxels"], rtol=1e-12)
+        assert list(table.columns[-4:]) == ["touches_border", "area_um2", "centroid_um_y", "centroid_um_x"]
+    assert tables[2].columns[-1] == "touches_border"
+    assert not any(table["touches_border"].any() for table in tables)
+    assert run_here()[0].computed == {}, "what is remembered of them has their sizes"
     end_sessions()
 
 
