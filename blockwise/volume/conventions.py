@@ -96,7 +96,10 @@ def _unnamed(attributes: Mapping[str, Any], ndim: int, *, x_first: bool) -> Spac
     steps = numbers(attributes.get("resolution"))
     if len(steps) == ndim:
         units = _units(attributes.get("units"), ndim)
-        return Spacing(tuple(steps[::-1]), units[::-1]) if x_first else Spacing(tuple(steps), units)
+        if not x_first:
+            return Spacing(tuple(steps), units)
+        # Some write z first all the same, and those write no units.
+        return Spacing(tuple(steps[::-1]), units[::-1]) if all(units) else None
     steps = numbers(attributes.get("element_size_um"))
     return Spacing(tuple(steps), ("micrometer",) * ndim) if len(steps) == ndim in (2, 3) else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from blockwise.errors import UserError
 from blockwise.grid import Box, Index, box_shape
 from blockwise.transient import refuse_transient
 from blockwise.volume.address import TIFF_SUFFIXES, Address
+from blockwise.volume.axes import Spacing
 from blockwise.volume.base import DamagedDataError, Volume
 from blockwise.volume.stack_names import SHOWN, stack_names
 
@@ -30,6 +31,8 @@ class _Header:
     axes: str | None
     dtype: np.dtype[Any]
     is_plane: bool
+    spacing: Spacing | None = field(default=None, compare=False)
+    """Slices may differ in it: that of the first one counts."""
 
     def __str__(self) -> str:
         return f"{self.shape} {self.dtype}" + ("" if self.is_plane else f" ({self.axes or 'unknown axes'})")
@@ -59,14 +62,13 @@ class StackVolume(Volume):
         self.shape = (*self._lead, *self._first.shape)
         self._ones = (1,) * len(self._lead)
         self._whole_files = (*self._ones, *self._first.shape)
-        tiff = _open_tiff(self._files[0]) if self._files[0].lower().endswith(TIFF_SUFFIXES) else None
-        inner = None if self._first.is_plane else tiff
+        inner = None if self._first.is_plane else _open_tiff(self._files[0])
         self.chunks = self._whole_files if inner is None else (*self._ones, *inner.chunks)
         self._decode_shape = self.chunks if inner is None else (*self._ones, *inner.decode_shape)
         self.axes = None if self._first.axes is None else lead + self._first.axes
-        if tiff is not None and tiff.spacing and self._first.axes and self.axes:
+        if self._first.spacing and self._first.axes and self.axes:
             # Of a file with one slice nothing is taken for the distance between slices.
-            self.spacing = tiff.spacing.along(self._first.axes, self.axes)
+            self.spacing = self._first.spacing.along(self._first.axes, self.axes)
 
     def _unnamed_axis(self) -> str:
         """What files count whose names do not say it: slices; where the files hold slices, time points."""
@@ -169,7 +171,7 @@ def _read_header(name: str, size: int, time_ns: int) -> _Header:
         if name.lower().endswith(TIFF_SUFFIXES):
             volume = _open_tiff(name)
             is_plane = len(volume.shape) <= _PLANE and (volume.axes or "").replace("c", "") == "yx"
-            return _Header(volume.shape, volume.axes, volume.dtype, is_plane)
+            return _Header(volume.shape, volume.axes, volume.dtype, is_plane, volume.spacing)
         import imageio.v3
 
         properties = imageio.v3.improps(name, plugin="pillow")

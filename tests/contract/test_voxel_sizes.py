@@ -149,7 +149,7 @@ def test_whatever_attributes_hold_they_give_a_size_or_none(attributes, group, ax
 
 def test_a_unit_for_all_or_none(tmp_path: Path) -> None:
     for key, units in (("a", ["nm", "nm"]), ("b", None), ("c", 7)):
-        volume = open_volume(n5(tmp_path, {"resolution": X_FIRST, "units": units}, key))
+        volume = open_volume(n5(tmp_path, {"axes": ["x", "y", "z"], "resolution": X_FIRST, "units": units}, key))
         assert volume.spacing == Spacing(FOUR, ("",) * 3)
         assert in_micrometers(volume.spacing, "zyx", "zyx") is None
 
@@ -180,6 +180,10 @@ def test_hdf5(tmp_path: Path) -> None:
         assert in_micrometers(volume.spacing, "zyx", "zyx") == (0.04, 0.004, 0.008), key
     for key in ("nothing", "other"):
         assert open_volume(f"{tmp_path}/a.h5:{key}").spacing is None
+
+
+def test_n5_with_neither_axes_nor_units_says_nothing_that_is_sure(tmp_path: Path) -> None:
+    assert open_volume(n5(tmp_path, {"resolution": list(FOUR)})).spacing is None
 
 
 def test_slices_and_time_points(tmp_path: Path) -> None:
