@@ -13,8 +13,8 @@ import luigi
 from rich.console import Console
 
 from blockwise.errors import UserError
-from blockwise.markers import Marker
-from blockwise.not_finite import counted
+from blockwise.files import read_json
+from blockwise.not_finite import NotFinite, NotFiniteTotals, counted
 from blockwise.plan import is_complete
 from pipeline.assembly.masking import keep_what_was_found
 from pipeline.assembly.storage import storage_notes
@@ -29,6 +29,7 @@ from pipeline.running.session import begin_run
 from tasks.nodes.execution import Execution
 from tasks.nodes.signals import terminate_like_interrupt
 from tasks.nodes.task import BlockTask, StepFailedError, step_tasks
+from tasks.prediction import PredictionStep
 
 logger = logging.getLogger(__name__)
 
@@ -166,18 +167,20 @@ class BatchWorkflow(luigi.Task):
             number, seconds, message = numbers.get(name), None, failures.get(name, "")
             state = "failed" if message else "done"
             if number in markers and number not in failed:
-                seconds, message = markers[number].seconds, _odd(markers[number])
+                seconds, message = markers[number].seconds, _odd(markers[number].not_finite)
             elif number is not None:
                 failure = failed.get(number)
                 state = "failed" if failure else "not tried"
                 message = f"{failure.error}: {failure.message}" if failure else ""
+            elif state == "done":
+                target = read_json(Path(settings.work_dir) / f"{PredictionStep.name}.json") or {}
+                message = _odd(NotFiniteTotals.from_json(target.get("not_finite")))
             objects = count_objects(settings) if state == "done" else None
             yield ImageReport(name, state, objects, seconds, settings.raw.address, settings.output, message)
 
 
-def _odd(marker: Marker) -> str:
+def _odd(found: NotFinite | NotFiniteTotals | None) -> str:
     """What an image has that is not finite, if it has any; the first with its place, without names of axes."""
-    found = marker.not_finite
     return "" if found is None else f"{counted(found.nan, found.infinite)}, the first at {found.first}"
 
 

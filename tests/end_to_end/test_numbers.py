@@ -125,19 +125,28 @@ def test_a_foreign_attribute_of_that_name_says_nothing() -> None:
 
 
 @pytest.mark.usefixtures("batch_folder")
-def test_images_of_a_batch(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("large", [False, True])
+def test_images_of_a_batch(large: bool, capsys: pytest.CaptureFixture[str]) -> None:
     write_images(2)
     for i in range(2):
         image = np.float32(imageio.v3.imread(f"images/cell{i}.png"))
         image[7, 3, 1] = np.nan if i else 0
         tifffile.imwrite(f"images/cell{i}.tif", image, photometric="rgb")
         Path(f"images/cell{i}.png").unlink()
-    write_config(batch={"files": "images/*.tif"})
+    limit = {"small_voxels": 10} if large else {}
+    write_config(batch={"files": "images/*.tif", **limit}, blocks={"shape": [64, 64]})
     run, workflow = run_here()
     assert run.ok
     assert [row.message for row in workflow._report({})] == ["", "1 voxel is not finite (1 NaN), the first at (7, 3)"]
     assert main(["status", "--config", "config.yaml"]) == 0
-    assert "in 1 of 2 images, the first in image cell1" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    if large:
+        assert (
+            "cell1: prediction: 1 voxel is not finite (1 NaN) in what is given, in 1 of 1 blocks, the first at y 7"
+            in told
+        )
+    else:
+        assert "in 1 of 2 images, the first in image cell1" in told
     assert run_here()[0].computed == {}
     end_sessions()
 
