@@ -18,6 +18,9 @@ from skimage.segmentation import clear_border, relabel_sequential
 from blockwise.not_finite import noted_of
 from blockwise.volume import create_volume, ingest, open_volume
 from pipeline.__main__ import main
+from pipeline.batch.image_chains import ImageChains, image_steps
+from pipeline.batch.images import BatchImages
+from pipeline.batch.manifest import load_batch
 from pipeline.running.session import end_sessions
 from tests.batches import batch_folder, run_here, write_config, write_images
 from tests.runs import SHAPE, Project, chunk_files, run_luigi
@@ -173,6 +176,10 @@ def test_images_of_a_batch_have_voxels_of_their_own_size() -> None:
     assert tables[2].columns[-1] == "touches_border"
     assert not any(table["touches_border"].any() for table in tables)
     assert run_here()[0].computed == {}, "what is remembered of them has their sizes"
+    images = BatchImages(load_batch("config.yaml", None))
+    chains = ImageChains(images.volumes)
+    found = [chains.fingerprints(settings) for settings in images.settings]
+    assert found == [tuple(step.fingerprint for step in image_steps(one).all()) for one in images.settings]
     end_sessions()
 
 

@@ -80,6 +80,18 @@ def test_an_object_that_touches_the_border_two_blocks_away_is_dropped_in_all_of_
     assert (found[1, 1], found[4].max(), found[7, 7], len(table["label"])) == (1, 0, 2, 2)
 
 
+@pytest.mark.parametrize("roi", [None, ((0, 1), (0, 5), (0, 5))])
+def test_a_volume_of_one_slice_has_no_border_along_z(roi):
+    mask = np.zeros((1 if roi is None else 4, 5, 5), np.uint8)
+    mask[:, 2, 2] = mask[:, 0, 4] = 1
+    _, table = blocked_components(mask, 1, 6, Grid("zyx", mask.shape, (1, 2, 3), roi))
+    assert table["touches_border"].tolist() == [True, False]
+    mask = np.zeros((5, 1, 5), np.uint8)
+    mask[2, 0, 2] = 1
+    _, table = blocked_components(mask, 1, 6, Grid("zyx", mask.shape, (1, 2, 3)))
+    assert table["touches_border"].tolist() == [True], "along y it has one"
+
+
 def test_the_first_and_the_last_time_step_are_no_border():
     mask = np.zeros((3, 5, 5), np.uint8)
     mask[:, 2, 2] = 1
