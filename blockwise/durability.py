@@ -12,14 +12,12 @@ Jobs on other machines write through a network file system, which has the data b
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
 import socket
 from pathlib import Path
 
 import psutil
 
-from blockwise.files import read_json, write_json
+from blockwise.files import read_json, sync, write_json
 from blockwise.step import BlockStep
 
 UNSETTLED = "unsettled.json"
@@ -45,7 +43,7 @@ def begin_to_write(step: BlockStep) -> None:
     if read_json(path) != record:
         write_json(path, record)
         for place in (path, path.parent):
-            _sync(place, whole=False)
+            sync(place, whole=False)
 
 
 def power_was_lost(step: BlockStep) -> bool:
@@ -58,25 +56,5 @@ def settle(step: BlockStep) -> None:
     """Bring all that a step has written to the disk."""
     by_disk = {path.stat().st_dev: path for path in map(Path, step.output().places()) if path.exists()}
     for path in {**by_disk, step.folder.stat().st_dev: step.folder}.values():
-        _sync(path, whole=True)
+        sync(path, whole=True)
     (step.folder / UNSETTLED).unlink(missing_ok=True)
-
-
-def _sync(path: Path, *, whole: bool) -> None:
-    """Bring a file or folder, or all of the file system that it lies in, to the disk.
-
-    Raises:
-        OSError: something of it could not be written.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        if not whole:
-            os.fsync(descriptor)
-        elif not hasattr(libc, "syncfs"):  # elsewhere than on Linux
-            os.sync()
-        elif libc.syncfs(descriptor):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), str(path))
-    finally:
-        os.close(descriptor)

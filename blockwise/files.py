@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import json
 import os
@@ -25,6 +26,24 @@ def _beside(path: Path) -> Path:
 
 
 @contextlib.contextmanager
+def explained(path: str | Path) -> Iterator[None]:
+    """While a file is written: what the file system says, in words.
+
+    Raises:
+        DiskFullError: it, or the user's share of it, is full.
+        UserError: the file may not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise DiskFullError(f"{path}: cannot be written: {error.strerror}; free some space") from error
+        if error.errno in NOT_ALLOWED:
+            raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+        raise
+
+
+@contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` to write to; on success it takes the place of ``path``.
 
@@ -35,19 +54,16 @@ def replacing(path: Path) -> Iterator[Path]:
         UserError: it may not be written.
     """
     temporary = _beside(path)
-    try:
-        if not path.parent.is_dir():  # asking costs less than being refused
-            path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
-            raise DiskFullError(f"{path}: cannot be written: {error.strerror}; free some space") from error
-        if isinstance(error, OSError) and error.errno in NOT_ALLOWED:
-            raise UserError(f"{path}: cannot be written: {error.strerror}") from error
-        raise
+    with explained(path):
+        try:
+            if not path.parent.is_dir():  # asking costs less than being refused
+                path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
 
 
 def create_new(path: Path, content: bytes) -> bool:
@@ -79,6 +95,26 @@ def _create_exclusively(path: Path, content: bytes) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def sync(path: Path, *, whole: bool) -> None:
+    """Bring a file or folder, or all of the file system that it lies in, to the disk.
+
+    Raises:
+        OSError: something of it could not be written.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if not whole:
+            os.fsync(descriptor)
+        elif not hasattr(libc, "syncfs"):  # elsewhere than on Linux
+            os.sync()
+        elif libc.syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, value: Any, indent: int | None = 1) -> None:

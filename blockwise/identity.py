@@ -37,7 +37,7 @@ def fingerprint_of(identity: str) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()[:FINGERPRINT_LENGTH]
 
 
-def digest(data: bytes | str) -> str:
+def digest(data: bytes | memoryview | str) -> str:
     """A short checksum (xxh3, 16 bytes, hexadecimal) of bytes or text; against damage and change, not malice."""
     return xxhash.xxh3_128_hexdigest(data.encode() if isinstance(data, str) else data)
 

@@ -1,0 +1,22 @@
+"""What a run knows, in small named pieces: markers, targets, identities, tables, reports, locks.
+
+Whoever has them goes through ``Records``; where they lie is decided here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from blockwise.records.base import ABSENT, ANY, Records, Version, read_json, write_json
+from blockwise.records.folder import FolderRecords
+
+__all__ = ["ABSENT", "ANY", "FolderRecords", "Records", "Version", "open_records", "read_json", "write_json"]
+
+
+def open_records(place: str | Path) -> Records:
+    """The records in a work folder, or below any other place; nothing is made or looked at.
+
+    Args:
+        place: path of a folder.
+    """
+    return FolderRecords(str(place))
