@@ -1,27 +1,17 @@
-"""One small file per finished block, one per failed block: the truth about what is done."""
+"""One small record per finished block, one per failed block: the truth about what is done."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import os
-import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from blockwise.files import replacing
 from blockwise.not_finite import NotFinite
+from blockwise.records import Records, Version
 
 BLOCKS_PER_FOLDER = 1000
-
-READERS = 8
-WAITS = 3.0
-"""Where reading markers takes so many times the processor time, the disk is cold or far away: it answers many readers
-as fast as one. Where it does not wait, threads would only take turns with Python's lock."""
 
 
 class Marker(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -78,49 +68,53 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
 
 
 class Markers:
-    """Markers and failure records of one step with one fingerprint, below one folder."""
+    """Markers and failure records of one step with one fingerprint.
 
-    def __init__(self, folder: Path, fingerprint: str) -> None:
-        self.folder = folder
+    Attributes:
+        records: those of the step and fingerprint, or of whatever else has markers of its own.
+        fingerprint: of the step; others do not count.
+    """
+
+    def __init__(self, records: Records, fingerprint: str) -> None:
+        self.records = records
         self.fingerprint = fingerprint
 
     def write(self, marker: Marker) -> None:
         """Record a finished block; its data has been written before. A failure record of the block goes."""
-        _write(self._path("done", marker.block), marker)
-        self._path("failed", marker.block).unlink(missing_ok=True)
+        self.records.put(self.key(DONE, marker.block), msgspec.json.encode(marker))
+        self.records.delete(self.key(FAILED, marker.block))
 
     def write_failure(self, failure: Failure) -> None:
         """Record a failed attempt."""
-        _write(self._path("failed", failure.block), failure)
+        self.records.put(self.key(FAILED, failure.block), msgspec.json.encode(failure))
 
     def read(self, block: int) -> Marker | None:
         """Read one marker; None where it is absent, cut off or of another fingerprint."""
-        return self._valid(_read(str(self._path("done", block)), _MARKER))
+        return self._valid(self.records.get(self.key(DONE, block)), _MARKER)
 
     def remove(self, block: int) -> None:
         """Forget that a block is done."""
-        self._path("done", block).unlink(missing_ok=True)
+        self.records.delete(self.key(DONE, block))
 
     def read_failure(self, block: int) -> Failure | None:
         """Read one failure record; None where it is absent, cut off or of another fingerprint."""
-        return self._valid(_read(str(self._path("failed", block)), _FAILURE))
+        return self._valid(self.records.get(self.key(FAILED, block)), _FAILURE)
 
     def remove_failure(self, block: int) -> None:
         """Forget that a block has failed."""
-        self._path("failed", block).unlink(missing_ok=True)
+        self.records.delete(self.key(FAILED, block))
 
-    def done_among(self, blocks: Iterable[int]) -> dict[int, int]:
-        """Those of some blocks that have a marker file, each with the file's inode; no file is opened."""
-        return self._listed("done", blocks)
+    def done_among(self, blocks: Iterable[int]) -> dict[int, Version]:
+        """Those of some blocks that have a marker, each with the version of its record, which is not read."""
+        return self._versions(DONE, blocks)
 
-    def failed_among(self, blocks: Iterable[int]) -> dict[int, int]:
-        """Those of some blocks that have a failure record, each with the file's inode; no file is opened."""
-        return self._listed("failed", blocks)
+    def failed_among(self, blocks: Iterable[int]) -> dict[int, Version]:
+        """Those of some blocks that have a failure record, each with the version of it; it is not read."""
+        return self._versions(FAILED, blocks)
 
     def sample(self, number: int) -> list[Marker]:
         """Read at most this many valid markers."""
-        found = (self._valid(_read(path, _MARKER)) for path in itertools.islice(self._files("done"), number))
-        return [marker for marker in found if marker is not None]
+        return list(self._all(itertools.islice(self._keys(DONE), number), _MARKER))
 
     def scan(self) -> dict[int, Marker]:
         """Read all valid markers, by block."""
@@ -128,85 +122,52 @@ class Markers:
 
     def __iter__(self) -> Iterator[Marker]:
         """Read all valid markers one after the other, in no order that means anything."""
-        folders = self._folders("done")
-        waits = False
-        while folders and not waits:
-            wall, cpu = time.perf_counter(), time.process_time()
-            markers = self._read_folder(folders.pop())
-            waits = time.perf_counter() - wall > WAITS * (time.process_time() - cpu)
-            yield from markers
-        if folders:
-            with ThreadPoolExecutor(READERS) as readers:
-                yield from itertools.chain.from_iterable(readers.map(self._read_folder, folders))
+        return self._all(self._keys(DONE), _MARKER)
 
     def failures(self) -> dict[int, Failure]:
         """Read all failure records, by block."""
-        found = (self._valid(_read(path, _FAILURE)) for path in self._files("failed"))
-        return {failure.block: failure for failure in found if failure is not None}
+        return {failure.block: failure for failure in self._all(self._keys(FAILED), _FAILURE)}
 
     def count(self) -> int:
-        """Count marker files without reading them."""
-        return sum(1 for _ in self._files("done"))
+        """Count markers without reading them."""
+        return sum(1 for _ in self._keys(DONE))
 
-    def _path(self, kind: str, block: int) -> Path:
-        return self.folder / kind / f"{block // BLOCKS_PER_FOLDER:06d}" / f"{block}.json"
+    def key(self, kind: str, block: int) -> str:
+        """Key of a block's record: there may be millions, so a folder never gets more than a thousand."""
+        return f"{kind}/{block // BLOCKS_PER_FOLDER:06d}/{block}.json"
 
-    def _listed(self, kind: str, blocks: Iterable[int]) -> dict[int, int]:
-        wanted = {str(self._path(kind, block)): block for block in blocks}
-        found = {}
-        for folder in {os.path.dirname(path) for path in wanted}:
-            with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-                found.update({wanted[e.path]: e.inode() for e in entries if e.path in wanted})
-        return found
+    def _keys(self, kind: str) -> Iterator[str]:
+        """Keys of all records of a kind."""
+        return self.records.keys(kind)
 
-    def _folders(self, kind: str) -> list[str]:
+    def _versions(self, kind: str, blocks: Iterable[int]) -> dict[int, Version]:
+        wanted = {self.key(kind, block): block for block in blocks}
+        return {wanted[key]: version for key, version in self.records.versions(wanted).items()}
+
+    def _all(self, keys: Iterable[str], decoder: msgspec.json.Decoder[Record]) -> Iterator[Record]:
+        for _, content in self.records.get_many(keys):
+            try:
+                record = decoder.decode(content)
+            except SPOILT:
+                continue
+            if record.fingerprint == self.fingerprint:
+                yield record
+
+    def _valid(self, content: bytes | None, decoder: msgspec.json.Decoder[Record]) -> Record | None:
+        """What a record says; None where it is absent, cut off, something else, or of another fingerprint."""
+        if content is None:
+            return None
         try:
-            return [entry.path for entry in os.scandir(self.folder / kind)]
-        except FileNotFoundError:
-            return []
+            record = decoder.decode(content)
+        except SPOILT:
+            return None
+        return record if record.fingerprint == self.fingerprint else None
 
-    def _files(self, kind: str) -> Iterator[str]:
-        """Paths of all files of a kind."""
-        return itertools.chain.from_iterable(map(_paths, self._folders(kind)))
 
-    def _read_folder(self, folder: str) -> list[Marker]:
-        found = (self._valid(_read(path, _MARKER)) for path in _paths(folder))
-        return [marker for marker in found if marker is not None]
-
-    def _valid(self, record: Record | None) -> Record | None:
-        return record if record is not None and record.fingerprint == self.fingerprint else None
-
+DONE, FAILED = "done", "failed"
+"""What keys of markers and of failure records begin with."""
 
 Record = TypeVar("Record", Marker, Failure)
+SPOILT = (msgspec.DecodeError, UnicodeDecodeError)
 _MARKER = msgspec.json.Decoder(Marker)
 _FAILURE = msgspec.json.Decoder(Failure)
-
-
-def _write(path: Path, record: Marker | Failure) -> None:
-    with replacing(path) as temporary:
-        temporary.write_bytes(msgspec.json.encode(record))
-
-
-def _read(path: str, decoder: msgspec.json.Decoder[Record]) -> Record | None:
-    """Read a record; None where it is absent, cut off, or something else.
-
-    There may be millions, and Python's own way to open a file takes four times as long as this one.
-    """
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        content = os.read(file, os.fstat(file).st_size)
-    finally:
-        os.close(file)
-    try:
-        return decoder.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-
-
-def _paths(folder: str) -> list[str]:
-    """Files in a folder, as text: `Path` costs more than opening; those that are being written are left out."""
-    with os.scandir(folder) as entries:
-        return [entry.path for entry in entries if entry.name[0] != "."]

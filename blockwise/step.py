@@ -19,6 +19,7 @@ from blockwise.markers import Failure, Marker, Markers
 from blockwise.mask import Mask, MaskSource
 from blockwise.not_finite import NotFiniteTotals, place
 from blockwise.outputs import Output
+from blockwise.records import Records, open_records
 from blockwise.sources import Source, by_name
 
 BASE_MEMORY = 250_000_000
@@ -205,9 +206,14 @@ class BlockStep(BaseModel, ABC):
         return self.folder / "checksums.npy"
 
     @cached_property
+    def records(self) -> Records:
+        """What is known of this step and fingerprint."""
+        return open_records(self.folder)
+
+    @cached_property
     def markers(self) -> Markers:
         """The step's markers."""
-        return Markers(self.folder, self.fingerprint)
+        return Markers(self.records, self.fingerprint)
 
     def read_box(self, block: Block) -> Box:
         """A block's write box with the halo, cut to what there is."""

@@ -122,36 +122,26 @@ class FolderRecords(Records):
 
     def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """Read files, in threads where one would wait for each of them."""
-        batches = _batches(keys)
-        for batch in batches:
-            wall, cpu = time.perf_counter(), time.process_time()
-            found = self._get_batch(batch)
-            waits = time.perf_counter() - wall > WAITS * (time.process_time() - cpu)
-            yield from found
-            if waits:
-                break
-        with ThreadPoolExecutor(READERS) as readers:  # makes threads when it is given something
-            pending: deque[Future[list[tuple[str, bytes]]]] = deque()
-            for batch in batches:
-                pending.append(readers.submit(self._get_batch, batch))
-                if len(pending) > READERS:
-                    yield from pending.popleft().result()
-            for future in pending:
-                yield from future.result()
+        for batch, contents in self._read_batches(_batches(keys)):
+            for key, content in zip(batch, contents, strict=True):
+                if content is not None:
+                    yield key, content
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """List files, of all folders below."""
+        start = f"{prefix}/" if prefix else ""
+        files, folders = [], []
         try:
             with os.scandir(self.place(prefix)) as entries:
-                visible = [entry for entry in entries if entry.name[0] != "."]
+                for entry in entries:
+                    name = entry.name
+                    if name[0] != ".":
+                        (folders if entry.is_dir() else files).append(start + name)
         except ABSENCE:
             return
-        start = f"{prefix}/" if prefix else ""
-        folders = [entry.name for entry in visible if entry.is_dir()]
-        inner = set(folders)
-        yield from (start + entry.name for entry in visible if entry.name not in inner)
-        for name in folders:
-            yield from self.keys(start + name)
+        yield from files
+        for folder in folders:
+            yield from self.keys(folder)
 
     def children(self, prefix: str = "") -> list[str]:
         """Names of folders."""
@@ -199,13 +189,39 @@ class FolderRecords(Records):
         sync(path.parent, whole=False)
 
     def _path(self, key: str) -> str:
-        if "/." in key or "//" in key or "\0" in key or key[:1] in ("", "/", ".") or key[-1] == "/":
+        if _looks_odd(key):
             _refuse_to_escape(key)
         return f"{self.folder}/{key}"
 
-    def _get_batch(self, keys: list[str]) -> list[tuple[str, bytes]]:
-        found = ((key, _content(self._path(key))) for key in keys)
-        return [(key, content) for key, content in found if content is not None]
+    def _read_batches(self, batches: Iterator[list[str]]) -> Iterator[tuple[list[str], list[bytes | None]]]:
+        for batch in batches:
+            wall, cpu = time.perf_counter(), time.process_time()
+            contents = self._read_batch(batch)
+            waits = time.perf_counter() - wall > WAITS * (time.process_time() - cpu)
+            yield batch, contents
+            if waits:
+                break
+        with ThreadPoolExecutor(READERS) as readers:  # makes threads when it is given something
+            pending: deque[tuple[list[str], Future[list[bytes | None]]]] = deque()
+            for batch in batches:
+                pending.append((batch, readers.submit(self._read_batch, batch)))
+                if len(pending) > READERS:
+                    first, future = pending.popleft()
+                    yield first, future.result()
+            for last, future in pending:
+                yield last, future.result()
+
+    def _read_batch(self, keys: list[str]) -> list[bytes | None]:
+        if _looks_odd("/".join(keys)):  # asked once for all of them: there may be millions
+            for key in keys:
+                _refuse_to_escape(key)
+        start = f"{self.folder}/"
+        return [_content(start + key) for key in keys]
+
+
+def _looks_odd(key: str) -> bool:
+    """Whether a key, or one of several with slashes in between, may be none."""
+    return "/." in key or "//" in key or "\0" in key or key[:1] in ("", "/", ".") or key[-1] == "/"
 
 
 def _refuse_to_escape(key: str) -> None:
@@ -227,7 +243,9 @@ def _content(path: str) -> bytes | None:
     except ABSENCE:
         return None
     try:
-        return _read(file, os.fstat(file).st_size)
+        size = os.fstat(file).st_size
+        content = os.read(file, size)
+        return content if len(content) == size else content + _read(file, size - len(content))
     except IsADirectoryError:
         return None
     finally:
@@ -235,7 +253,7 @@ def _content(path: str) -> bytes | None:
 
 
 def _read(file: int, size: int) -> bytes:
-    content = os.read(file, size)
+    content = b""
     while len(content) < size and (more := os.read(file, size - len(content))):
         content += more  # the system gives 2 GB at once
     return content

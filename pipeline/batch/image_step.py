@@ -106,7 +106,7 @@ class ImagesStep(BlockStep):
     @cached_property
     def markers(self) -> Markers:
         """Markers by the images' names."""
-        return NamedMarkers(self.folder, self.fingerprint, self.names)
+        return NamedMarkers(self.records, self.fingerprint, self.names)
 
     def sources(self) -> tuple[Source, ...]:
         """What the images' steps are given, and these themselves."""

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 
 from blockwise.identity import digest
 from blockwise.markers import Failure, Marker, Markers
+from blockwise.records import Records
 
 
 class NamedMarkers(Markers):
-    """Markers in files that are called as the images: numbers change when images come and go."""
+    """Markers in records that are called as the images: numbers change when images come and go."""
 
-    def __init__(self, folder: Path, fingerprint: str, names: tuple[str, ...]) -> None:
-        super().__init__(folder, fingerprint)
+    def __init__(self, records: Records, fingerprint: str, names: tuple[str, ...]) -> None:
+        super().__init__(records, fingerprint)
         self.names = names
 
     def read(self, block: int) -> Marker | None:
@@ -39,10 +38,11 @@ class NamedMarkers(Markers):
         found = {block: self.read_failure(block) for block in range(len(self.names))}
         return {block: failure for block, failure in found.items() if failure}
 
-    def _path(self, kind: str, block: int) -> Path:
+    def key(self, kind: str, block: int) -> str:
+        """Key of an image's record."""
         name = self.names[block]
-        return self.folder / kind / digest(name)[:2] / f"{name}.json"
+        return f"{kind}/{digest(name)[:2]}/{name}.json"
 
-    def _files(self, kind: str) -> Iterator[str]:
-        paths = (str(self._path(kind, block)) for block in range(len(self.names)))
-        return filter(os.path.exists, paths)
+    def _keys(self, kind: str) -> Iterator[str]:
+        keys = (self.key(kind, block) for block in range(len(self.names)))
+        return (key for key in keys if self.records.state(key) is not None)

@@ -31,7 +31,7 @@ def finish_under_faults(work: Workspace, backend: Callable[[Faults], Backend], k
         faults = Faults(**{kind: probability, "seed": number})
         outcome = run_step(work.addition(), backend(faults), 3, lambda outcome: None)
         step = work.addition()
-        markers = {marker.block: marker_time(step.markers.folder, marker.block) for marker in step.markers}
+        markers = {marker.block: marker_time(step.folder, marker.block) for marker in step.markers}
         assert {block: markers[block] for block in done} == done, "a block with a marker was computed again"
         done = markers
         if not (outcome.failed or outcome.stopped):

@@ -87,8 +87,7 @@ class FolderHome:
         resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + 1, limits[1]))
         try:
             with pytest.raises(OSError, match="Too many open files"):
-                while True:
-                    taken.append(os.open("/", os.O_RDONLY))
+                taken.extend(iter(lambda: os.open("/", os.O_RDONLY), None))
             yield
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import z5py
 
-from blockwise.markers import Markers
+from blockwise.markers import DONE, Markers
 from blockwise.outputs import VolumeOutput
 from tests.runs import Project, assert_same, chunk_files
 
@@ -40,7 +40,7 @@ def test_data_and_markers_of_different_clocks(
 
     def skewed_marker(self: Markers, marker: Any) -> None:
         write_marker(self, marker)
-        shift(self._path("done", marker.block), seconds)
+        shift(self.records.file(self.key(DONE, marker.block)), seconds)
 
     if who == "data":
         monkeypatch.setattr(VolumeOutput, "write", skewed_data)

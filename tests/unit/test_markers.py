@@ -10,13 +10,14 @@ from msgspec.structs import replace
 
 from blockwise.files import read_json, replacing, write_json
 from blockwise.markers import BLOCKS_PER_FOLDER, Failure, Marker, Markers
+from blockwise.records import FolderRecords, open_records
 
 MARKER = Marker(7, "abc", "sum", {"raw": "r"}, "files", 1.5, 1.4, 200.0, 1, "here")
 FAILURE = Failure(7, "abc", "ValueError", "odd", "Traceback ...", "log", 2, "here")
 
 
 def test_written_markers_are_read_back(tmp_path: Path) -> None:
-    markers = Markers(tmp_path, "abc")
+    markers = Markers(open_records(tmp_path), "abc")
     assert markers.scan() == {}
     assert markers.count() == 0
     for block in (7, BLOCKS_PER_FOLDER, 5 * BLOCKS_PER_FOLDER + 3):
@@ -31,16 +32,17 @@ def test_written_markers_are_read_back(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_lets_wait_is_read_by_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blockwise.markers.WAITS", 0.0)
+    monkeypatch.setattr("blockwise.records.folder.WAITS", 0.0)
+    monkeypatch.setattr("blockwise.records.folder.BATCH", 2)
     names = []
-    read = Markers._read_folder
+    read = FolderRecords._read_batch
 
-    def noting(self: Markers, folder: str) -> list[Marker]:
+    def noting(self: FolderRecords, keys: list[str]) -> list[bytes | None]:
         names.append(threading.current_thread().name)
-        return read(self, folder)
+        return read(self, keys)
 
-    monkeypatch.setattr(Markers, "_read_folder", noting)
-    markers = Markers(tmp_path, "abc")
+    monkeypatch.setattr(FolderRecords, "_read_batch", noting)
+    markers = Markers(open_records(tmp_path), "abc")
     wanted = {block: replace(MARKER, block=block) for block in range(0, 20 * BLOCKS_PER_FOLDER, 500)}
     for marker in wanted.values():
         markers.write(marker)
@@ -50,7 +52,7 @@ def test_a_disk_that_lets_wait_is_read_by_threads(tmp_path: Path, monkeypatch: p
 
 
 def test_a_finished_block_has_no_failure(tmp_path: Path) -> None:
-    markers = Markers(tmp_path, "abc")
+    markers = Markers(open_records(tmp_path), "abc")
     markers.write_failure(FAILURE)
     assert markers.failures() == {7: FAILURE}
     markers.write(MARKER)
@@ -61,7 +63,7 @@ def test_a_finished_block_has_no_failure(tmp_path: Path) -> None:
     "text", ["", "{", '{"block": 7}', "[]", '{"fingerprint": "abc", "block": 7, "more": 1}', "\0"]
 )
 def test_a_spoilt_marker_is_none(tmp_path: Path, text: str) -> None:
-    markers = Markers(tmp_path, "abc")
+    markers = Markers(open_records(tmp_path), "abc")
     markers.write(MARKER)
     path = next((tmp_path / "done").rglob("7.json"))
     path.write_text(text)
@@ -70,14 +72,14 @@ def test_a_spoilt_marker_is_none(tmp_path: Path, text: str) -> None:
 
 
 def test_markers_of_another_fingerprint_do_not_count(tmp_path: Path) -> None:
-    Markers(tmp_path, "abc").write(MARKER)
-    Markers(tmp_path, "abc").write_failure(replace(FAILURE, block=8))
-    other = Markers(tmp_path, "xyz")
+    Markers(open_records(tmp_path), "abc").write(MARKER)
+    Markers(open_records(tmp_path), "abc").write_failure(replace(FAILURE, block=8))
+    other = Markers(open_records(tmp_path), "xyz")
     assert (other.read(7), other.scan(), other.failures()) == (None, {}, {})
 
 
 def test_half_written_files_are_not_seen(tmp_path: Path) -> None:
-    markers = Markers(tmp_path, "abc")
+    markers = Markers(open_records(tmp_path), "abc")
     markers.write(MARKER)
     folder = next((tmp_path / "done").iterdir())
     (folder / ".8.json.123.0a1b2c3d").write_text("{")

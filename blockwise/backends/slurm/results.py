@@ -15,6 +15,7 @@ from blockwise.grid import box_size
 from blockwise.job import Order
 from blockwise.markers import Failure, Marker
 from blockwise.plan import Item, present_marker
+from blockwise.records import Version
 from blockwise.step import BlockStep
 from blockwise.transient import patiently
 from blockwise.watchdog import BlockTimeoutError
@@ -41,7 +42,7 @@ class Results:
         self.referee = referee
         self._seconds = [marker.seconds for marker in step.markers.sample(SAMPLE)]
         self._checksums: dict[int, str] = {}
-        self._known: dict[int, int] = {}
+        self._known: dict[int, Version] = {}
 
     @property
     def seconds_per_block(self) -> float | None:
@@ -65,16 +66,16 @@ class Results:
         A block with a result leaves its job. Needs are None where they are those of any other block.
         """
         again: list[tuple[Order, Needs | None]] = []
-        for block, inode in patiently(self.step.markers.done_among, held).items():
+        for block, version in patiently(self.step.markers.done_among, held).items():
             # The marker of a block that is checked is read again only after it has been replaced.
-            if self._known.get(block) == inode:
+            if self._known.get(block) == version:
                 continue
             order = held[block].orders[block]
             marker = patiently(present_marker, self.step, order.item)
             if marker is not None:
                 self._finish(held[block], order, marker)
             elif order.item.check:
-                self._known[block] = inode
+                self._known[block] = version
         for block in patiently(self.step.markers.failed_among, held):
             failed = held[block].orders.get(block)
             if failed is not None:
