@@ -85,7 +85,7 @@ def _blocks(folder: Path, blocks: int) -> list[dict[str, Any]]:
     rows = [_measured(f"write {2 * count:,} markers", 2 * count, _finish_all, str(folder), side)]
     rows.append(_measured(f"is_complete, {count:,} blocks", count, _is_complete, str(folder), side))
     rows.append(_measured(f"plan with all done, {count:,} blocks", count, _plan, str(folder), side))
-    step.target_path.unlink()
+    step.forget_target()
     shutil.rmtree(step.folder)
     rows.append(_measured(f"plan with nothing done, {count:,} blocks", count, _plan, str(folder), side))
     rows.append(_measured(f"cut {count:,} blocks into jobs and write them", count, _write_jobs, str(folder), side))

@@ -18,15 +18,15 @@ class Completeness:
 
     def of(self, step: BlockStep) -> bool:
         """Whether a step is complete."""
-        key = (str(step.target_path), step.fingerprint)
+        key = (step.work.place(step.target), step.fingerprint)
         if key not in self._complete and is_complete(step):
             self._complete.add(key)
         return key in self._complete
 
     def remember(self, step: BlockStep) -> None:
         """A step has just been finished, with a look at all that it reads and writes."""
-        self._complete.add((str(step.target_path), step.fingerprint))
+        self._complete.add((step.work.place(step.target), step.fingerprint))
 
     def forget(self, step: BlockStep) -> None:
         """A step is about to begin."""
-        self._complete.discard((str(step.target_path), step.fingerprint))
+        self._complete.discard((step.work.place(step.target), step.fingerprint))

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import psutil
 
-from blockwise.files import read_json, sync, write_json
+from blockwise.files import sync
+from blockwise.records import read_json, write_json
 from blockwise.step import BlockStep
 
 UNSETTLED = "unsettled.json"
@@ -39,22 +40,21 @@ def boot_id() -> str:
 def begin_to_write(step: BlockStep) -> None:
     """Note that blocks of a step are about to be written."""
     record = {"host": socket.gethostname(), "boot": boot_id()}
-    path = step.folder / UNSETTLED
-    if read_json(path) != record:
-        write_json(path, record)
-        for place in (path, path.parent):
-            sync(place, whole=False)
+    if read_json(step.records, UNSETTLED) != record:
+        write_json(step.records, UNSETTLED, record)
+        step.records.settle(UNSETTLED)
 
 
 def power_was_lost(step: BlockStep) -> bool:
     """Whether this machine has gone down since blocks of a step were written, and before all of them were safe."""
-    record = read_json(step.folder / UNSETTLED)
+    record = read_json(step.records, UNSETTLED)
     return record is not None and record.get("host") == socket.gethostname() and record.get("boot") != boot_id()
 
 
 def settle(step: BlockStep) -> None:
     """Bring all that a step has written to the disk."""
     by_disk = {path.stat().st_dev: path for path in map(Path, step.output().places()) if path.exists()}
-    for path in {**by_disk, step.folder.stat().st_dev: step.folder}.values():
+    for path in by_disk.values():
         sync(path, whole=True)
-    (step.folder / UNSETTLED).unlink(missing_ok=True)
+    step.records.settle()
+    step.records.delete(UNSETTLED)

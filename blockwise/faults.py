@@ -119,5 +119,7 @@ def _files(output: Output, block: Block) -> list[Path]:
         ranges = (range(s.start // f, -(-s.stop // f)) for s, f in zip(box, volume.file_shape, strict=True))
         return [Path(volume.file_of(index)) for index in itertools.product(*ranges)]
     if isinstance(output, FolderOutput):
-        return [output.path(block.id)]
-    return [output.path(name) for name in output.arrays] if isinstance(output, FilesOutput) else []
+        return [output.records.file(output.key(block.id))]
+    if isinstance(output, FilesOutput):
+        return [output.records.file(output.key(name)) for name in output.arrays]
+    return []

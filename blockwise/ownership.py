@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from blockwise.errors import UserError
-from blockwise.files import read_json
+from blockwise.records import read_json
 from blockwise.step import BlockStep
 
 OUTPUT = "output.json"
@@ -23,12 +23,12 @@ class OutputReplacedError(UserError):
 
 def recorded_id(step: BlockStep) -> str:
     """Id of the output that the step's markers vouch for; empty where there is none."""
-    return str((read_json(step.folder / OUTPUT) or {}).get("id", ""))
+    return str((read_json(step.records, OUTPUT) or {}).get("id", ""))
 
 
 def why_not_ours(step: BlockStep) -> str:
     """What is wrong with the output, for people; empty where the step's markers vouch for it."""
-    record = read_json(step.folder / OUTPUT)
+    record = read_json(step.records, OUTPUT)
     if record is None:
         return "no run has begun with it"
     layout = record.get("layout", 1)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,18 +12,16 @@ import numpy as np
 from blockwise.absence import absent_chunks
 from blockwise.claims import StepLock, claims_of
 from blockwise.durability import UNSETTLED_FILES, begin_to_write, power_was_lost, settle
-from blockwise.files import read_json, replacing, write_json
 from blockwise.identity import differences
 from blockwise.markers import Marker
 from blockwise.not_finite import NotFiniteTotals, total
 from blockwise.outputs import Output, new_attributes
 from blockwise.ownership import OUTPUT, recorded_id, why_not_ours
+from blockwise.records import read_json, write_json
 from blockwise.stamps import UNWATCHED, Checksums, Snapshot, WrittenFiles, differs
-from blockwise.step import BlockStep
+from blockwise.step import CHECKSUMS, BlockStep
 
 IDENTITY = "identity.json"
-DOOMED = ".old-"
-"""Begins the name of a folder that is being removed."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +145,7 @@ def begin(step: BlockStep, plan: Plan) -> None:
     The order matters: the target goes first, then markers that will no longer hold, then data. What another process
     has begun, or computed, since the plan was made stays.
     """
-    step.target_path.unlink(missing_ok=True)
+    step.forget_target()
     if plan.new_output:
         with StepLock(step).beginning():
             if why_not_ours(step):
@@ -164,13 +160,13 @@ def begin(step: BlockStep, plan: Plan) -> None:
 
 
 def _begin_anew(step: BlockStep) -> None:
-    for folder in (*_other_folders(step), step.folder):
-        _remove(folder)
-    write_json(step.folder / IDENTITY, step.identity)
+    for fingerprint in (*_other_fingerprints(step), step.fingerprint):
+        step.work.clear(f"{step.label}/{fingerprint}")
+    write_json(step.records, IDENTITY, step.identity)
     attributes = new_attributes(step.fingerprint, step.provenance())
     step.output().create(attributes)
     layout = {} if step.layout == 1 else {"layout": step.layout}
-    write_json(step.folder / OUTPUT, {"id": attributes["id"], **layout})
+    write_json(step.records, OUTPUT, {"id": attributes["id"], **layout})
 
 
 def _remove_stale_markers(step: BlockStep, items: list[Item]) -> None:
@@ -203,12 +199,13 @@ def finish(step: BlockStep, plan: Plan, seconds: float) -> None:
     output = step.output().found()
     if plan.totals is None or output is None:
         raise RuntimeError(f"{step.label}: {plan.done} of {len(step.grid)} blocks are done at the end of the step")
-    with replacing(step.checksums_path) as temporary, temporary.open("wb") as file:
+    with step.records.writing(CHECKSUMS) as path, path.open("wb") as file:
         np.save(file, plan.totals.checksums.checksums)
     settle(step)
     absent = absent_chunks(step, plan.snapshots)
     write_json(
-        step.target_path,
+        step.work,
+        step.target,
         {
             "fingerprint": step.fingerprint,
             "digest": plan.totals.checksums.digest,
@@ -260,28 +257,17 @@ def _output_state(step: BlockStep) -> tuple[bool, list[str]]:
     if recorded_id(step):
         return True, [f"the output of {step.label} is made anew: {why}"]
     reasons = []
-    for folder in _other_folders(step):
-        old = read_json(folder / IDENTITY)
+    for fingerprint in _other_fingerprints(step):
+        old = read_json(step.work, f"{step.label}/{fingerprint}/{IDENTITY}")
         if old:
             reasons += differences(old, step.identity)
     return True, reasons
 
 
-def _other_folders(step: BlockStep) -> list[Path]:
-    """Folders of other fingerprints, and what is left of one whose removal was interrupted."""
-    if not step.folder.parent.exists():
-        return []
-    others = (path for path in step.folder.parent.iterdir() if path != step.folder)
-    return sorted(path for path in others if (path / IDENTITY).exists() or path.name.startswith(DOOMED))
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder; renamed first, so that a half-removed one is known as such."""
-    if not folder.exists():
-        return
-    if not folder.name.startswith(DOOMED):
-        folder = folder.rename(folder.with_name(DOOMED + folder.name))
-    shutil.rmtree(folder)
+def _other_fingerprints(step: BlockStep) -> list[str]:
+    """Fingerprints with which a step of this label has been run before."""
+    others = [name for name in step.work.children(step.label) if name != step.fingerprint]
+    return [name for name in others if step.work.state(f"{step.label}/{name}/{IDENTITY}") is not None]
 
 
 def _items(

@@ -12,18 +12,21 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
-from blockwise.files import read_json
 from blockwise.grid import Block, Box, Grid, grow
 from blockwise.identity import fingerprint
 from blockwise.markers import Failure, Marker, Markers
 from blockwise.mask import Mask, MaskSource
 from blockwise.not_finite import NotFiniteTotals, place
 from blockwise.outputs import Output
-from blockwise.records import Records, open_records
+from blockwise.records import Records, open_records, read_json
 from blockwise.sources import Source, by_name
 
 BASE_MEMORY = 250_000_000
 """Bytes that a worker needs before it has read a voxel: the interpreter and the libraries."""
+
+
+CHECKSUMS = "checksums.npy"
+"""Record with the checksums of all blocks of a finished step, so that nobody has to read a million markers."""
 
 
 class BlockStep(BaseModel, ABC):
@@ -187,7 +190,7 @@ class BlockStep(BaseModel, ABC):
 
     @property
     def folder(self) -> Path:
-        """Folder of this step and fingerprint."""
+        """Folder of this step and fingerprint, for locks and for messages; what is known lies in ``records``."""
         return Path(self.work_dir, self.label, self.fingerprint)
 
     @property
@@ -196,19 +199,19 @@ class BlockStep(BaseModel, ABC):
         return Path(self.work_dir) / "logs" / self.label
 
     @property
-    def target_path(self) -> Path:
-        """File that says that the step is finished."""
-        return Path(self.work_dir) / f"{self.label}.json"
+    def target(self) -> str:
+        """Key, in the work folder, of the record that says that the step is finished."""
+        return f"{self.label}.json"
 
     @property
-    def checksums_path(self) -> Path:
-        """File with the checksums of all blocks of a finished step, so that nobody has to read a million markers."""
-        return self.folder / "checksums.npy"
+    def work(self) -> Records:
+        """The records of the work folder."""
+        return open_records(self.work_dir)
 
-    @cached_property
+    @property
     def records(self) -> Records:
-        """What is known of this step and fingerprint."""
-        return open_records(self.folder)
+        """Those of this step and fingerprint."""
+        return self.work.below(f"{self.label}/{self.fingerprint}")
 
     @cached_property
     def markers(self) -> Markers:
@@ -229,8 +232,12 @@ class BlockStep(BaseModel, ABC):
 
     def read_target(self) -> dict[str, Any] | None:
         """The target's content; None where there is none of this fingerprint."""
-        target = read_json(self.target_path)
+        target = read_json(self.work, self.target)
         return target if target and target.get("fingerprint") == self.fingerprint else None
+
+    def forget_target(self) -> None:
+        """From here on the step counts as unfinished."""
+        self.work.delete(self.target)
 
     def to_json(self) -> str:
         """Text from which ``load_step`` makes the step again."""

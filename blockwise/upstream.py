@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,9 @@ from numpy.typing import NDArray
 
 from blockwise.grid import Box, Grid
 from blockwise.identity import array_checksum
+from blockwise.outputs import FilesOutput
 from blockwise.stamps import Checksums, Snapshot
-from blockwise.step import BlockStep
+from blockwise.step import CHECKSUMS, BlockStep
 
 
 class BlocksSource:
@@ -49,7 +49,7 @@ class BlocksSource:
 
     def forget(self, damaged: Box) -> bool:
         """Drop the target, then the markers of the blocks below the damage."""
-        self.step.target_path.unlink(missing_ok=True)
+        self.step.forget_target()
         for block_id in self.step.grid.ids_touching(self.step.output().grid_box(damaged)):
             self.step.markers.remove(block_id)
         return True
@@ -59,7 +59,7 @@ def finished_checksums(step: BlockStep) -> Checksums:
     """Checksums of another step's blocks: from the table beside its markers if it is of the present target."""
     target = step.read_target()
     try:
-        table = Checksums(step.grid, np.load(step.checksums_path))
+        table = Checksums(step.grid, np.load(step.records.file(CHECKSUMS)))
     except (OSError, ValueError, EOFError):
         table = None
     if table is not None and target is not None and table.digest == target["digest"]:
@@ -72,27 +72,30 @@ class TableSource(BlocksSource):
 
     Attributes:
         grid: of the blocks that rows belong to.
-        rows: path of the ``.npy`` file with the rows of all blocks, one block after the other.
-        offsets: path of the ``.npy`` file with the first row of each block by block id, and the number of rows.
+        output: has the table.
+        rows: name of the array with the rows of all blocks, one block after the other.
+        offsets: name of the array with the first row of each block by block id, and the number of rows.
     """
 
-    def __init__(self, step: BlockStep, grid: Grid, rows: Path, offsets: Path) -> None:
+    def __init__(self, step: BlockStep, grid: Grid, output: FilesOutput, rows: str, offsets: str) -> None:
         super().__init__(step)
         self.grid = grid
+        self.output = output
         self.rows = rows
         self.offsets = offsets
 
     def snapshot(self) -> Snapshot:
         """Map the table into memory."""
-        return _Rows(finished_checksums(self.step).digest, self.grid, self.rows, self.offsets)
+        rows, offsets = self.output.mapped(self.rows), self.output.load(self.offsets)
+        return _Rows(finished_checksums(self.step).digest, self.grid, rows, offsets)
 
 
 class _Rows:
-    def __init__(self, digest: str, grid: Grid, rows: Path, offsets: Path) -> None:
+    def __init__(self, digest: str, grid: Grid, rows: NDArray[Any], offsets: NDArray[np.int64]) -> None:
         self.digest = digest
         self.grid = grid
-        self.rows: NDArray[Any] = np.load(rows, mmap_mode="r")
-        self.offsets: NDArray[np.int64] = np.load(offsets)
+        self.rows = rows
+        self.offsets = offsets
 
     def stamp(self, box: Box) -> str:
         parts = [self.rows[self.offsets[i] : self.offsets[i + 1]] for i in self.grid.ids_touching(box)]

@@ -1,9 +1,10 @@
-"""Small files as output: one per block, or a few of one block."""
+"""Small records as output: one per block, or a few of one block."""
 
 from __future__ import annotations
 
+import errno
+import io
 import os
-import shutil
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -14,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blockwise.files import read_json, replacing, write_json
 from blockwise.grid import Block, Box, Grid
 from blockwise.identity import array_checksum, digest, file_digest
 from blockwise.outputs.base import NotOursError
+from blockwise.records import Records, read_json, write_json
 from blockwise.stamps import WrittenFiles
 from blockwise.transient import refuse_transient
 from blockwise.volume import (
@@ -25,7 +26,13 @@ from blockwise.volume import (
 )
 
 ATTRIBUTES = "attributes.json"
-"""Name of the file that stands for a folder's attributes; it is written last when a folder is made."""
+"""Name of the record with an output's attributes; it is written last when an output is made."""
+
+DATA = "data"
+"""Prefix of what a step has written, among its records."""
+
+ABSENT = "absent"
+"""State of what is not there."""
 
 UNREADABLE = (OSError, ValueError, EOFError)
 """What numpy raises for a file that is absent, empty, cut off, or does not begin as it should."""
@@ -38,44 +45,53 @@ Arrays = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class FolderOutput:
-    """One ``.npz`` file of named arrays per block, in folders of bounded size."""
+    """One ``.npz`` record of named arrays per block.
 
-    folder: Path
+    Attributes:
+        records: those of the step.
+        grid: its blocks.
+        prefix: below which all lies.
+        per_folder: most blocks that have a prefix in common.
+    """
+
+    records: Records
     grid: Grid
+    prefix: str = DATA
     per_folder: int = 1000
 
     @property
     def address(self) -> str:
-        """The folder."""
-        return str(self.folder)
+        """Where it lies."""
+        return self.records.place(self.prefix)
 
     def places(self) -> tuple[str, ...]:
         """None but the step's own."""
         return ()
 
     def check_ours(self) -> None:
-        """Lies below the step's own folder, where nobody else writes."""
+        """Lies among the step's own records, where nobody else writes."""
 
     def found(self) -> Mapping[str, Any] | None:
         """Attributes as they were given to ``create``."""
-        return read_json(self.folder / ATTRIBUTES)
+        return read_json(self.records, f"{self.prefix}/{ATTRIBUTES}")
 
     def description_files(self) -> tuple[Path, ...]:
         """The file of these attributes."""
         return (self.folder / ATTRIBUTES,)
 
     def create(self, attributes: Mapping[str, Any]) -> None:
-        """Begin with an empty folder."""
-        _new_folder(self.folder, attributes)
+        """Begin with nothing."""
+        _begin(self.records, self.prefix, attributes)
 
-    def path(self, block_id: int) -> Path:
-        """File of one block."""
-        return self.folder / f"{block_id // self.per_folder:06d}" / f"{block_id}.npz"
+    def key(self, block_id: int) -> str:
+        """Key of the record of one block."""
+        return f"{self.prefix}/{block_id // self.per_folder:06d}/{block_id}.npz"
 
     def write(self, block: Block, data: Arrays) -> str:
         """Write named arrays, atomically."""
-        with replacing(self.path(block.id)) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **dict(data))  # type: ignore[arg-type]
+        content = io.BytesIO()
+        np.savez_compressed(content, **dict(data))  # type: ignore[arg-type]
+        self.records.put(self.key(block.id), content.getbuffer())
         return _arrays_checksum(data)
 
     def read(self, block: Block, name: str) -> NDArray[Any]:
@@ -86,17 +102,21 @@ class FolderOutput:
         """Read a block's arrays.
 
         Raises:
-            DamagedDataError: the file is absent or cut off.
+            DamagedDataError: the record is absent or cut off.
         """
         return self._read(block, None)
 
     def _read(self, block: Block, names: tuple[str, ...] | None) -> dict[str, NDArray[Any]]:
+        key = self.key(block.id)
         try:
-            with self.path(block.id).open("rb") as file, np.load(file) as data:
+            content = self.records.get(key)
+            if content is None:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            with np.load(io.BytesIO(content)) as data:
                 return {name: data[name] for name in names or data.files}
         except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
             _refuse_trouble(error)
-            message = f"cannot read {self.path(block.id)}: {error}"
+            message = f"cannot read {self.records.place(key)}: {error}"
             raise DamagedDataError(message, self.address, block.write_box) from error
 
     def checksum(self, block: Block) -> str:
@@ -108,34 +128,39 @@ class FolderOutput:
         return box
 
     def files_stamp(self, block: Block) -> str:
-        """Size and time of a block's file."""
-        return _file_state(self.path(block.id))
+        """State of a block's record."""
+        return self._state(block.id)
 
     def files(self) -> WrittenFiles:
-        """Size and time of all blocks' files."""
-        return _NamedFiles({block_id: _file_state(self.path(block_id)) for block_id in self.grid.ids()})
+        """States of all blocks' records."""
+        return _NamedFiles({block_id: self._state(block_id) for block_id in self.grid.ids()})
+
+    def _state(self, block_id: int) -> str:
+        return self.records.state(self.key(block_id)) or ABSENT
 
 
 @dataclass(frozen=True)
 class FilesOutput:
-    """A few files that one block writes: named arrays as ``.npy``, and tables elsewhere.
+    """A few pieces that one block writes: named arrays as ``.npy`` records, and tables elsewhere.
 
     Attributes:
-        folder: for the arrays.
+        records: those of the step.
         arrays: names of the arrays.
-        tables: paths of further files that the step writes itself before it returns the arrays.
+        tables: paths of further files, on this machine, that the step writes itself before it returns the arrays.
         owners: folders; one that is there tells that tables in these places are ours.
+        prefix: below which the arrays lie.
     """
 
-    folder: Path
+    records: Records
     arrays: tuple[str, ...]
     tables: tuple[Path, ...] = ()
     owners: tuple[Path, ...] = ()
+    prefix: str = DATA
 
     @property
     def address(self) -> str:
-        """The folder."""
-        return str(self.folder)
+        """Where the arrays lie."""
+        return self.records.place(self.prefix)
 
     def places(self) -> tuple[str, ...]:
         """Folders of the tables."""
@@ -152,24 +177,42 @@ class FilesOutput:
 
     def found(self) -> Mapping[str, Any] | None:
         """Attributes as they were given to ``create``."""
-        return read_json(self.folder / ATTRIBUTES)
+        return read_json(self.records, f"{self.prefix}/{ATTRIBUTES}")
 
     def description_files(self) -> tuple[Path, ...]:
         """The file of these attributes."""
         return (self.folder / ATTRIBUTES,)
 
     def create(self, attributes: Mapping[str, Any]) -> None:
-        """Begin with an empty folder."""
-        _new_folder(self.folder, attributes)
+        """Begin with nothing."""
+        _begin(self.records, self.prefix, attributes)
 
-    def path(self, name: str) -> Path:
-        """File of one array."""
-        return self.folder / f"{name}.npy"
+    def key(self, name: str) -> str:
+        """Key of the record of one array."""
+        return f"{self.prefix}/{name}.npy"
+
+    def load(self, name: str) -> NDArray[Any]:
+        """Read an array.
+
+        Raises:
+            FileNotFoundError: it is not there.
+        """
+        array: NDArray[Any] = np.load(self.records.file(self.key(name)))
+        return array
+
+    def mapped(self, name: str) -> NDArray[Any]:
+        """An array that is read only where it is looked at.
+
+        Raises:
+            FileNotFoundError: it is not there.
+        """
+        array: NDArray[Any] = np.load(self.records.file(self.key(name)), mmap_mode="r")
+        return array
 
     def write(self, block: Block, data: Arrays) -> str:
         """Write the arrays, each atomically."""
         for name in self.arrays:
-            with replacing(self.path(name)) as temporary, temporary.open("wb") as file:
+            with self.records.writing(self.key(name)) as path, path.open("wb") as file:
                 np.save(file, data[name])
         return self.checksum(block)
 
@@ -177,10 +220,10 @@ class FilesOutput:
         """Read everything back, and return its checksum.
 
         Raises:
-            DamagedDataError: a file is absent or cut off.
+            DamagedDataError: an array or a table is absent or cut off.
         """
         try:
-            sums = [array_checksum(_load(self.path(name))) for name in self.arrays]
+            sums = [array_checksum(_load(self.records.file(self.key(name)))) for name in self.arrays]
         except UNREADABLE as error:
             _refuse_trouble(error)
             raise DamagedDataError(f"cannot read {self.address}: {error}", self.address, block.write_box) from error
@@ -192,11 +235,12 @@ class FilesOutput:
         return box
 
     def files_stamp(self, block: Block) -> str:
-        """Size and time of all files."""
-        return digest(",".join(_file_state(path) for path in (*map(self.path, self.arrays), *self.tables)))
+        """State of all arrays and tables."""
+        arrays = (self.records.state(self.key(name)) or ABSENT for name in self.arrays)
+        return digest(",".join((*arrays, *map(_file_state, self.tables))))
 
     def files(self) -> WrittenFiles:
-        """Size and time of all files, which one block has written."""
+        """State of all arrays and tables, which one block has written."""
         return _NamedFiles({0: self.files_stamp(_ONLY_BLOCK)})
 
 
@@ -206,10 +250,9 @@ def _load(path: Path) -> NDArray[Any]:
     return array
 
 
-def _new_folder(folder: Path, attributes: Mapping[str, Any]) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
-    write_json(folder / ATTRIBUTES, dict(attributes))
+def _begin(records: Records, prefix: str, attributes: Mapping[str, Any]) -> None:
+    records.clear(prefix)
+    write_json(records, f"{prefix}/{ATTRIBUTES}", dict(attributes))
 
 
 def _arrays_checksum(data: Arrays) -> str:
@@ -227,7 +270,7 @@ def _file_state(path: Path) -> str:
     try:
         status = os.stat(path)
     except FileNotFoundError:
-        return "absent"
+        return ABSENT
     return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
 
 

@@ -19,4 +19,4 @@ def open_records(place: str | Path) -> Records:
     Args:
         place: path of a folder.
     """
-    return FolderRecords(str(place))
+    return FolderRecords(str(Path(place)))

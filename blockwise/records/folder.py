@@ -130,7 +130,8 @@ class FolderRecords(Records):
     def keys(self, prefix: str = "") -> Iterator[str]:
         """List files, of all folders below."""
         start = f"{prefix}/" if prefix else ""
-        files, folders = [], []
+        files: list[str] = []
+        folders: list[str] = []
         try:
             with os.scandir(self.place(prefix)) as entries:
                 for entry in entries:

@@ -80,7 +80,7 @@ def verify(
             damaged += found
             progress(len(part))
     if damaged:
-        step.target_path.unlink(missing_ok=True)
+        step.forget_target()
         for item in damaged:
             step.markers.remove(item.block)
     return damaged

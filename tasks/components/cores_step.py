@@ -69,7 +69,7 @@ class CoresStep(VolumeStep):
         table = None
         if self.fitting is not None:
             output = self.fitting.output()
-            table = np.load(output.path("core_lookup"), mmap_mode="r"), np.load(output.path("core_offsets"))
+            table = output.mapped("core_lookup"), output.load("core_offsets")
         return open_volume(self.objects.address), open_volume(self.thresholded.address), table
 
     def compute(self, block: Block, prepared: Any) -> NDArray[np.uint64]:

@@ -65,7 +65,7 @@ class ComponentFacesStep(BlockStep):
 
     def output(self) -> FolderOutput:
         """One file per block."""
-        return FolderOutput(self.folder / "data", self.grid)
+        return FolderOutput(self.records, self.grid)
 
     @property
     def spatial(self) -> tuple[int, ...]:

@@ -77,8 +77,7 @@ class ConnectedComponentsStep(VolumeStep):
     def prepare(self) -> Any:
         """Open what is labelled, and map the lookup table into memory."""
         table = self.merge.output()
-        lookup = np.load(table.path("lookup"), mmap_mode="r")
-        return self.faces.prepare(), lookup, np.load(table.path("offsets"))
+        return self.faces.prepare(), table.mapped("lookup"), table.load("offsets")
 
     def compute(self, block: Block, prepared: Any) -> NDArray[np.uint64]:
         """Compute the final labels of one block."""

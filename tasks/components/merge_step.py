@@ -170,13 +170,11 @@ class ComponentMergeStep(BlockStep):
     def output(self) -> FilesOutput:
         """Lookup tables: the object of each component, and where each block's components begin; those of cores."""
         arrays = ("lookup", "offsets", *(("core_lookup", "core_offsets") if self.faces.core_sizes else ()))
-        return FilesOutput(self.folder / "data", arrays)
+        return FilesOutput(self.records, arrays)
 
     def rows(self, table: str) -> TableSource:
         """A table of which each block reads its own rows: ``lookup``, or ``core_lookup`` with sizes of cores."""
-        output = self.output()
-        offsets = output.path(table.replace("lookup", "offsets"))
-        return TableSource(self, self.faces.grid, output.path(table), offsets)
+        return TableSource(self, self.faces.grid, self.output(), table, table.replace("lookup", "offsets"))
 
     def projected_memory(self) -> int:
         """Grows with components, never with voxels; how many there will be is a guess before they are counted."""

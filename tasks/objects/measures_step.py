@@ -55,7 +55,7 @@ class MeasuresStep(BlockStep):
 
     def output(self) -> FolderOutput:
         """One file per block."""
-        return FolderOutput(self.folder / "data", self.grid)
+        return FolderOutput(self.records, self.grid)
 
     @property
     def images(self) -> tuple[Image, ...]:

@@ -63,7 +63,7 @@ class ObjectTableStep(BlockStep):
     def output(self) -> FilesOutput:
         """The tables."""
         owners = (self.folder.parent, self.merge.folder.parent)
-        return FilesOutput(self.folder / "data", (), (self.table("csv"), self.table("parquet")), owners)
+        return FilesOutput(self.records, (), (self.table("csv"), self.table("parquet")), owners)
 
     def table(self, suffix: str) -> Path:
         """Path of the table."""
@@ -78,7 +78,7 @@ class ObjectTableStep(BlockStep):
 
     def prepare(self) -> Any:
         """Load which object each component belongs to."""
-        return np.load(self.merge.output().path("lookup"))
+        return self.merge.output().load("lookup")
 
     def compute(self, block: Block, prepared: Any) -> Mapping[str, NDArray[Any]]:
         """Write the tables."""

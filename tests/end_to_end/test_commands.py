@@ -94,7 +94,7 @@ def test_chunks_of_the_raw_volume_that_are_not_there_are_counted(
 
 def test_plan_of_damaged_tables(project: Project) -> None:
     """The plan of the last step would read a table that is gone."""
-    project.steps().objects[0].component_merge.output().path("lookup").unlink()
+    project.steps().objects[0].component_merge.records.delete("data/lookup.npy")
     assert list(left(project).values()) == [(0, True), (0, True), (0, True), (1, True), (8, False), (1, False)]
 
 

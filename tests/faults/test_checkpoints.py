@@ -157,7 +157,7 @@ def test_deleted_marker_redoes_its_block(project: Project, expected: Any, name: 
 
 @pytest.mark.parametrize("name", STEPS)
 def test_deleted_target_computes_nothing(project: Project, name: str) -> None:
-    project.step(name).target_path.unlink()
+    project.step(name).forget_target()
     run = project.run()
     assert run.ok
     assert run.computed == run.checked == {}
@@ -210,8 +210,8 @@ def test_damaged_table_is_made_again(project: Project, expected: Any, file: str,
     )
     path = {
         "faces": objects.component_faces.folder / "data" / "000000" / "3.npz",
-        "lookup": objects.component_merge.output().path("lookup"),
-        "offsets": objects.component_merge.output().path("offsets"),
+        "lookup": objects.component_merge.folder / "data" / "lookup.npy",
+        "offsets": objects.component_merge.folder / "data" / "offsets.npy",
     }.get(file, Path("work") / file)
     before = path.read_bytes()
     damage(path)

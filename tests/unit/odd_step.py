@@ -48,7 +48,7 @@ class OddStep(BlockStep):
         return ()
 
     def output(self) -> FolderOutput:
-        return FolderOutput(self.folder / "data", self.grid)
+        return FolderOutput(self.records, self.grid)
 
     def projected_memory(self) -> int:
         return 0

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from blockwise.grid import Block
 from blockwise.identity import PIECE, array_checksum, canonical_json, differences, digest, file_digest, fingerprint
 from blockwise.outputs import FilesOutput
+from blockwise.records import open_records
 from pipeline.batch.summary import count_objects
 from pipeline.configuration.settings import Settings
 
@@ -86,14 +87,15 @@ def test_large_tables_are_not_held_in_memory(tmp_path: Path) -> None:
     size = 64 * PIECE
     table = tmp_path / "objects.csv"
     table.write_bytes(b"label,voxels\n" + b"1,2\n" * (size // 4))
-    np.save(tmp_path / "a.npy", np.zeros(4))
+    (tmp_path / "data").mkdir()
+    np.save(tmp_path / "data" / "a.npy", np.zeros(4))
     settings = Settings.model_validate(
         {"work_dir": str(tmp_path), "raw": "a", "output": "o.n5", "prediction": {"project": "p"}}
     )
     block = Block(0, (0,), (slice(0, 1),))
     tracemalloc.start()
     try:
-        checksum = FilesOutput(tmp_path, ("a",), (table,)).checksum(block)
+        checksum = FilesOutput(open_records(tmp_path), ("a",), (table,)).checksum(block)
         assert count_objects(settings) == size // 4
         assert tracemalloc.get_traced_memory()[1] < size / 8
     finally:
