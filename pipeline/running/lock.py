@@ -16,8 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from blockwise.errors import UserError
-from blockwise.files import create_new, read_json
-from blockwise.identity import digest
+from blockwise.records import ABSENT, open_records, read_json
 
 LOCK = ".lock"
 OWNER = ".lock-owner.json"
@@ -39,7 +38,7 @@ class WorkDirLock:
 
     On one host, and over file systems that pass locks on, the operating system's lock decides: it is gone as soon as
     its process is, however that ended. Other shared file systems do not tell one host of another's locks; there the
-    owner's file decides, which only one can create, and which the owner touches all the time. Its age is measured
+    owner's record decides, which only one can create, and which the owner renews all the time. Its age is measured
     with the file system's clock.
 
     Attributes:
@@ -54,7 +53,7 @@ class WorkDirLock:
         self._lock = FileLock(folder / LOCK, timeout=0)
         self._ended = threading.Event()
         self._beating = threading.Lock()
-        self._path = folder / OWNER
+        self._records = open_records(folder)
         self._mine = b""
 
     def acquire(self) -> None:
@@ -81,8 +80,8 @@ class WorkDirLock:
         """Give the lock back."""
         with self._beating:
             self._ended.set()
-            if self._content() == self._mine:
-                self._path.unlink(missing_ok=True)
+            if self._records.get(OWNER) == self._mine:
+                self._records.delete(OWNER)
         self._lock.release()
 
     def _become_owner(self) -> bool:
@@ -90,69 +89,48 @@ class WorkDirLock:
         me = {"pid": os.getpid(), "host": socket.gethostname(), "since": since, "id": uuid.uuid4().hex}
         self._mine = json.dumps(me, indent=1).encode() + b"\n"
         for _ in range(TRIES):
-            if create_new(self._path, self._mine):
+            if self._records.put(OWNER, self._mine, ABSENT) is not None:
                 return True
-            found = self._content()
-            if found is not None and self._is_dead(found):
-                self._remove_dead(found)
-            elif found is not None and found == self._content():
+            version, found = self._records.version(OWNER), self._records.get(OWNER)
+            if version is None or found is None:
+                continue
+            if self._is_dead(found):
+                if self._records.put(OWNER, self._mine, version) is not None:
+                    return True
+                time.sleep(PAUSE_S)
+            elif found == self._records.get(OWNER):
                 return False
         return False
 
     def _is_dead(self, owner: bytes) -> bool:
         """Whether an owner is of this host, whose lock was free, or has not been heard of for too long."""
         here = socket.gethostname()
-        return _parsed(owner).get("host", here) == here or self._is_silent(self._path)
-
-    def _remove_dead(self, owner: bytes) -> None:
-        """Remove the file of an owner who is dead, and never that of one who has come meanwhile.
-
-        Of several who find him dead, one gets the right to remove him, by a file that only one can create. He looks
-        again at whose file it is, because another may have had that right before.
-        """
-        right = self.folder / f"{OWNER}.{digest(owner)[:12]}"
-        if create_new(right, self._mine):
-            try:
-                if self._content() == owner:
-                    self._path.unlink(missing_ok=True)
-            finally:
-                right.unlink(missing_ok=True)
-        else:
-            time.sleep(PAUSE_S)
-            if self._is_silent(right):  # who had it has died as well
-                right.unlink(missing_ok=True)
+        return _parsed(owner).get("host", here) == here or self._is_silent()
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_S):
             # The folder may be away for a while; the next beat tries again.
-            with contextlib.suppress(OSError), self._beating:
+            with contextlib.suppress(OSError, UserError), self._beating:
                 if not self._ended.is_set() and not self._is_ours():
                     self.on_loss(self._busy_message())
                     return
 
     def _is_ours(self) -> bool:
-        """Whether the owner's file is that of this lock; touched, and written again where somebody removed it."""
-        found = self._content()
-        if found == self._mine:
-            os.utime(self._path)
-        return found == self._mine or (found is None and create_new(self._path, self._mine))
+        """Whether the owner's record is that of this lock; renewed, and written again where somebody removed it."""
+        version, found = self._records.version(OWNER), self._records.get(OWNER)
+        if found is None:
+            return self._records.put(OWNER, self._mine, ABSENT) is not None
+        if found == self._mine and version is not None:
+            self._records.renew(OWNER, version)
+        return found == self._mine
 
-    def _content(self) -> bytes | None:
-        try:
-            return self._path.read_bytes()
-        except FileNotFoundError:
-            return None
-
-    def _is_silent(self, path: Path) -> bool:
-        """Whether nobody has touched a file for long, by the file system's clock; not so where it is gone."""
-        (self.folder / LOCK).touch()
-        try:
-            return (self.folder / LOCK).stat().st_mtime - path.stat().st_mtime >= SILENCE_S
-        except FileNotFoundError:
-            return False
+    def _is_silent(self) -> bool:
+        """Whether the owner has not been heard of for long; not so where his record is gone."""
+        age = self._records.age_s(OWNER)
+        return age is not None and age >= SILENCE_S
 
     def _busy_message(self) -> str:
-        owner = read_json(self._path) or {}
+        owner = read_json(self._records, OWNER) or {}
         who = "process {pid} on {host}, since {since}".format(**owner) if owner else "owner unknown"
         return (
             f"work_dir {self.folder}: another run is using it ({who}); wait for it, stop it, or set another "

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from blockwise.identity import digest
+from blockwise.records import open_records
 from pipeline.running import lock
 from pipeline.running.lock import LOCK, OWNER, WorkDirBusyError, WorkDirLock
 from tests.processes import wait_for
@@ -72,12 +74,14 @@ def leave_dead_owner(folder: Path) -> None:
     os.utime(path, (time.time() - 10 * lock.SILENCE_S,) * 2)
 
 
-def test_a_right_to_remove_that_a_dead_host_has_left_does_not_last(
+def test_a_right_to_follow_that_a_dead_host_has_left_does_not_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "PAUSE_S", 0.0)
     leave_dead_owner(tmp_path)
-    right = tmp_path / f"{OWNER}.{lock.digest((tmp_path / OWNER).read_bytes())[:12]}"
+    version = open_records(tmp_path).version(OWNER)
+    assert version is not None
+    right = tmp_path / f".{OWNER}.{digest(version)[:12]}"
     right.touch()
     with pytest.raises(WorkDirBusyError, match="process 1 on three"):
         WorkDirLock(tmp_path, print).acquire()
