@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from blockwise.advice import Advice
-from blockwise.files import read_json, replacing, write_json
 from blockwise.ownership import recorded_id
 from blockwise.plan import Item, present_marker
+from blockwise.records import Records, open_records, read_json, write_json
 from blockwise.step import BlockStep, load_step
 from blockwise.transient import patiently
 from blockwise.watchdog import Watchdog
@@ -63,7 +63,7 @@ class Order:
 
 
 def write_orders(
-    folder: Path,
+    records: Records,
     step: BlockStep,
     lists: list[list[Order]],
     timeout_s: float | None = None,
@@ -72,32 +72,32 @@ def write_orders(
     """Write what the tasks of one array compute: the step, and one line of orders per task.
 
     Args:
-        folder: of the array.
+        records: of the array.
         step: whose blocks.
         lists: orders by task.
         timeout_s: longest time for one block; None for no limit.
         advice: for blocks that fail for want of memory or time.
     """
-    with replacing(folder / TASKS) as temporary, temporary.open("w") as file:
+    with records.writing(TASKS) as path, path.open("w") as file:
         for orders in lists:
             file.write(json.dumps([asdict(order) for order in orders]) + "\n")
     array = {"step": step.to_json(), "fingerprint": step.fingerprint, "output": recorded_id(step)}
-    write_json(folder / ARRAY, array | {"timeout_s": timeout_s, "advice": asdict(advice or Advice())})
+    write_json(records, ARRAY, array | {"timeout_s": timeout_s, "advice": asdict(advice or Advice())})
 
 
-def read_orders(folder: Path) -> list[list[Order]]:
+def read_orders(records: Records) -> list[list[Order]]:
     """Read the orders of all tasks."""
-    with (folder / TASKS).open() as file:
+    with records.file(TASKS).open() as file:
         return [_parse_orders(line) for line in file]
 
 
-def run_job(folder: Path, task: int, log: str) -> None:
+def run_job(records: Records, task: int, log: str) -> None:
     """Compute a task's blocks, one after the other; a block that fails does not end the job, one that hangs does."""
-    array = read_json(folder / ARRAY)
+    array = read_json(records, ARRAY)
     if array is None:
-        print(f"nothing to do: {folder / ARRAY} is gone; the run that has submitted this job has ended")
+        print(f"nothing to do: {records.place(ARRAY)} is gone; the run that has submitted this job has ended")
         return
-    with (folder / TASKS).open() as file:
+    with records.file(TASKS).open() as file:
         orders = _parse_orders(next(itertools.islice(file, task, None)))
     step = load_step(array["step"])
     worker = Worker(step, log, Advice(**array.get("advice", {})))
@@ -140,7 +140,7 @@ def main() -> None:
     # Lines appear when they are written: a job that is killed must not take its last words with it.
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     print(f"{BEGINS}{options.folder.name}, task {options.task}, on {socket.gethostname()}, process {os.getpid()}")
-    run_job(options.folder, options.task, options.log)
+    run_job(open_records(options.folder), options.task, options.log)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pytest
 from blockwise.advice import Names
 from blockwise.job import Order, write_orders
 from blockwise.plan import Item, begin, plan_step
+from blockwise.records import open_records
 from blockwise.watchdog import EXIT_CODE, GAVE_UP, Watchdog
 from blockwise.worker import Worker
 from tests.contract.steps import Workspace
@@ -28,7 +29,8 @@ def run_job(work: Workspace, timeout_s: float | None, patch: str = "pass") -> tu
     plan = plan_step(step)
     begin(step, plan)
     folder = work.folder / "array"
-    write_orders(folder, step, [[Order(Item(item.block, item.stamps)) for item in plan.items]], timeout_s, ADVICE)
+    orders = [Order(Item(item.block, item.stamps)) for item in plan.items]
+    write_orders(open_records(folder), step, [orders], timeout_s, ADVICE)
     code = f"import blockwise.watchdog; {patch}; import blockwise.job; blockwise.job.main()"
     log = work.folder / "job.log"
     with log.open("wb") as out:

@@ -13,6 +13,7 @@ from blockwise.backends.slurm.script import ArrayPlaces, Needs
 from blockwise.files import read_json, replacing, write_json
 from blockwise.job import ARRAY, Order, read_orders, write_orders
 from blockwise.logs import keep_newest
+from blockwise.records import open_records
 from blockwise.step import BlockStep
 
 JOBS = "jobs"
@@ -72,7 +73,7 @@ class Ledger:
         write_json(places.folder / NEEDS, asdict(needs))
         with replacing(places.script) as temporary:
             temporary.write_text(script(places))
-        write_orders(places.folder, step, lists, timeout_s, advice)
+        write_orders(open_records(places.folder), step, lists, timeout_s, advice)
         return places
 
     def submitted(self, name: str, job: int) -> None:
@@ -104,7 +105,7 @@ class Ledger:
         value = read_json(self.folder / name / NEEDS)
         if value is None:
             raise RuntimeError(f"{self.folder / name / NEEDS} is gone")
-        return read_orders(self.folder / name), Needs(**value)
+        return read_orders(open_records(self.folder / name)), Needs(**value)
 
     def forget(self, name: str) -> None:
         """Remove an array that has ended."""
