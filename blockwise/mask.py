@@ -13,24 +13,24 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from blockwise.files import replacing
 from blockwise.grid import Box, Grid, pack_blocks
 from blockwise.identity import array_checksum, canonical_json, digest
+from blockwise.records import Records, open_records
 from blockwise.stamps import UNWATCHED, Checksums, Snapshot
 from blockwise.volume import Volume, open_volume
 
 SURVEY = "mask.npz"
-"""File in the work folder with what was found in the mask."""
+"""Record in the work folder with what was found in the mask."""
 
 
 class Mask(BaseModel):
@@ -96,7 +96,7 @@ def survey(mask: Mask, grid: Grid, work_dir: str, *, watch_files: bool) -> Check
     """
     whole = replace(grid, kept=None)
     states, key = _state(mask, whole, watch_files)
-    found = _kept_survey(Path(work_dir) / SURVEY, key)
+    found = _kept_survey(open_records(work_dir), key)
     return Checksums(whole, _look(mask, whole, states) if found is None else found)
 
 
@@ -108,12 +108,13 @@ def keep_survey(mask: Mask, grid: Grid, work_dir: str, *, watch_files: bool) -> 
     """
     whole = replace(grid, kept=None)
     states, key = _state(mask, whole, watch_files)
-    path = Path(work_dir) / SURVEY
-    if _kept_survey(path, key) is None:
-        found = _look(mask, whole, states)
+    records = open_records(work_dir)
+    if _kept_survey(records, key) is None:
+        content = io.BytesIO()
+        np.savez_compressed(content, key=np.array(key), checksums=_look(mask, whole, states))
         # A work folder that cannot be made ends the run soon, with a message of its own.
-        with contextlib.suppress(OSError), replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, key=np.array(key), checksums=found)
+        with contextlib.suppress(OSError):
+            records.put(SURVEY, content.getbuffer())
 
 
 def _state(mask: Mask, grid: Grid, watch_files: bool) -> tuple[str, str]:
@@ -123,9 +124,9 @@ def _state(mask: Mask, grid: Grid, watch_files: bool) -> tuple[str, str]:
     return states, digest(canonical_json([mask.model_dump(mode="json"), grid.identity(), list(volume.shape), states]))
 
 
-def _kept_survey(path: Path, key: str) -> NDArray[np.bytes_] | None:
+def _kept_survey(records: Records, key: str) -> NDArray[np.bytes_] | None:
     try:
-        with path.open("rb") as file, np.load(file) as data:
+        with np.load(io.BytesIO(records.get(SURVEY) or b"")) as data:
             checksums: NDArray[np.bytes_] = data["checksums"]
             return checksums if str(data["key"]) == key else None
     except (OSError, ValueError, EOFError, KeyError):

@@ -191,7 +191,7 @@ class PredictionStep(VolumeStep):
                 f"project {self.project} or its training images were changed while the run was going on; start the "
                 "run again"
             )
-        return trained_once(project, self.seed, self.structure_tensor, Path(self.work_dir) / CLASSIFIERS)
+        return trained_once(project, self.seed, self.structure_tensor, self.work.below(CLASSIFIERS))
 
     def compute(self, block: Block, prepared: Any) -> Any:
         """Compute the probabilities of one block; they are 0 outside the mask. What is not finite is noted."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from blockwise.backends.registry import left_at_work
 from blockwise.errors import UserError
+from blockwise.records import open_records
 from pipeline.batch.image_chains import image_steps
 from pipeline.batch.image_step import ImagesStep, scratch_folder
 from pipeline.batch.images import BatchImages
@@ -62,10 +63,11 @@ def _refuse_living_jobs(images: BatchImages) -> None:
 
 
 def _of_image(images: BatchImages, folder: Path) -> list[str]:
-    results = recorded(folder) or _expected(images, folder.name)
+    noted = recorded(open_records(folder))
+    results = noted or _expected(images, folder.name)
     found = [*results.present(), *find_work(folder, labels_in(folder))]
     # Without dataset or work file nothing says that tables of these names are ours.
-    tables = [folder / name for name in results.tables] if found or recorded(folder) else []
+    tables = [folder / name for name in results.tables] if found or noted else []
     return [*found, *present(folder / RECORD, *tables)]
 
 

@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 from blockwise.chain import Chain
 from blockwise.errors import UserError
-from blockwise.files import read_json, write_json
 from blockwise.grid import Block, Box, Grid
 from blockwise.identity import array_checksum, digest
 from blockwise.outputs import ATTRIBUTES
+from blockwise.records import Records, read_json, write_json
 from blockwise.stamps import UNWATCHED, WrittenFiles
 from blockwise.transient import refuse_transient
 from blockwise.volume import Address, open_volume
@@ -34,19 +33,15 @@ class ImagesOutput:
 
     Attributes:
         address: the folder of the images' folders.
-        folder: of the step that writes.
+        records: of the step that writes.
         grid: the images' numbers.
         settings: gives those of an image.
     """
 
     address: str
-    folder: Path
+    records: Records
     grid: Grid
     settings: Callable[[int], Settings]
-
-    @property
-    def _record(self) -> Path:
-        return self.folder / ATTRIBUTES
 
     def places(self) -> Iterator[str]:
         """The containers of all images, but for those in stores, and the folders of their tables."""
@@ -61,7 +56,7 @@ class ImagesOutput:
 
     def found(self) -> Mapping[str, Any] | None:
         """Attributes as they were given to ``create``."""
-        return read_json(self._record)
+        return read_json(self.records, ATTRIBUTES)
 
     def description_files(self) -> tuple[Path, ...]:
         """The file of these attributes."""
@@ -69,7 +64,7 @@ class ImagesOutput:
 
     def create(self, attributes: Mapping[str, Any]) -> None:
         """Nothing but a record: each image makes its own datasets."""
-        write_json(self._record, dict(attributes))
+        write_json(self.records, ATTRIBUTES, dict(attributes))
 
     def write(self, block: Block, data: str) -> str:
         """Everything was written by the image's steps."""

@@ -132,7 +132,7 @@ class ImagesStep(BlockStep):
 
     def output(self) -> ImagesOutput:
         """The datasets and tables of every image."""
-        return ImagesOutput(f"{self.work_dir}/{IMAGES}", self.folder, self.grid, self.image_settings)
+        return ImagesOutput(f"{self.work_dir}/{IMAGES}", self.records, self.grid, self.image_settings)
 
     def current(self, markers: Mapping[int, Marker], *names: str) -> dict[int, Marker]:
         """Those of some markers whose stamps, those of these names or all, are the present ones, by number."""

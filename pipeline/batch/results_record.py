@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from blockwise.chain import Chain
-from blockwise.files import read_json, write_json
 from blockwise.outputs import VolumeOutput, found_dataset
+from blockwise.records import Records, open_records, read_json, write_json
 from pipeline.assembly.steps import Steps
 from pipeline.configuration.settings import Settings
 
 RECORD = "results.json"
-"""File in an image's folder; read before anything of the image is removed, and itself removed last."""
+"""Record in an image's folder; read before anything of the image is removed, and itself removed last."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,9 @@ def results_of(steps: Steps) -> ImageResults:
     return ImageResults(datasets, tuple(table.name for table in Chain(steps.all()).tables))
 
 
-def recorded(folder: Path) -> ImageResults | None:
-    """What was noted in an image's folder; None where nothing was."""
-    record = read_json(folder / RECORD)
+def recorded(records: Records) -> ImageResults | None:
+    """What was noted among an image's records; None where nothing was."""
+    record = read_json(records, RECORD)
     if record is None or not {"datasets", "tables"} <= record.keys():
         return None
     return ImageResults({a: tuple(marks) for a, marks in record["datasets"].items()}, tuple(record["tables"]))
@@ -50,15 +49,15 @@ def recorded(folder: Path) -> ImageResults | None:
 
 def record(settings: Settings, steps: Steps) -> None:
     """Note what is about to be written for an image; what was noted before stays."""
-    folder = Path(settings.work_dir)
-    before, new = recorded(folder) or ImageResults({}, ()), results_of(steps)
+    records = open_records(settings.work_dir)
+    before, new = recorded(records) or ImageResults({}, ()), results_of(steps)
     addresses = dict.fromkeys((*before.datasets, *new.datasets))
     both = ImageResults(
         {a: tuple(dict.fromkeys((*before.datasets.get(a, ()), *new.datasets.get(a, ())))) for a in addresses},
         tuple(dict.fromkeys((*before.tables, *new.tables))),
     )
     if both != before:
-        write_json(folder / RECORD, {"datasets": dict(both.datasets), "tables": both.tables}, indent=None)
+        write_json(records, RECORD, {"datasets": dict(both.datasets), "tables": both.tables}, indent=None)
 
 
 def _fingerprint(address: str) -> str | None:

@@ -6,11 +6,10 @@ import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from blockwise.files import read_json, write_json
 from blockwise.identity import array_checksum, canonical_json, digest
+from blockwise.records import open_records, read_json, write_json
 from blockwise.stamps import UNWATCHED
 from blockwise.volume import Address, Spacing, open_volume
 from blockwise.volume.address import REFERRING_SUFFIXES
@@ -20,7 +19,7 @@ from pipeline.configuration.settings import Raw
 from tasks.pixel_classification.project import Project
 
 REMEMBERED = "image_sizes.json"
-"""File in the work folder: what was found in images' metadata, by what it depends on."""
+"""Record in the work folder: what was found in images' metadata, by what it depends on."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,8 @@ class ImageVolumes:
     """What images say about themselves; of files that have not changed since it is remembered."""
 
     def __init__(self, work_dir: str) -> None:
-        self._path = Path(work_dir) / REMEMBERED
-        self._before = read_json(self._path) or {}
+        self._records = open_records(work_dir)
+        self._before = read_json(self._records, REMEMBERED) or {}
         self._found: dict[tuple[Raw, str, str | None], Description] = {}
 
     def describe(self, raw: Raw, project: Project) -> Description:
@@ -89,7 +88,7 @@ class ImageVolumes:
         """Remember what was asked for, and nothing else."""
         files = {_text(key): found for key, found in self._found.items() if key[2] is not None}
         if files.keys() != self._before.keys():
-            write_json(self._path, {key: _kept(found.raw) for key, found in files.items()}, indent=None)
+            write_json(self._records, REMEMBERED, {key: _kept(found.raw) for key, found in files.items()}, indent=None)
 
 
 def _kept(raw: RawDescription) -> list[Any]:

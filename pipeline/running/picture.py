@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blockwise.files import replacing
 from blockwise.step import BlockStep
 from blockwise.volume import open_volume
 from tasks.threshold import CORE
@@ -45,8 +44,7 @@ def draw_overview(steps: tuple[BlockStep, ...], path: Path) -> None:
         axis.imshow(image, interpolation="nearest", **options)
         axis.set_title(title, fontsize=10)
         axis.set_axis_off()
-    with replacing(path) as temporary:
-        canvas.print_figure(str(temporary), format="png")
+    canvas.print_figure(str(path), format="png")
 
 
 @contextlib.contextmanager

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from blockwise.errors import UserError
-from blockwise.files import read_json, write_json
 from blockwise.plan import warnings_of
+from blockwise.records import Records, open_records, read_json, write_json
 from blockwise.step import BlockStep
 from pipeline.configuration.settings import Settings
 from pipeline.running.picture import draw_overview
 from tasks.objects.table_step import ObjectTableStep
+
+PICTURE = "overview.png"
+"""Record in the work folder."""
 
 NO_PICTURE = "no_picture"
 """Key of a report whose picture could not be drawn: why."""
@@ -37,38 +39,40 @@ class RunReport:
     steps: tuple[BlockStep, ...]
 
     @property
-    def path(self) -> Path:
-        """The report's file; it says which results the picture shows."""
-        return Path(self.settings.work_dir) / f"{self.workflow}.json"
+    def records(self) -> Records:
+        """The records of the work folder."""
+        return open_records(self.settings.work_dir)
 
     @property
-    def picture(self) -> Path:
-        """The picture's file."""
-        return Path(self.settings.work_dir) / "overview.png"
+    def key(self) -> str:
+        """Key of the report; it says which results the picture shows."""
+        return f"{self.workflow}.json"
 
     def is_current(self) -> bool:
         """Whether the report was made of the results as they are."""
-        report = read_json(self.path)
+        report = read_json(self.records, self.key)
         if report is None or report["digests"] != self._digests():
             return False
-        return self.picture.exists() or bool(report.get(NO_PICTURE))
+        return self.records.state(PICTURE) is not None or bool(report.get(NO_PICTURE))
 
     def write(self) -> None:
         """Draw the picture, then write the report."""
         report: dict[str, Any] = {"digests": self._digests(), "steps": self._targets()}
         if why := self._draw():
             report[NO_PICTURE] = why
-        write_json(self.path, report)
+        write_json(self.records, self.key, report)
 
     def _draw(self) -> str:
         """Draw the picture; why there is none, where that fails: all results are done, and it is only for the eye."""
         try:
-            draw_overview(self.steps, self.picture)
+            with self.records.writing(PICTURE) as path:
+                draw_overview(self.steps, path)
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
             with contextlib.suppress(OSError):
-                self.picture.unlink(missing_ok=True)  # of former results
-            logger.warning("the picture was not drawn: %s (remove %s to have it tried again)", why, self.path)
+                self.records.delete(PICTURE)  # of former results
+            place = self.records.place(self.key)
+            logger.warning("the picture was not drawn: %s (remove %s to have it tried again)", why, place)
             return why
         return ""
 
@@ -106,8 +110,8 @@ class RunReport:
         """Where the results lie."""
         rows = [(step.label, step.output().address) for step in self.steps if hasattr(step, "address")]
         rows += [(_table_name(table), f"{table.table('csv')} and .parquet") for table in self._tables()]
-        why = (read_json(self.path) or {}).get(NO_PICTURE)
-        rows.append(("picture", f"not drawn: {why}" if why else str(self.picture)))
+        why = (read_json(self.records, self.key) or {}).get(NO_PICTURE)
+        rows.append(("picture", f"not drawn: {why}" if why else self.records.place(PICTURE)))
         return "\n".join(["  results", *(f"    {name:<{self._width}}{place}" for name, place in rows)])
 
     @property

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import asdict, replace
 from functools import lru_cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.errors import UserError
-from blockwise.files import replacing
 from blockwise.identity import array_checksum, digest
+from blockwise.records import Records
 from tasks.pixel_classification.features import StructureTensor, compute_features, n_channels
 from tasks.pixel_classification.forest import Forest, Tree, join_trees
 from tasks.pixel_classification.project import Project, load_project
@@ -86,30 +86,31 @@ def _grow(project: Project, seed: int, structure_tensor: StructureTensor) -> For
     return train(np.concatenate(rows), np.concatenate(labels), seed)
 
 
-def trained_once(project: Project, seed: int, structure_tensor: StructureTensor, folder: Path) -> Project:
-    """As ``trained``, but the classifier is kept in a folder, for the other processes of this run and for later runs.
+def trained_once(project: Project, seed: int, structure_tensor: StructureTensor, kept: Records) -> Project:
+    """As ``trained``, but the classifier is kept, for the other processes of this run and for later runs.
 
     Args:
         project: as ``open_project`` gives it.
         seed: see ``trained``.
         structure_tensor: see ``trained``.
-        folder: where classifiers lie; made if it does not exist.
+        kept: the classifiers.
     """
     if project.forest is not None:
         return project
-    path = folder / f"{project.content_hash}-{seed}-{structure_tensor}.npz"
-    if not path.exists():
-        forest = _grow(project, seed, structure_tensor)
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, **asdict(forest))
-    status = path.stat()
-    return _with_classifier(project, str(path), status.st_size, status.st_mtime_ns)
+    key = f"{project.content_hash}-{seed}-{structure_tensor}.npz"
+    state = kept.state(key)
+    if state is None:
+        content = io.BytesIO()
+        np.savez_compressed(content, **asdict(_grow(project, seed, structure_tensor)))
+        kept.put(key, content.getbuffer())
+        state = kept.state(key)
+    return _with_classifier(project, kept, key, state)
 
 
 @lru_cache(maxsize=4)
-def _with_classifier(project: Project, path: str, size: int, modified_ns: int) -> Project:
-    """The project with a stored classifier; kept, so that engines are made once."""
-    with np.load(path) as stored:
+def _with_classifier(project: Project, kept: Records, key: str, state: str | None) -> Project:
+    """The project with a stored classifier; remembered, so that engines are made once."""
+    with np.load(kept.file(key)) as stored:
         fields = dict(stored)
     sizes, classes = tuple(fields.pop("sizes").tolist()), tuple(fields.pop("classes").tolist())
     return replace(

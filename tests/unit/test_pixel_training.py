@@ -16,6 +16,7 @@ import z5py
 from numpy.typing import NDArray
 
 from blockwise.errors import UserError
+from blockwise.records import open_records
 from tasks.pixel_classification.axes import to_zyxc
 from tasks.pixel_classification.features import compute_features
 from tasks.pixel_classification.project import Project, load_project
@@ -93,18 +94,18 @@ def test_a_stored_classifier_is_kept() -> None:
 
 
 def test_is_trained_once_and_kept(project: Project, tmp_path: Path) -> None:
-    first = trained_once(project, 0, "fastfilters", tmp_path).forest
+    first = trained_once(project, 0, "fastfilters", open_records(tmp_path)).forest
     (kept,) = tmp_path.iterdir()
     before = kept.stat().st_mtime_ns
-    again = trained_once(project, 0, "fastfilters", tmp_path).forest
+    again = trained_once(project, 0, "fastfilters", open_records(tmp_path)).forest
     direct = trained(project, 0).forest
     assert first is not None
     assert again is not None
     assert direct is not None
     assert first.checksum == again.checksum == direct.checksum
     assert kept.stat().st_mtime_ns == before
-    trained_once(project, 1, "fastfilters", tmp_path)
-    trained_once(project, 0, "vigra", tmp_path)
+    trained_once(project, 1, "fastfilters", open_records(tmp_path))
+    trained_once(project, 0, "vigra", open_records(tmp_path))
     assert len(list(tmp_path.iterdir())) == 3
 
 
@@ -112,16 +113,18 @@ def test_a_changed_training_image_is_noticed_at_once(tmp_path: Path) -> None:
     path = copied("3d_u8_labels_only", tmp_path)
     before = open_project(str(path))
     assert open_project(str(path)) is before
-    first = trained_once(before, 0, "fastfilters", tmp_path / "kept")
+    first = trained_once(before, 0, "fastfilters", open_records(tmp_path / "kept"))
     with h5py.File(tmp_path / "input.h5", "r+") as file:
         file["data"][36] = 255 - file["data"][36]
     after = open_project(str(path))
     assert after.content_hash != before.content_hash
-    second = trained_once(after, 0, "fastfilters", tmp_path / "kept")
+    second = trained_once(after, 0, "fastfilters", open_records(tmp_path / "kept"))
     assert first.forest is not None
     assert second.forest is not None
     assert first.forest.checksum != second.forest.checksum
-    assert trained_once(after, 0, "fastfilters", tmp_path / "kept") is second, "so that its engine is made once"
+    assert trained_once(after, 0, "fastfilters", open_records(tmp_path / "kept")) is second, (
+        "so that its engine is made once"
+    )
 
 
 def test_training_changes_no_content_hash(project: Project) -> None:
