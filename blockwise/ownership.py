@@ -72,8 +72,8 @@ class Ownership:
         if self._files is not None and self._vouched is not None and self._vouched == _states(self._files):
             return
         self._vouched = None
-        described = self.step.output().description_files()
-        self._files = (self.step.folder / OUTPUT, *described) if described else None
+        described, record = self.step.output().description_files(), self.step.records.local(OUTPUT)
+        self._files = (record, *described) if described and record else None
         states = None if self._files is None else _states(self._files)
         check_ours(self.step)
         self._vouched = states if states is not None and all(map(_is_settled, states)) else None

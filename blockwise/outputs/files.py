@@ -77,7 +77,8 @@ class FolderOutput:
 
     def description_files(self) -> tuple[Path, ...]:
         """The file of these attributes."""
-        return (self.folder / ATTRIBUTES,)
+        file = self.records.local(f"{self.prefix}/{ATTRIBUTES}")
+        return () if file is None else (file,)
 
     def create(self, attributes: Mapping[str, Any]) -> None:
         """Begin with nothing."""
@@ -181,7 +182,8 @@ class FilesOutput:
 
     def description_files(self) -> tuple[Path, ...]:
         """The file of these attributes."""
-        return (self.folder / ATTRIBUTES,)
+        file = self.records.local(f"{self.prefix}/{ATTRIBUTES}")
+        return () if file is None else (file,)
 
     def create(self, attributes: Mapping[str, Any]) -> None:
         """Begin with nothing."""

@@ -109,6 +109,10 @@ class Records(ABC):
             FileNotFoundError: there is no such record.
         """
 
+    def local(self, key: str) -> Path | None:
+        """Path of this machine at which a record lies, there or not; None where it lies elsewhere."""
+        return None
+
     @abstractmethod
     def writing(self, key: str) -> AbstractContextManager[Path]:
         """Give a path of this machine to write to; at the end of the body what lies there becomes the record.

@@ -7,7 +7,6 @@ import errno
 import itertools
 import os
 import shutil
-import stat
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -20,6 +19,15 @@ from typing import Literal
 from blockwise.files import create_new, explained, replacing, sync
 from blockwise.identity import digest
 from blockwise.records.base import ABSENT, ANY, Expected, Records, Version
+from blockwise.records.file_versions import (
+    file_status,
+    inode_of,
+    is_still,
+    version_at_a_look,
+    version_from,
+    version_of,
+)
+from blockwise.records.whole_files import ABSENCE, beside, make_room, read_whole, replace_whole, write_new
 
 BATCH = 1000
 READERS = 8
@@ -30,16 +38,8 @@ as one. Where it does not wait, threads would only take turns with Python's lock
 DOOMED = ".old-"
 """Begins the name of a folder that is being removed."""
 
-YOUNG_S = 60.0
-"""A file may be written twice within a tick of its file system's clock, and get its former inode back. For so long
-its content belongs to its version, where it is no larger than ``SMALL``."""
-SMALL = 1 << 20
-
 SILENCE_S = 120.0
 """Whoever holds the right to replace a version for so long is dead."""
-
-ABSENCE = (FileNotFoundError, NotADirectoryError)
-READ = os.O_RDONLY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class FolderRecords(Records):
 
     def get(self, key: str) -> bytes | None:
         """Read a file."""
-        return _content(self._path(key))
+        return read_whole(self._path(key))
 
     def put(
         self, key: str, content: bytes | memoryview, expected: Version | Literal[Expected.ANY, Expected.ABSENT] = ANY
@@ -70,25 +70,25 @@ class FolderRecords(Records):
         """Write a file beside the old one, and rename it."""
         path = self._path(key)
         if expected is ANY:
-            return _replace(path, content)
+            return version_from(replace_whole(path, content), content)
         if expected is not ABSENT:
             return _swap(path, content, expected)
         with explained(path):
-            _make_room(path)
+            make_room(path)
             if not create_new(Path(path), bytes(content)):
                 return None
-        return _version_of(path)
+        return version_of(path)
 
     def renew(self, key: str, expected: Version) -> Version | None:
         """Touch a file."""
         path = self._path(key)
-        if not _is_still(path, expected):
+        if not is_still(path, expected):
             return None
         with contextlib.suppress(*ABSENCE):
             os.utime(path)
-        renewed = _version_of(path)
+        renewed = version_of(path)
         # Another may have come in between; the file that was touched is his then.
-        return renewed if renewed is not None and _inode(renewed) == _inode(expected) else None
+        return renewed if renewed is not None and inode_of(renewed) == inode_of(expected) else None
 
     def delete(self, *keys: str) -> None:
         """Remove files."""
@@ -98,11 +98,11 @@ class FolderRecords(Records):
 
     def version(self, key: str) -> Version | None:
         """Time, size and inode of a file, and a digest of its content while it is young."""
-        return _version_of(self._path(key))
+        return version_of(self._path(key))
 
     def state(self, key: str) -> str | None:
         """Size and time of a file."""
-        status = _status(self._path(key))
+        status = file_status(self._path(key))
         return None if status is None else f"{status.st_size} bytes, {status.st_mtime_ns} ns"
 
     def age_s(self, key: str) -> float | None:
@@ -112,9 +112,13 @@ class FolderRecords(Records):
     def file(self, key: str) -> Path:
         """The file itself."""
         path = self._path(key)
-        if _status(path) is None:
+        if file_status(path) is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return Path(path)
+
+    def local(self, key: str) -> Path:
+        """Path of the file, there or not."""
+        return Path(self._path(key))
 
     def writing(self, key: str) -> AbstractContextManager[Path]:
         """A hidden file beside the old one."""
@@ -162,7 +166,7 @@ class FolderRecords(Records):
                     there = [entry.path for entry in entries if entry.path in wanted]
             except ABSENCE:
                 continue
-            known = ((wanted[path], _version_of(path)) for path in there)
+            known = ((wanted[path], version_at_a_look(path)) for path in there)
             found.update({key: version for key, version in known if version is not None})
         return found
 
@@ -217,7 +221,7 @@ class FolderRecords(Records):
             for key in keys:
                 _refuse_to_escape(key)
         start = f"{self.folder}/"
-        return [_content(start + key) for key in keys]
+        return [read_whole(start + key) for key in keys]
 
 
 def _looks_odd(key: str) -> bool:
@@ -237,68 +241,6 @@ def _batches(keys: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
-def _content(path: str) -> bytes | None:
-    """What a file holds. There may be millions, and Python's own way to open one takes four times as long as this."""
-    try:
-        file = os.open(path, READ)
-    except ABSENCE:
-        return None
-    try:
-        size = os.fstat(file).st_size
-        content = os.read(file, size)
-        return content if len(content) == size else content + _read(file, size - len(content))
-    except IsADirectoryError:
-        return None
-    finally:
-        os.close(file)
-
-
-def _read(file: int, size: int) -> bytes:
-    content = b""
-    while len(content) < size and (more := os.read(file, size - len(content))):
-        content += more  # the system gives 2 GB at once
-    return content
-
-
-def _replace(path: str, content: bytes | memoryview) -> Version:
-    temporary = _beside(path)
-    with explained(path):
-        try:
-            status = _write_new(temporary, content)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
-    return _version(status, content)
-
-
-def _beside(path: str) -> str:
-    # Two processes may write the same file at once (a job that was given up and its replacement).
-    folder, _, name = path.rpartition("/")
-    return f"{folder}/.{name}.{os.getpid()}.{os.urandom(4).hex()}"
-
-
-def _write_new(path: str, content: bytes | memoryview) -> os.stat_result:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        file = os.open(path, flags, 0o666)
-    except FileNotFoundError:
-        _make_room(path)
-        file = os.open(path, flags, 0o666)
-    try:
-        left = memoryview(content)
-        while left:
-            left = left[os.write(file, left) :]
-        return os.fstat(file)
-    finally:
-        os.close(file)
-
-
-def _make_room(path: str) -> None:
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-
-
 def _swap(path: str, content: bytes | memoryview, expected: Version) -> Version | None:
     """Replace a version by the right to do so, a file that only one can create, on any host.
 
@@ -315,62 +257,19 @@ def _swap(path: str, content: bytes | memoryview, expected: Version) -> Version 
     except ABSENCE:
         return None
     try:
-        return _replace(path, content) if _is_still(path, expected) else None
+        return version_from(replace_whole(path, content), content) if is_still(path, expected) else None
     finally:
         right.unlink(missing_ok=True)
 
 
-def _is_still(path: str, expected: Version) -> bool:
-    """Whether a file has a version, which it may have got when it was younger."""
-    has_digest = not expected.endswith("-")
-    return _version_of(path, with_digest=has_digest) == expected
-
-
-def _status(path: str) -> os.stat_result | None:
-    """What the system says of a file; None where there is none."""
-    try:
-        status = os.stat(path)
-    except ABSENCE:
-        return None
-    return status if stat.S_ISREG(status.st_mode) else None
-
-
-def _version_of(path: str, with_digest: bool | None = None) -> Version | None:
-    status = _status(path)
-    if status is None:
-        return None
-    if with_digest is None:
-        with_digest = time.time() - status.st_mtime < YOUNG_S
-    if not with_digest or status.st_size > SMALL:
-        return _version(status, None)
-    try:
-        file = os.open(path, READ)
-    except ABSENCE:
-        return None
-    try:
-        status = os.fstat(file)
-        return _version(status, _read(file, status.st_size))
-    finally:
-        os.close(file)
-
-
-def _version(status: os.stat_result, content: bytes | memoryview | None) -> Version:
-    tail = "" if content is None or status.st_size > SMALL else digest(content)
-    return Version(f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}-{tail}")
-
-
-def _inode(version: Version) -> str:
-    return version.split("-")[2]
-
-
 def _age_s(path: str) -> float | None:
     """Age by the file system's clock, which another host may have set."""
-    status = _status(path)
+    status = file_status(path)
     if status is None:
         return None
-    now = _beside(path)
+    now = beside(path)
     try:
-        return _write_new(now, b"").st_mtime - status.st_mtime
+        return write_new(now, b"").st_mtime - status.st_mtime
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(now)

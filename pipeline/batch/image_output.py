@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 from blockwise.chain import Chain
@@ -60,7 +61,8 @@ class ImagesOutput:
 
     def description_files(self) -> tuple[Path, ...]:
         """The file of these attributes."""
-        return (self._record,)
+        file = self.records.local(ATTRIBUTES)
+        return () if file is None else (file,)
 
     def create(self, attributes: Mapping[str, Any]) -> None:
         """Nothing but a record: each image makes its own datasets."""
