@@ -26,9 +26,8 @@ from blockwise.errors import DiskFullError
 from blockwise.records import ABSENT, Records, open_records, read_json, write_json
 from blockwise.transient import is_transient
 from tests.contract.memory_records import Bucket, MemoryRecords
-from tests.contract.record_crowd import create_and_count
+from tests.contract.record_crowd import CROWD, ROUNDS, create_and_count
 
-CROWD = 3
 SPAWN = multiprocessing.get_context("spawn")
 LARGE = bytes(range(256)) * 12_000
 
@@ -59,7 +58,7 @@ class FolderHome:
         self.records = open_records(folder / "records")
 
     def crowd(self, work: Work) -> None:
-        crowd = [SPAWN.Process(target=work, args=(self.records, number)) for number in range(CROWD)]
+        crowd = [SPAWN.Process(target=work, args=(self.records, number), daemon=True) for number in range(CROWD)]
         for process in crowd:
             process.start()
         for process in crowd:
@@ -113,7 +112,7 @@ class MemoryHome:
             except BaseException as error:
                 errors.append(error)
 
-        crowd = [threading.Thread(target=run, args=(number,)) for number in range(CROWD)]
+        crowd = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(CROWD)]
         for thread in crowd:
             thread.start()
         for thread in crowd:
@@ -428,8 +427,9 @@ def test_several_at_once(home: Home) -> None:
     winner = home.records.get("first")
     assert winner is not None
     assert listed(home.records, "won") == [f"won/{winner.decode()}"]
-    assert home.records.get("counter") == b"%d" % (10 * CROWD)
-    assert listed(home.records) == sorted(["counter", "first", "whole", f"won/{winner.decode()}"])
+    assert home.records.get("counter") == b"%d" % (ROUNDS * CROWD)
+    ready = [f"ready/{number}" for number in range(CROWD)]
+    assert listed(home.records) == sorted(["counter", "first", "whole", f"won/{winner.decode()}", *ready])
 
 
 def test_what_does_not_fit_leaves_all_as_it_was(home: Home) -> None:

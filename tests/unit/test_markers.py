@@ -78,6 +78,20 @@ def test_markers_of_another_fingerprint_do_not_count(tmp_path: Path) -> None:
     assert (other.read(7), other.scan(), other.failures()) == (None, {}, {})
 
 
+def test_a_rewritten_marker_is_another_version_and_no_other_block_counts(tmp_path: Path) -> None:
+    """A file system may give it the inode, and the time, of the one before."""
+    markers = Markers(open_records(tmp_path), "abc")
+    seen = set()
+    for seconds in range(1, 10):
+        markers.write(replace(MARKER, seconds=float(seconds)))
+        found = markers.done_among([6, 7, 8, 5003])
+        assert found.keys() == {7}
+        seen.add(found[7])
+    assert len(seen) == 9
+    markers.write_failure(replace(FAILURE, block=8))
+    assert markers.failed_among([7, 8]).keys() == {8}
+
+
 def test_half_written_files_are_not_seen(tmp_path: Path) -> None:
     markers = Markers(open_records(tmp_path), "abc")
     markers.write(MARKER)
