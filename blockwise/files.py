@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import json
 import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from blockwise.errors import DiskFullError, UserError
 
@@ -115,18 +113,3 @@ def sync(path: Path, *, whole: bool) -> None:
             raise OSError(number, os.strerror(number), str(path))
     finally:
         os.close(descriptor)
-
-
-def write_json(path: Path, value: Any, indent: int | None = 1) -> None:
-    """Write a value as JSON, atomically; without indent it takes a tenth of the time."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=indent, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON object; None where the file is absent, cut off, or holds something else."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None

@@ -88,7 +88,9 @@ class ImageVolumes:
         """Remember what was asked for, and nothing else."""
         files = {_text(key): found for key, found in self._found.items() if key[2] is not None}
         if files.keys() != self._before.keys():
-            write_json(self._records, REMEMBERED, {key: _kept(found.raw) for key, found in files.items()}, indent=None)
+            write_json(
+                self._records, REMEMBERED, {key: _kept(found.raw) for key, found in files.items()}, indent=None
+            )
 
 
 def _kept(raw: RawDescription) -> list[Any]:

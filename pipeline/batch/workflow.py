@@ -13,9 +13,9 @@ import luigi
 from rich.console import Console
 
 from blockwise.errors import UserError
-from blockwise.files import read_json
 from blockwise.not_finite import NotFinite, NotFiniteTotals, counted
 from blockwise.plan import is_complete
+from blockwise.records import open_records, read_json
 from pipeline.assembly.masking import keep_what_was_found
 from pipeline.assembly.storage import storage_notes
 from pipeline.batch.image_step import ImagesStep, scratch_folder
@@ -173,7 +173,7 @@ class BatchWorkflow(luigi.Task):
                 state = "failed" if failure else "not tried"
                 message = f"{failure.error}: {failure.message}" if failure else ""
             elif state == "done":
-                target = read_json(Path(settings.work_dir) / f"{PredictionStep.name}.json") or {}
+                target = read_json(open_records(settings.work_dir), f"{PredictionStep.name}.json") or {}
                 message = _odd(NotFiniteTotals.from_json(target.get("not_finite")))
             objects = count_objects(settings) if state == "done" else None
             yield ImageReport(name, state, objects, seconds, settings.raw.address, settings.output, message)

@@ -6,16 +6,17 @@ import functools
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from blockwise.backends.registry import end_leftovers, left_at_work
 from blockwise.claims import LOCKS
 from blockwise.errors import UserError
-from blockwise.files import read_json
 from blockwise.identity import fingerprint
 from blockwise.mask import SURVEY
 from blockwise.outputs import VolumeOutput, found_dataset
 from blockwise.ownership import OUTPUT
 from blockwise.plan import IDENTITY
+from blockwise.records import open_records, read_json
 from blockwise.step import BlockStep
 from blockwise.volume import Address, delete_volume, remove_bare_container
 from pipeline.assembly.geometry import output_dataset
@@ -65,7 +66,7 @@ def find_ours(settings: Settings, steps: Steps) -> list[str]:
     tables = [
         work_dir / f"objects{variant}.{suffix}" for variant in sorted(variants) for suffix in ("csv", "parquet")
     ]
-    reports = [path for path in sorted(work_dir.glob("*Workflow.json")) if "digests" in (read_json(path) or {})]
+    reports = [path for path in sorted(work_dir.glob("*Workflow.json")) if "digests" in (_read(path) or {})]
     if reports:
         reports.append(work_dir / "overview.png")
     return found + present(*reports, *tables, *(work_dir / log for log in LOGS))
@@ -85,7 +86,7 @@ def _former_dataset(settings: Settings, folder: Path) -> Iterator[str]:
             "put it back into the configuration, so that clean can cancel them"
         )
     for path in _identities(folder.parent, folder.name):
-        identity, output = read_json(path) or {}, read_json(path.parent / OUTPUT) or {}
+        identity, output = _read(path) or {}, _read(path.parent / OUTPUT) or {}
         if (key := FORMER_DATASETS.get(identity["step"])) is not None:
             address = output_dataset(settings, key + folder.name.removeprefix(identity["step"]))
             dataset = found_dataset(address) or {}
@@ -98,7 +99,7 @@ def find_work(work_dir: Path, labels: Iterable[str]) -> list[str]:
     found = []
     for label in labels:
         target = work_dir / f"{label}.json"
-        found += [str(target)] if "fingerprint" in (read_json(target) or {}) else []
+        found += [str(target)] if "fingerprint" in (_read(target) or {}) else []
         found += [str(path.parent) for path in _identities(work_dir, label)]
         found += present(work_dir / "logs" / label)
     classifiers = sorted((work_dir / CLASSIFIERS).glob(f"{'[0-9a-f]' * 32}-*.npz"))
@@ -116,9 +117,13 @@ def _identities(work_dir: Path, label: str) -> list[Path]:
 
 
 def _is_ours(path: Path) -> bool:
-    identity, label = read_json(path) or {}, path.parent.parent.name
+    identity, label = _read(path) or {}, path.parent.parent.name
     name, variant = identity.get("step"), identity.get("variant")
     return label == (f"{name}_{variant}" if variant else name) and fingerprint(identity) == path.parent.name
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    return read_json(open_records(path.parent), path.name)
 
 
 def present(*paths: Path) -> list[str]:

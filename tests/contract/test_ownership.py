@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from blockwise import ownership
-from blockwise.files import read_json, write_json
 from blockwise.outputs import VolumeOutput
 from blockwise.ownership import OutputReplacedError, Ownership
 from blockwise.plan import begin, plan_step
+from blockwise.records import read_json, write_json
 from blockwise.step import BlockStep
 from tests.contract.steps import AdditionStep, Workspace
 
 
 def another_id(step: BlockStep) -> None:
     """Another run has begun in this work folder."""
-    record = read_json(step.folder / "output.json")
-    write_json(step.folder / "output.json", {**record, "id": "0" * 32})
+    record = read_json(step.records, "output.json")
+    write_json(step.records, "output.json", {**record, "id": "0" * 32})
 
 
 def made_anew(step: BlockStep) -> None:

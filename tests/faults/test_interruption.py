@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from blockwise.faults import Faults
-from blockwise.files import read_json
+from blockwise.records import open_records, read_json
 from pipeline.__main__ import main
 from pipeline.running.session import begin_session
 from tests.luigid import Luigid
@@ -146,7 +146,7 @@ def test_second_run_is_refused_and_a_dead_ones_lock_is_taken(
     process.kill()
     process.wait()
     begin_session("work")
-    assert read_json(Path("work/.lock-owner.json"))["pid"] == os.getpid()
+    assert read_json(open_records("work"), ".lock-owner.json")["pid"] == os.getpid()
 
 
 def test_luigid_shows_progress_and_may_vanish(

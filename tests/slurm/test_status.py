@@ -12,7 +12,7 @@ import pytest
 from blockwise.backends.slurm.commands import SlurmCommands
 from blockwise.backends.slurm.ledger import SUBMITTED, Ledger
 from blockwise.backends.slurm.overview import describe_jobs
-from blockwise.files import write_json
+from blockwise.records import write_json
 from pipeline.__main__ import main
 from tests.contract.steps import Workspace
 from tests.runs import make_project
@@ -28,7 +28,7 @@ def test_jobs_by_state(cluster: Cluster, work: Workspace, drive: Callable[..., D
     # An array that is being written down at this moment, and one that SLURM has forgotten.
     ledger = Ledger(work.addition())
     (ledger.folder / "new").mkdir()
-    write_json(ledger.folder / "old" / SUBMITTED, {"job": 999999})
+    write_json(ledger.records, f"old/{SUBMITTED}", {"job": 999999})
     try:
         [line] = describe_jobs({step.label: step for step in (work.addition(), work.doubling())})
         assert (ledger.folder / "new").exists()
@@ -48,7 +48,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Configuration of a run whose driver was killed: it has left an array in the ledger."""
     monkeypatch.chdir(tmp_path)
     project = make_project(tmp_path)
-    write_json(Ledger(project.steps().prediction).folder / "array" / SUBMITTED, {"job": 424242})
+    write_json(Ledger(project.steps().prediction).records, f"array/{SUBMITTED}", {"job": 424242})
     return "config.yaml"
 
 
@@ -82,7 +82,7 @@ def test_a_silent_controller_holds_nobody_up(
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     step = Workspace(tmp_path / "work").addition()
-    write_json(Ledger(step).folder / "array" / SUBMITTED, {"job": 424242})
+    write_json(Ledger(step).records, f"array/{SUBMITTED}", {"job": 424242})
     [line] = describe_jobs({step.label: step}, SlurmCommands(attempts=1, limit_s=0.3))
     assert line.startswith("addition: SLURM array 424242; how they stand is not known: SLURM does not answer (squeue")
     assert said in line

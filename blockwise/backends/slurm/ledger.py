@@ -10,10 +10,10 @@ from pathlib import Path
 
 from blockwise.advice import Advice
 from blockwise.backends.slurm.script import ArrayPlaces, Needs
-from blockwise.files import read_json, replacing, write_json
+from blockwise.files import replacing
 from blockwise.job import ARRAY, Order, read_orders, write_orders
 from blockwise.logs import keep_newest
-from blockwise.records import open_records
+from blockwise.records import open_records, read_json, write_json
 from blockwise.step import BlockStep
 
 JOBS = "jobs"
@@ -49,6 +49,7 @@ class Ledger:
 
     def __init__(self, step: BlockStep) -> None:
         self.folder = (Path(step.work_dir) / step.label / JOBS).resolve()
+        self.records = open_records(self.folder)
         self.logs = step.logs.resolve()
 
     def places(self, name: str) -> ArrayPlaces:
@@ -70,42 +71,44 @@ class Ledger:
         places.logs.mkdir(parents=True, exist_ok=True)
         if not self.look():  # nobody writes to the logs that are there
             keep_newest(places.logs)
-        write_json(places.folder / NEEDS, asdict(needs))
+        write_json(self.records, f"{name}/{NEEDS}", asdict(needs))
         with replacing(places.script) as temporary:
             temporary.write_text(script(places))
-        write_orders(open_records(places.folder), step, lists, timeout_s, advice)
+        write_orders(self.records.below(name), step, lists, timeout_s, advice)
         return places
 
     def submitted(self, name: str, job: int) -> None:
         """Write down SLURM's id of an array."""
-        write_json(self.folder / name / SUBMITTED, {"job": job})
+        write_json(self.records, f"{name}/{SUBMITTED}", {"job": job})
 
     def entries(self) -> list[Entry]:
         """All arrays; one that was not written down to its end was never submitted and goes."""
         found = []
         for folder in sorted(self.folder.iterdir()) if self.folder.exists() else []:
-            array = read_json(folder / ARRAY)
+            array = read_json(self.records, f"{folder.name}/{ARRAY}")
             if array is None:
                 self.forget(folder.name)
                 continue
-            job = (read_json(folder / SUBMITTED) or {}).get("job")
-            found.append(Entry(folder.name, job, array["fingerprint"], array["output"]))
+            found.append(Entry(folder.name, self._job(folder.name), array["fingerprint"], array["output"]))
         return found
 
     def look(self) -> dict[str, int | None]:
         """Id of each array by its name, None where it is not known; changes nothing, so anybody may ask any time."""
         try:
             names = sorted(folder.name for folder in self.folder.iterdir() if folder.is_dir())
-            return {name: (read_json(self.folder / name / SUBMITTED) or {}).get("job") for name in names}
+            return {name: self._job(name) for name in names}
         except OSError:  # none, or the run has just removed them
             return {}
 
     def load(self, name: str) -> tuple[list[list[Order]], Needs]:
         """Orders of an array's tasks, and its needs."""
-        value = read_json(self.folder / name / NEEDS)
+        value = read_json(self.records, f"{name}/{NEEDS}")
         if value is None:
             raise RuntimeError(f"{self.folder / name / NEEDS} is gone")
-        return read_orders(open_records(self.folder / name)), Needs(**value)
+        return read_orders(self.records.below(name)), Needs(**value)
+
+    def _job(self, name: str) -> int | None:
+        return (read_json(self.records, f"{name}/{SUBMITTED}") or {}).get("job")
 
     def forget(self, name: str) -> None:
         """Remove an array that has ended."""
