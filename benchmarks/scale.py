@@ -36,8 +36,8 @@ from blockwise.backends.slurm.script import ArrayPlaces, Needs, SlurmOptions, ba
 from blockwise.faults import Faults
 from blockwise.grid import Grid
 from blockwise.job import Order
-from blockwise.markers import Marker
 from blockwise.plan import Item, begin, finish, is_complete, plan_step
+from blockwise.records.markers import Marker
 from blockwise.volume import create_volume
 from blockwise.volume.info import VolumeInfo
 from tasks.components.faces_step import ComponentFacesStep

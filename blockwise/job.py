@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from blockwise.advice import Advice
-from blockwise.ownership import recorded_id
 from blockwise.plan import Item, present_marker
 from blockwise.records import Records, open_records, read_json, write_json
 from blockwise.step import BlockStep, load_step
 from blockwise.transient import patiently
+from blockwise.trust.ownership import recorded_id
 from blockwise.watchdog import Watchdog
 from blockwise.worker import START_LIMIT_S, Worker
 

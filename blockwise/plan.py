@@ -9,17 +9,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from blockwise.absence import absent_chunks
 from blockwise.claims import StepLock, claims_of
-from blockwise.durability import UNSETTLED_FILES, begin_to_write, power_was_lost, settle
 from blockwise.identity import differences
-from blockwise.markers import Marker
 from blockwise.not_finite import NotFiniteTotals, total
 from blockwise.outputs import Output, new_attributes
-from blockwise.ownership import OUTPUT, recorded_id, why_not_ours
 from blockwise.records import read_json, write_json
+from blockwise.records.markers import Marker
 from blockwise.stamps import UNWATCHED, Checksums, Snapshot, WrittenFiles, differs
 from blockwise.step import CHECKSUMS, BlockStep
+from blockwise.trust.absence import absent_chunks
+from blockwise.trust.durability import UNSETTLED_FILES, begin_to_write, power_was_lost, settle
+from blockwise.trust.ownership import OUTPUT, recorded_id, why_not_ours
 
 IDENTITY = "identity.json"
 

@@ -6,14 +6,14 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from blockwise.absence import absent_chunks
 from blockwise.backends import Backend, Outcome, Referee
 from blockwise.claims import StepLock
-from blockwise.ownership import check_ours
 from blockwise.plan import Plan, begin, finish, plan_step
-from blockwise.second_look import forget_what_read_touched_files, refuse_vanished_files
 from blockwise.step import BlockStep
 from blockwise.transient import PAUSES_S, insistently
+from blockwise.trust.absence import absent_chunks
+from blockwise.trust.ownership import check_ours
+from blockwise.trust.second_look import forget_what_read_touched_files, refuse_vanished_files
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from blockwise.grid import Block, Box, Grid
 from blockwise.identity import array_checksum, digest
-from blockwise.markers import Marker
+from blockwise.records.markers import Marker
 from blockwise.volume import ABSENT, Volume
 
 

@@ -14,11 +14,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 from blockwise.grid import Block, Box, Grid, grow
 from blockwise.identity import fingerprint
-from blockwise.markers import Failure, Marker, Markers
 from blockwise.mask import Mask, MaskSource
 from blockwise.not_finite import NotFiniteTotals, place
 from blockwise.outputs import Output
 from blockwise.records import Records, open_records, read_json
+from blockwise.records.markers import Failure, Marker, Markers
 from blockwise.sources import Source, by_name
 
 BASE_MEMORY = 250_000_000

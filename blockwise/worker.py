@@ -27,14 +27,14 @@ from blockwise.claims import StepLock, claims_of, waited_for
 from blockwise.errors import UserError
 from blockwise.faults import Faults
 from blockwise.grid import box_size
-from blockwise.input_check import InputCheck
 from blockwise.logs import LARGEST_LOG, put_aside
-from blockwise.markers import Failure, Marker
 from blockwise.not_finite import NotFinite, without_note
-from blockwise.ownership import Ownership
 from blockwise.plan import Item, present_marker
+from blockwise.records.markers import Failure, Marker
 from blockwise.step import BlockStep, load_step
 from blockwise.transient import is_transient
+from blockwise.trust.input_check import InputCheck
+from blockwise.trust.ownership import Ownership
 from blockwise.usage import Stopwatch, forget_peak_memory, peak_memory
 from blockwise.volume import DamagedDataError
 from blockwise.volume.steady import noting_files

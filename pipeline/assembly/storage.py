@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 
 from blockwise.errors import UserError
 from blockwise.outputs import VolumeOutput
-from blockwise.ownership import why_not_ours
 from blockwise.step import BlockStep
+from blockwise.trust.ownership import why_not_ours
 
 
 def storage_notes(steps: Iterable[BlockStep]) -> Iterator[str]:

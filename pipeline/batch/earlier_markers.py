@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from blockwise.chain import Chain
-from blockwise.markers import Marker
 from blockwise.outputs import VolumeOutput, found_dataset
+from blockwise.records.markers import Marker
 from blockwise.step import BlockStep
 from blockwise.upstream import BlocksSource
 from tasks.objects.table_step import ObjectTableStep

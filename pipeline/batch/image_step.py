@@ -16,8 +16,8 @@ from blockwise.chain import Chain
 from blockwise.files import replacing
 from blockwise.grid import Block, Grid
 from blockwise.identity import digest
-from blockwise.markers import Failure, Marker, Markers
 from blockwise.plan import plan_step
+from blockwise.records.markers import Failure, Marker, Markers
 from blockwise.sources import Source
 from blockwise.stamps import differs
 from blockwise.step import BASE_MEMORY, BlockStep

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import msgspec
 
 from blockwise.identity import digest
-from blockwise.markers import Failure, Marker, Markers
 from blockwise.records import Records
+from blockwise.records.markers import Failure, Marker, Markers
 
 
 class NamedMarkers(Markers):

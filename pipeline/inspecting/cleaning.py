@@ -14,10 +14,10 @@ from blockwise.errors import UserError
 from blockwise.identity import fingerprint
 from blockwise.mask import SURVEY
 from blockwise.outputs import VolumeOutput, found_dataset
-from blockwise.ownership import OUTPUT
 from blockwise.plan import IDENTITY
 from blockwise.records import open_records, read_json
 from blockwise.step import BlockStep
+from blockwise.trust.ownership import OUTPUT
 from blockwise.volume import Address, delete_volume, remove_bare_container
 from pipeline.assembly.geometry import output_dataset
 from pipeline.assembly.object_steps import DATASETS, ObjectSteps

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from blockwise.absence import absent_chunks
-from blockwise.markers import Failure
 from blockwise.plan import is_complete, not_finite_of, plan_step, warnings_of
+from blockwise.records.markers import Failure
 from blockwise.step import BlockStep
+from blockwise.trust.absence import absent_chunks
 from blockwise.upstream import BlocksSource
 
 

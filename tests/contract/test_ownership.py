@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from blockwise import ownership
 from blockwise.outputs import VolumeOutput
-from blockwise.ownership import OutputReplacedError, Ownership
 from blockwise.plan import begin, plan_step
 from blockwise.records import read_json, write_json
 from blockwise.step import BlockStep
+from blockwise.trust import ownership
+from blockwise.trust.ownership import OutputReplacedError, Ownership
 from tests.contract.steps import AdditionStep, Workspace
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import z5py
 
-from blockwise.markers import DONE, Markers
 from blockwise.outputs import VolumeOutput
+from blockwise.records.markers import DONE, Markers
 from tests.runs import Project, assert_same, chunk_files
 
 DAY = 86_400

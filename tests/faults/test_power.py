@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from blockwise import durability
+from blockwise.trust import durability
 from tests.faults.test_checkpoints import ALL
 from tests.runs import Project, Run, assert_same, chunk_files, dataset_folder
 

@@ -24,9 +24,9 @@ from blockwise import claims, lockfile
 from blockwise.backends import LocalBackend, Outcome
 from blockwise.claims import FolderClaims, StepLock, Unclaimed, claims_of
 from blockwise.lockfile import FileLocks, KernelLocks, RangeLocks
-from blockwise.ownership import recorded_id
 from blockwise.plan import begin, is_complete, plan_step
 from blockwise.run import run_step
+from blockwise.trust.ownership import recorded_id
 from blockwise.watchdog import Watchdog
 from blockwise.worker import Worker
 from tests.contract.steps import Workspace

@@ -9,8 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from blockwise.files import replacing
-from blockwise.markers import BLOCKS_PER_FOLDER, Failure, Marker, Markers
 from blockwise.records import FolderRecords, open_records
+from blockwise.records.markers import BLOCKS_PER_FOLDER, Failure, Marker, Markers
 
 MARKER = Marker(7, "abc", "sum", {"raw": "r"}, "files", 1.5, 1.4, 200.0, 1, "here")
 FAILURE = Failure(7, "abc", "ValueError", "odd", "Traceback ...", "log", 2, "here")

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from blockwise.grid import Grid
-from blockwise.markers import Marker
 from blockwise.not_finite import NotFiniteTotals, count_not_finite, noting, total, without_note
+from blockwise.records.markers import Marker
 
 ODD = [float("nan"), float("inf"), float("-inf")]
 

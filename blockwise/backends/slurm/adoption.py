@@ -11,9 +11,9 @@ from blockwise.backends.slurm.commands import SlurmCommands
 from blockwise.backends.slurm.jobs import Array, Job
 from blockwise.backends.slurm.ledger import Entry, Ledger
 from blockwise.errors import UserError
-from blockwise.ownership import recorded_id
 from blockwise.plan import Item
 from blockwise.step import BlockStep
+from blockwise.trust.ownership import recorded_id
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from blockwise.backends.slurm.recovery import too_little
 from blockwise.backends.slurm.script import Needs
 from blockwise.grid import box_size
 from blockwise.job import Order
-from blockwise.markers import Failure, Marker
 from blockwise.plan import Item, present_marker
 from blockwise.records import Version
+from blockwise.records.markers import Failure, Marker
 from blockwise.step import BlockStep
 from blockwise.transient import patiently
 from blockwise.watchdog import BlockTimeoutError

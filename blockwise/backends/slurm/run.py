@@ -23,8 +23,8 @@ from blockwise.backends.slurm.script import Needs, SlurmOptions, first_needs
 from blockwise.backends.slurm.submission import Backoff, Submitter
 from blockwise.errors import UserError
 from blockwise.job import Order
-from blockwise.markers import Failure
 from blockwise.plan import Item
+from blockwise.records.markers import Failure
 from blockwise.step import BlockStep
 from blockwise.worker import Result
 
