@@ -13,8 +13,6 @@ from pathlib import Path
 from blockwise.errors import DiskFullError, UserError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-"""What file systems say that have no hard links."""
 NOT_ALLOWED = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -62,37 +60,6 @@ def replacing(path: Path) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
-
-
-def create_new(path: Path, content: bytes) -> bool:
-    """Create a file that appears whole, unless there is one: of several who try at once, on any host, one succeeds.
-
-    Returns:
-        Whether it was created; else what lies there stays as it was.
-    """
-    temporary = _beside(path)
-    try:
-        temporary.write_bytes(content)
-        os.link(temporary, path)  # a rename would replace, and an exclusive open shows an empty file first
-    except FileExistsError:
-        return temporary.stat().st_nlink > 1  # a file server's answer was lost, and its repetition says so
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-        return _create_exclusively(path, content)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return True
-
-
-def _create_exclusively(path: Path, content: bytes) -> bool:
-    """The second best: others may see it while it is empty."""
-    try:
-        with path.open("xb") as file:
-            file.write(content)
-    except FileExistsError:
-        return False
-    return True
 
 
 def sync(path: Path, *, whole: bool) -> None:

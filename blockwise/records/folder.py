@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from blockwise.files import create_new, explained, replacing, sync
+from blockwise.files import replacing, sync
 from blockwise.identity import digest
 from blockwise.records.base import ABSENT, ANY, Expected, Records, Version
 from blockwise.records.file_versions import (
@@ -27,7 +27,7 @@ from blockwise.records.file_versions import (
     version_from,
     version_of,
 )
-from blockwise.records.whole_files import ABSENCE, beside, make_room, read_whole, replace_whole, write_new
+from blockwise.records.whole_files import ABSENCE, beside, create_whole, read_whole, replace_whole, write_new
 
 BATCH = 1000
 READERS = 8
@@ -73,11 +73,8 @@ class FolderRecords(Records):
             return version_from(replace_whole(path, content), content)
         if expected is not ABSENT:
             return _swap(path, content, expected)
-        with explained(path):
-            make_room(path)
-            if not create_new(Path(path), bytes(content)):
-                return None
-        return version_of(path)
+        status = create_whole(path, content)
+        return None if status is None else version_from(status, content)
 
     def renew(self, key: str, expected: Version) -> Version | None:
         """Touch a file."""
@@ -247,14 +244,13 @@ def _swap(path: str, content: bytes | memoryview, expected: Version) -> Version 
     Who has it looks again, because another may have had it before. The right of one who died with it is removed after
     a while; until then nobody gets it.
     """
+    if not is_still(path, expected):
+        return None
     folder, _, name = path.rpartition("/")
     right = Path(folder, f".{name}.{digest(expected)[:12]}")
-    try:
-        if not create_new(right, expected.encode()):
-            if (_age_s(str(right)) or 0.0) >= SILENCE_S:
-                right.unlink(missing_ok=True)
-            return None
-    except ABSENCE:
+    if create_whole(str(right), expected.encode()) is None:
+        if (_age_s(str(right)) or 0.0) >= SILENCE_S:
+            right.unlink(missing_ok=True)
         return None
     try:
         return version_from(replace_whole(path, content), content) if is_still(path, expected) else None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 
 from blockwise.files import explained
 
 ABSENCE = (FileNotFoundError, NotADirectoryError)
 READ = os.O_RDONLY | os.O_CLOEXEC
+NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+"""What file systems say that have no hard links."""
 
 
 def read_whole(path: str) -> bytes | None:
@@ -55,6 +58,42 @@ def replace_whole(path: str, content: bytes | memoryview) -> os.stat_result:
                 os.unlink(temporary)
             raise
     return status
+
+
+def create_whole(path: str, content: bytes | memoryview) -> os.stat_result | None:
+    """Put a file where there is none: of several who try at once, on any host, one succeeds.
+
+    Returns:
+        What the system says of the new file; None where there was one, which stays as it was.
+
+    Raises:
+        DiskFullError: there is no room.
+        UserError: it may not be written.
+    """
+    temporary = beside(path)
+    with explained(path):
+        try:
+            status = write_new(temporary, content)
+            os.link(temporary, path)  # a rename would replace, and an exclusive open shows an empty file first
+        except FileExistsError:
+            # A file server's answer may have been lost, and its repetition says so.
+            return status if os.stat(temporary).st_nlink > 1 else None
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            return _create_exclusively(path, content)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+    return status
+
+
+def _create_exclusively(path: str, content: bytes | memoryview) -> os.stat_result | None:
+    """The second best: others may see it while it is empty."""
+    try:
+        return write_new(path, content)
+    except FileExistsError:
+        return None
 
 
 def beside(path: str) -> str:

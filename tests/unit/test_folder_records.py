@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -105,6 +106,27 @@ def test_an_absent_record_is_made_where_there_is_no_folder(tmp_path: Path) -> No
     records = FolderRecords(str(tmp_path / "not" / "there"))
     assert records.put("a/b", b"1", ABSENT) is not None
     assert [path.name for path in (tmp_path / "not/there/a").iterdir()] == ["b"]
+
+
+def test_a_file_system_without_links_has_one_winner_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    records = FolderRecords(str(tmp_path))
+    first = records.put("a", b"1", ABSENT)
+    assert first is not None
+    assert records.put("a", b"2", ABSENT) is None
+    assert records.put("a", b"3", first) is not None
+    assert records.get("a") == b"3"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_nothing_is_made_for_what_is_expected_in_vain(tmp_path: Path) -> None:
+    version = FolderRecords(str(tmp_path)).put("a", b"1")
+    assert version is not None
+    assert FolderRecords(str(tmp_path)).put("step/ab/1", b"", version) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_loop_of_links_is_no_absence(tmp_path: Path) -> None:
