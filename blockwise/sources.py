@@ -76,7 +76,8 @@ class RawSource:
 
     def identity(self) -> Mapping[str, Any]:
         """Address (not how to log in, or how long to wait), axes, shape, dtype and chunking; never the content."""
-        return self.info.model_dump(mode="json") | {"address": identity_of(self.info.address)}
+        known_as = self.info.known_as or self.info.address
+        return self.info.model_dump(mode="json", exclude={"known_as"}) | {"address": identity_of(known_as)}
 
     def snapshot(self) -> Snapshot:
         """Stat every chunk file once."""

@@ -64,6 +64,7 @@ class PredictionStep(VolumeStep):
         project_hash: of the project's content.
         classes: classes that are written, from 0.
         class_names: names of all classes of the project.
+        known_classes: names under which earlier results know the classes; empty for the same.
         dtype: ``float32`` or ``uint8``.
         engine: which implementation computes.
         structure_tensor: ``fastfilters`` or ``vigra``.
@@ -88,6 +89,7 @@ class PredictionStep(VolumeStep):
     seed: int
     feature_halo: tuple[int, int, int]
     engine_memory: int
+    known_classes: tuple[str, ...] = ()
 
     def settings(self) -> Mapping[str, Any]:
         """Settings that can change the result; of the project its content, not its path."""
@@ -186,6 +188,8 @@ class PredictionStep(VolumeStep):
             UserError: the project, or a training image, is no longer what it was when the run began.
         """
         project = open_project(self.project)
+        if self.known_classes and len(self.known_classes) == len(project.classes):
+            project = project.with_classes(self.known_classes)
         if project.content_hash != self.project_hash:
             raise UserError(
                 f"project {self.project} or its training images were changed while the run was going on; start the "

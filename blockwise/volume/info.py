@@ -14,6 +14,7 @@ class VolumeInfo(BaseModel):
         shape: in voxels, in the order of the axes.
         dtype: numpy's name with byte order.
         chunks: unit of storage, in voxels.
+        known_as: address under which earlier results know it, where it has been moved; empty for its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -23,3 +24,4 @@ class VolumeInfo(BaseModel):
     shape: tuple[int, ...]
     dtype: str
     chunks: tuple[int, ...]
+    known_as: str = ""

@@ -47,7 +47,12 @@ def describe_raw(raw: Raw, project: Project) -> RawDescription:
     if volume.dtype.kind not in "uif":
         raise UserError(f"raw {raw.address}: holds {volume.dtype}; expected integers or floats")
     info = VolumeInfo(
-        address=raw.address, axes=axes, shape=volume.shape, dtype=volume.dtype.str, chunks=volume.chunks
+        address=raw.address,
+        axes=axes,
+        shape=volume.shape,
+        dtype=volume.dtype.str,
+        chunks=volume.chunks,
+        known_as=raw.moved_from or "",
     )
     return RawDescription(info, source, volume.spacing)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from blockwise.backends.registry import BACKENDS
@@ -26,6 +26,7 @@ from pipeline.assembly.geometry import (
     output_dataset,
     output_storage,
 )
+from pipeline.assembly.known import NOTHING, Known, load_known
 from pipeline.assembly.masking import mask_and_grid
 from pipeline.assembly.object_steps import ObjectSteps, object_steps
 from pipeline.configuration.settings import BackendSettings, Settings
@@ -94,13 +95,17 @@ def build_steps(settings: Settings, *, whole: bool = False) -> Steps:
     """
     check_writable(Address(settings.output, "probabilities"))
     project = open_project(settings.prediction.project)
-    steps = make_steps(settings, project, describe_raw(settings.raw, project), whole=whole)
+    raw = describe_raw(settings.raw, project)
+    known = NOTHING if whole else load_known(settings.work_dir)
+    steps = make_steps(settings, project, replace(raw, info=known.volume(raw.info)), whole=whole, known=known)
     check_memory(steps, settings)
     _check_not_in_place(steps)
     return steps
 
 
-def make_steps(settings: Settings, project: Project, raw: RawDescription, *, whole: bool) -> Steps:
+def make_steps(
+    settings: Settings, project: Project, raw: RawDescription, *, whole: bool, known: Known = NOTHING
+) -> Steps:
     """Make the steps of a configuration whose inputs are open already; of these only the mask is looked at.
 
     They say what there is to compute; whether it can be computed here, ``build_steps`` asks.
@@ -110,6 +115,7 @@ def make_steps(settings: Settings, project: Project, raw: RawDescription, *, who
         project: that it names.
         raw: the raw volume that it names.
         whole: see ``build_steps``.
+        known: names under which earlier results know the classes.
 
     Raises:
         UserError: a value does not fit an input.
@@ -118,7 +124,7 @@ def make_steps(settings: Settings, project: Project, raw: RawDescription, *, who
     if whole:
         settings = settings.model_copy(update={"blocks": one_block(settings.blocks, info)})
     mask, grid = mask_and_grid(settings, make_grid(settings, info))
-    prediction = _prediction_step(settings, info, project, grid, mask)
+    prediction = _prediction_step(settings, info, project, grid, mask, known.classes(project))
     objects = tuple(object_steps(settings, threshold, prediction, raw.spacing) for threshold in settings.threshold)
     return Steps(prediction, objects, _simple_segmentation_step(settings, prediction), raw.axes_from)
 
@@ -159,7 +165,12 @@ def _check_not_in_place(steps: Steps) -> None:
 
 
 def _prediction_step(
-    settings: Settings, info: VolumeInfo, project: Project, grid: Grid, mask: Mask | None
+    settings: Settings,
+    info: VolumeInfo,
+    project: Project,
+    grid: Grid,
+    mask: Mask | None,
+    known_classes: tuple[str, ...],
 ) -> PredictionStep:
     prediction = settings.prediction
     channels = _channels(settings, info, project)
@@ -182,7 +193,8 @@ def _prediction_step(
         raw=info,
         channels=channels,
         project=prediction.project,
-        project_hash=project.content_hash,
+        project_hash=(project.with_classes(known_classes) if known_classes else project).content_hash,
+        known_classes=known_classes,
         classes=chosen_classes(settings, project),
         class_names=project.classes,
         dtype=prediction.dtype,

@@ -16,6 +16,7 @@ from blockwise.errors import UserError
 from blockwise.not_finite import NotFinite, NotFiniteTotals, counted
 from blockwise.plan import is_complete
 from blockwise.records import open_records, read_json
+from pipeline.assembly.known import keep_known, known_notes
 from pipeline.assembly.masking import keep_what_was_found
 from pipeline.assembly.storage import storage_notes
 from pipeline.batch.image_step import ImagesStep, scratch_folder
@@ -143,7 +144,9 @@ class BatchWorkflow(luigi.Task):
             steps = self.images.steps(i)
             record(self.images.settings[i], steps)
             keep_what_was_found(steps.prediction)
-            for note in storage_notes(steps.all()):
+            notes = (*known_notes(steps.prediction), *storage_notes(steps.all()))
+            keep_known(steps.prediction)
+            for note in notes:
                 logger.warning("%s: %s", self.images.names[i], note)
             for objects in steps.objects:
                 # The image's folder is the batch's own, so the tables in it are ours; this folder tells.

@@ -14,6 +14,7 @@ PATHS = (
     "work_dir",
     "raw",
     "raw.path",
+    "raw.moved_from",
     "output",
     "blocks.mask",
     "prediction.project",

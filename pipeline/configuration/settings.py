@@ -53,6 +53,7 @@ class Raw(Section):
     key: str = ""
     axes: str | None = None
     channel: int | tuple[int, ...] | None = None
+    moved_from: str | None = None
 
     @property
     def address(self) -> str:

@@ -20,6 +20,7 @@ from blockwise.step import BlockStep
 from blockwise.trust.ownership import OUTPUT
 from blockwise.volume import Address, delete_volume, remove_bare_container
 from pipeline.assembly.geometry import output_dataset
+from pipeline.assembly.known import KNOWN
 from pipeline.assembly.object_steps import DATASETS, ObjectSteps
 from pipeline.assembly.steps import Steps
 from pipeline.configuration.settings import Settings
@@ -103,7 +104,7 @@ def find_work(work_dir: Path, labels: Iterable[str]) -> list[str]:
         found += [str(path.parent) for path in _identities(work_dir, label)]
         found += present(work_dir / "logs" / label)
     classifiers = sorted((work_dir / CLASSIFIERS).glob(f"{'[0-9a-f]' * 32}-*.npz"))
-    return found + present(*classifiers, work_dir / SURVEY)
+    return found + present(*classifiers, work_dir / SURVEY, work_dir / KNOWN)
 
 
 def labels_in(work_dir: Path) -> list[str]:

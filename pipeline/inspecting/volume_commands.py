@@ -10,6 +10,7 @@ from rich.table import Table
 from blockwise.backends.registry import describe_jobs
 from blockwise.not_finite import noted_of
 from blockwise.volume import open_volume
+from pipeline.assembly.known import known_notes
 from pipeline.assembly.steps import Steps
 from pipeline.assembly.storage import storage_notes
 from pipeline.configuration.setting_names import naming_keys
@@ -48,7 +49,7 @@ def plan(settings: Settings, steps: Steps, console: Console) -> None:
             console.print(f"{row.step}: {reason}", highlight=False, markup=False)
         for warning in row.warnings:
             console.print(f"{row.step}: {warning}", highlight=False, markup=False, soft_wrap=True)
-    for note in storage_notes(steps.begun()):
+    for note in (*known_notes(steps.prediction), *storage_notes(steps.begun())):
         console.print(note, highlight=False, markup=False)
     if odd := noted_of(open_volume(raw.address).attributes, raw.axes):
         console.print(f"raw: {odd}, as was seen when it was copied", highlight=False, markup=False)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import luigi
 
+from pipeline.assembly.known import keep_known, known_notes
 from pipeline.assembly.masking import keep_what_was_found
 from pipeline.assembly.steps import Steps, build_steps
 from pipeline.assembly.storage import storage_notes
@@ -46,6 +47,8 @@ class Workflow(luigi.Task):
         with naming_keys():
             for step in self.steps.up_to(self.last_step):
                 step.output().check_ours()
+        self.known_notes = tuple(known_notes(self.steps.prediction))
+        keep_known(self.steps.prediction)
         keep_what_was_found(self.steps.prediction)
 
     def last_tasks(self) -> list[BlockTask]:
@@ -62,7 +65,7 @@ class Workflow(luigi.Task):
     def requires(self) -> list[BlockTask]:
         """The last steps' tasks; whoever asks is about to run, so the work folder is locked first."""
         begin_run(self.settings.work_dir, self.quiet)
-        for note in storage_notes(self.steps.up_to(self.last_step)):
+        for note in (*self.known_notes, *storage_notes(self.steps.up_to(self.last_step))):
             logger.warning(note)
         return self.last_tasks()
 
@@ -110,4 +113,4 @@ class ConnectedComponentsWorkflow(Workflow):
 def _say_that_nothing_is_to_do(task: luigi.Task) -> None:
     if isinstance(task, Workflow) and not task.quiet:
         print(f"Nothing to do: {task.get_task_family()} is finished and up to date.\n{task.report.places()}")
-        print(*storage_notes(task.steps.up_to(task.last_step)), sep="\n", end="")
+        print(*task.known_notes, *storage_notes(task.steps.up_to(task.last_step)), sep="\n", end="")

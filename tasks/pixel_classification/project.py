@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -66,8 +66,20 @@ class Project:
         a project holds (display, window, time of saving, the place of its images) is not in it, so that saving a
         project again changes nothing.
         """
+        return self._hash(self.classes)
+
+    @cached_property
+    def nameless_hash(self) -> str:
+        """As ``content_hash``, but of the classes their number alone: what they are called changes no prediction."""
+        return self._hash(len(self.classes))
+
+    def with_classes(self, names: tuple[str, ...]) -> Project:
+        """The same project, its classes called as they were before somebody renamed them; as many as there are."""
+        return replace(self, classes=names)
+
+    def _hash(self, classes: tuple[str, ...] | int) -> str:
         parts: dict[str, Any] = {
-            "classes": self.classes,
+            "classes": classes,
             "channels": self.n_channels,
             "features": [[f.id, f.scale, f.in_2d] for f in self.features],
         }
