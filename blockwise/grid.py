@@ -22,7 +22,7 @@ import itertools
 import math
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -89,6 +89,19 @@ class Block(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
+class Region:
+    """The part of a grid that is computed.
+
+    Attributes:
+        roi: start and stop per axis, in voxels; None for the whole volume.
+        kept: blocks that a mask leaves, as ``pack_blocks`` gives them; None for all.
+    """
+
+    roi: tuple[tuple[int, int], ...] | None = None
+    kept: str | None = None
+
+
+@dataclass(frozen=True)
 class Grid:
     """Blocks over a volume.
 
@@ -98,6 +111,7 @@ class Grid:
         block_shape: shape of a block, in voxels; 1 along t, because time steps are independent.
         roi: start and stop per axis, in voxels, of the region that is computed; None for the whole volume.
         kept: blocks that a mask leaves, as ``pack_blocks`` gives them; None for all. The others are never computed.
+        known: region that results were begun with, where it has grown since; see ``blockwise.region``.
     """
 
     axes: str
@@ -105,6 +119,7 @@ class Grid:
     block_shape: tuple[int, ...]
     roi: tuple[tuple[int, int], ...] | None = None
     kept: str | None = None
+    known: Region | None = None
 
     def __post_init__(self) -> None:
         if not len(self.axes) == len(self.shape) == len(self.block_shape):
@@ -148,14 +163,35 @@ class Grid:
         return self._kept[tuple(slice(r.start, r.stop) for r in self._index_ranges)]
 
     def identity(self) -> dict[str, Any]:
-        """What of the grid can change a result, as JSON."""
+        """What of the grid can change a result, as JSON; of a region that has grown, what it was at first."""
+        region = self.known or self.region
         return {
             "axes": self.axes,
             "shape": list(self.shape),
             "blocks": list(self.block_shape),
-            "roi": self.roi and [list(part) for part in self.roi],
-            **({} if self.kept is None else {"blocks of the mask": digest(self.kept)}),
+            "roi": region.roi and [list(part) for part in region.roi],
+            **({} if region.kept is None else {"blocks of the mask": digest(region.kept)}),
         }
+
+    @property
+    def region(self) -> Region:
+        """The part that is computed."""
+        return Region(self.roi, self.kept)
+
+    def within(self, region: Region) -> Grid:
+        """The same blocks over another region."""
+        return replace(self, roi=region.roi, kept=region.kept, known=None)
+
+    def covers(self, region: Region) -> bool:
+        """Whether every voxel of a region's blocks is one of this grid's, too."""
+        if region == self.region:
+            return True
+        other = self.within(region)
+        inside = all(s.start <= o.start and o.stop <= s.stop for s, o in zip(self.domain, other.domain, strict=True))
+        if not inside or self._kept is None:
+            return inside
+        mine = self._kept[tuple(slice(r.start, r.stop) for r in other._index_ranges)]
+        return bool(np.all(mine | ~other._kept_in_domain))
 
     @cached_property
     def _count(self) -> int:

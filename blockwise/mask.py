@@ -94,7 +94,7 @@ def survey(mask: Mask, grid: Grid, work_dir: str, *, watch_files: bool) -> Check
 
     Read from the work folder where the mask's files are what they were.
     """
-    whole = replace(grid, kept=None)
+    whole = replace(grid, kept=None, known=None)
     states, key = _state(mask, whole, watch_files)
     found = _kept_survey(open_records(work_dir), key)
     return Checksums(whole, _look(mask, whole, states) if found is None else found)
@@ -106,7 +106,7 @@ def keep_survey(mask: Mask, grid: Grid, work_dir: str, *, watch_files: bool) -> 
     Raises:
         UserError: the folder may not be written, or its disk is full.
     """
-    whole = replace(grid, kept=None)
+    whole = replace(grid, kept=None, known=None)
     states, key = _state(mask, whole, watch_files)
     records = open_records(work_dir)
     if _kept_survey(records, key) is None:

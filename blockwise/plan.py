@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,16 +10,18 @@ import msgspec
 import numpy as np
 
 from blockwise.claims import StepLock, claims_of
+from blockwise.grid import Block
 from blockwise.identity import differences
 from blockwise.not_finite import NotFiniteTotals, total
 from blockwise.outputs import Output, new_attributes
 from blockwise.records import read_json, write_json
 from blockwise.records.markers import Marker
+from blockwise.region import outgrown
 from blockwise.stamps import UNWATCHED, Checksums, Snapshot, WrittenFiles, differs
 from blockwise.step import CHECKSUMS, BlockStep
 from blockwise.trust.absence import absent_chunks
 from blockwise.trust.durability import UNSETTLED_FILES, begin_to_write, power_was_lost, settle
-from blockwise.trust.ownership import OUTPUT, recorded_id, why_not_ours
+from blockwise.trust.ownership import record_output, recorded_id, recorded_region, why_not_ours
 
 IDENTITY = "identity.json"
 
@@ -67,6 +69,7 @@ class Plan:
         snapshots: of each source.
         files: digest over the output's files; empty where anything is to do.
         new_output: the output must be created.
+        grown: the region that is computed has grown.
         totals: of all blocks; None where anything is to do.
     """
 
@@ -76,6 +79,7 @@ class Plan:
     snapshots: Mapping[str, Snapshot]
     files: str
     new_output: bool
+    grown: bool
     totals: Totals | None
 
 
@@ -83,6 +87,7 @@ class Plan:
 class _Tally:
     missing: int = 0
     stale: dict[str, int] = field(default_factory=dict)
+    cut: int = 0
     touched: int = 0
     doubtful: int = 0
     adopted: int = 0
@@ -95,7 +100,8 @@ def plan_step(step: BlockStep) -> Plan:
     new_output, reasons = _output_state(step)
     markers = {} if new_output else step.markers.scan()
     files = step.output().files() if markers and step.change_detection != "metadata" else None
-    items, tally = _items(step, snapshots, markers, files, power_was_lost(step))
+    before = (None if new_output else recorded_region(step)) or step.grid.region
+    items, tally = _items(step, snapshots, markers, files, power_was_lost(step), outgrown(step, before))
     reasons += _tally_reasons(tally, len(step.grid), fresh=new_output or not markers)
     return Plan(
         items=items,
@@ -104,6 +110,7 @@ def plan_step(step: BlockStep) -> Plan:
         snapshots=snapshots,
         files="" if items else UNWATCHED if files is None else files.digest,
         new_output=new_output,
+        grown=before != step.grid.region,
         totals=None if items else _totals(step, markers),
     )
 
@@ -146,6 +153,9 @@ def begin(step: BlockStep, plan: Plan) -> None:
     has begun, or computed, since the plan was made stays.
     """
     step.forget_target()
+    if plan.grown:
+        with StepLock(step).beginning():
+            _begin_in_larger_region(step, plan.items)
     if plan.new_output:
         with StepLock(step).beginning():
             if why_not_ours(step):
@@ -165,8 +175,19 @@ def _begin_anew(step: BlockStep) -> None:
     write_json(step.records, IDENTITY, step.identity)
     attributes = new_attributes(step.fingerprint, step.provenance())
     step.output().create(attributes)
-    layout = {} if step.layout == 1 else {"layout": step.layout}
-    write_json(step.records, OUTPUT, {"id": attributes["id"], **layout})
+    record_output(step, attributes["id"])
+
+
+def _begin_in_larger_region(step: BlockStep, items: list[Item]) -> None:
+    """Forget the blocks that the former region has cut; then, and only then, are all others those of the new one."""
+    before = recorded_region(step)
+    if before is None or before == step.grid.region:  # another process has done it meanwhile
+        return
+    is_cut = outgrown(step, before)
+    for item in items:
+        if is_cut(step.grid.block(item.block)):
+            step.markers.remove(item.block)
+    record_output(step, recorded_id(step))
 
 
 def _remove_stale_markers(step: BlockStep, items: list[Item]) -> None:
@@ -240,6 +261,8 @@ def is_complete(step: BlockStep) -> bool:
         return False
     if any(differs(target["inputs"].get(name), source.digest()) for name, source in step.inputs.items()):
         return False
+    if recorded_region(step) != step.grid.region:
+        return False
     return step.markers.count() >= len(step.grid) and not differs(target["files"], _files_digest(step))
 
 
@@ -276,6 +299,7 @@ def _items(
     markers: Mapping[int, Marker],
     files: WrittenFiles | None,
     doubtful: bool,
+    is_cut: Callable[[Block], bool],
 ) -> tuple[list[Item], _Tally]:
     items: list[Item] = []
     tally = _Tally()
@@ -285,6 +309,9 @@ def _items(
         marker = markers.get(block.id)
         if marker is None:
             tally.missing += 1
+            items.append(Item(block.id, stamps))
+        elif is_cut(block):
+            tally.cut += 1
             items.append(Item(block.id, stamps))
         elif changed := [name for name in stamps if differs(marker.stamps.get(name), stamps[name])]:
             adopted = step.adopts(marker, stamps)
@@ -305,6 +332,8 @@ def _tally_reasons(tally: _Tally, total: int, fresh: bool) -> list[str]:
     reasons = []
     if tally.missing and not fresh:
         reasons.append(f"{tally.missing} of {total} blocks are not done yet")
+    if tally.cut:
+        reasons.append(f"the region has grown: {tally.cut} of {total} blocks were cut by its former border")
     for name, count in tally.stale.items():
         reasons.append(f"{name} has changed below {count} of {total} blocks")
     if tally.doubtful:

@@ -55,12 +55,12 @@ def _run_alone(
     start = time.monotonic()
     backend.take_over(step)
     plan = insistently(pauses_s, plan_step, step)
-    if plan.new_output:
+    if plan.new_output or plan.grown:
         backend.clear(step)
     outcome = Outcome(total=len(plan.items))
     for look in range(LOOKS):
         _tell(step, plan)
-        if plan.new_output or plan.items:
+        if plan.new_output or plan.grown or plan.items:
             begin(step, plan)
         if not plan.items:
             break

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from blockwise.errors import UserError
-from blockwise.records import read_json
+from blockwise.grid import Region
+from blockwise.identity import digest
+from blockwise.records import read_json, write_json
+from blockwise.region import region_as_json, region_from_json
 from blockwise.step import BlockStep
 
 OUTPUT = "output.json"
@@ -26,6 +31,43 @@ def recorded_id(step: BlockStep) -> str:
     return str((read_json(step.records, OUTPUT) or {}).get("id", ""))
 
 
+def recorded_region(step: BlockStep) -> Region | None:
+    """Region that the step's blocks were last computed in; None where nobody can tell any more."""
+    return _region(step, read_json(step.records, OUTPUT) or {})
+
+
+def record_output(step: BlockStep, output_id: str) -> None:
+    """Have the step's markers vouch for an output, in the present region."""
+    region = step.grid.region
+    if region.kept is not None:  # in a file of its own: the record is read at each block
+        write_json(step.records, _kept_file(digest(region.kept)), {"kept": region.kept})
+    layout = {} if step.layout == 1 else {"layout": step.layout}
+    write_json(step.records, OUTPUT, {"id": output_id, **layout, "region": _region_record(region)})
+
+
+def _region(step: BlockStep, record: Mapping[str, Any]) -> Region | None:
+    found = record.get("region")
+    if found is None:  # an earlier version's, whose fingerprint says it
+        return step.grid.known or step.grid.region
+    if found == _region_record(step.grid.region):
+        return step.grid.region
+    if found["kept"] is None:
+        return region_from_json(found)
+    kept = read_json(step.records, _kept_file(found["kept"])) or {}
+    if digest(kept.get("kept", "")) != found["kept"]:
+        return None
+    return region_from_json({**found, **kept})
+
+
+def _region_record(region: Region) -> dict[str, Any]:
+    kept = None if region.kept is None else digest(region.kept)
+    return {**region_as_json(region), "kept": kept}
+
+
+def _kept_file(kept: str) -> str:
+    return f"kept-{kept}.json"
+
+
 def why_not_ours(step: BlockStep) -> str:
     """What is wrong with the output, for people; empty where the step's markers vouch for it."""
     record = read_json(step.records, OUTPUT)
@@ -34,6 +76,9 @@ def why_not_ours(step: BlockStep) -> str:
     layout = record.get("layout", 1)
     if layout != step.layout:
         return f"an earlier version kept it in another form (layout {layout} -> {step.layout})"
+    region = _region(step, record)
+    if region is None or not step.grid.covers(region):
+        return "it was computed in a region that is not within the present one"
     found = step.output().found()
     if found is None:
         return "it is gone"

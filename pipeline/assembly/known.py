@@ -1,8 +1,8 @@
-"""What results are known by: names that their fingerprints hold, though no voxel depends on them.
+"""What results are known by: what their fingerprints hold, though finished blocks do not depend on it.
 
 Fingerprints name the raw volume by its address, and hold what a project calls its classes. Where the same volume is
-found at another address, or classes have other names, the names of before are used, so that nothing is done again. A
-run keeps them in its work folder.
+found at another address, or classes have other names, the names of before are used, so that nothing is done again. So
+is the region of before, where the present one holds all of it. A run keeps them in its work folder.
 
 The same volume is one whose files are the same: the same inodes, with the same sizes, times and samples of content.
 Copies are other files. Whether all their content is the same could only be told by reading all of it, so of these
@@ -15,15 +15,17 @@ import contextlib
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from blockwise.errors import UserError
-from blockwise.files import read_json, write_json
+from blockwise.grid import Grid
 from blockwise.identity import canonical_json, digest
+from blockwise.records import open_records, read_json, write_json
+from blockwise.region import region_as_json, region_from_json
 from blockwise.volume import Volume, open_volume
 from blockwise.volume.address import identity_of
 from blockwise.volume.info import VolumeInfo
@@ -47,10 +49,12 @@ class Known:
         raw: ``address`` of the raw volume; ``info``, what it says about itself; ``place``, its address in the last
             run; ``files``, see ``files_of``.
         project: names of its ``classes``, and its ``content`` without them.
+        region: that results were begun with: ``roi`` and ``kept``, and the ``blocks`` of which grid.
     """
 
     raw: Mapping[str, Any] = field(default_factory=dict)
     project: Mapping[str, Any] = field(default_factory=dict)
+    region: Mapping[str, Any] = field(default_factory=dict)
 
     def volume(self, info: VolumeInfo) -> VolumeInfo:
         """A raw volume with the address under which results know it."""
@@ -71,20 +75,31 @@ class Known:
         names = tuple(self.project["classes"])
         return () if names == project.classes else names
 
+    def grid(self, grid: Grid) -> Grid:
+        """A grid with the region that results were begun with, if it has grown since."""
+        if self.region.get("blocks") != _blocks(grid):
+            return grid
+        region = region_from_json(self.region)
+        return replace(grid, known=region) if region != grid.region and grid.covers(region) else grid
+
 
 NOTHING = Known()
 
 
 def load_known(work_dir: str) -> Known:
     """What the work folder's results are known by."""
-    found = read_json(Path(work_dir) / KNOWN) or {}
-    parts = {name: found[name] for name in ("raw", "project") if isinstance(found.get(name), dict)}
+    found = read_json(open_records(work_dir), KNOWN) or {}
+    parts = {name: found[name] for name in ("raw", "project", "region") if isinstance(found.get(name), dict)}
     return Known(**parts)
 
 
 def keep_known(prediction: PredictionStep) -> None:
-    """Keep the names of a run that begins, for the runs after it."""
-    project = open_project(prediction.project)
+    """Keep the names of a run that begins, for the runs after it.
+
+    Raises:
+        UserError: the folder may not be written, or its disk is full.
+    """
+    project, grid = open_project(prediction.project), prediction.grid
     known = {
         "raw": {
             "address": identity_of(prediction.raw.known_as or prediction.raw.address),
@@ -96,13 +111,12 @@ def keep_known(prediction: PredictionStep) -> None:
             "classes": list(prediction.known_classes or prediction.class_names),
             "content": project.nameless_hash,
         },
+        "region": {**region_as_json(grid.known or grid.region), "blocks": _blocks(grid)},
     }
-    path = Path(prediction.work_dir) / KNOWN
-    if read_json(path) != known:
-        try:
-            write_json(path, known)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written: {error}") from error
+    records = open_records(prediction.work_dir)
+    if read_json(records, KNOWN) != known:
+        with contextlib.suppress(OSError):  # a work folder that cannot be made ends the run soon, and says why
+            write_json(records, KNOWN, known)
 
 
 def known_notes(prediction: PredictionStep) -> Iterator[str]:
@@ -137,6 +151,10 @@ def files_of(address: str) -> str:
 
 def _kind(info: VolumeInfo) -> dict[str, Any]:
     return info.model_dump(mode="json", exclude={"address", "known_as"})
+
+
+def _blocks(grid: Grid) -> list[Any]:
+    return [grid.axes, list(grid.shape), list(grid.block_shape)]
 
 
 def _some_files(volume: Volume) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from blockwise.errors import UserError
-from blockwise.grid import Grid
+from blockwise.grid import Grid, Region
 from blockwise.step import BlockStep
 from blockwise.volume import Spacing
 from blockwise.volume.lengths import in_micrometers
@@ -100,7 +100,8 @@ def object_steps(
     raw, spatial = prediction.raw, grid.axes.replace("t", "")
     step_um = in_micrometers(spacing, raw.axes, spatial)
     min_size, max_size = sizes_in_voxels(components, step_um, len(spatial), raw.address)
-    one_block = Grid(grid.axes, grid.shape, grid.shape, grid.roi)
+    known = None if grid.known is None else Region(grid.known.roi)
+    one_block = Grid(grid.axes, grid.shape, grid.shape, grid.roi, known=known)
     merge = ComponentMergeStep(
         **common,
         grid=one_block,

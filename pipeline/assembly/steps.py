@@ -115,7 +115,7 @@ def make_steps(
         project: that it names.
         raw: the raw volume that it names.
         whole: see ``build_steps``.
-        known: names under which earlier results know the classes.
+        known: what earlier results are known by.
 
     Raises:
         UserError: a value does not fit an input.
@@ -124,7 +124,7 @@ def make_steps(
     if whole:
         settings = settings.model_copy(update={"blocks": one_block(settings.blocks, info)})
     mask, grid = mask_and_grid(settings, make_grid(settings, info))
-    prediction = _prediction_step(settings, info, project, grid, mask, known.classes(project))
+    prediction = _prediction_step(settings, info, project, known.grid(grid), mask, known.classes(project))
     objects = tuple(object_steps(settings, threshold, prediction, raw.spacing) for threshold in settings.threshold)
     return Steps(prediction, objects, _simple_segmentation_step(settings, prediction), raw.axes_from)
 

@@ -97,11 +97,18 @@ def test_coarser_mask_within_a_region(unused: Project, expected: Any) -> None:
     assert "mask has changed below 1 of 4 blocks" in run.text
     assert_is_whole_volume(unused, expected["probabilities"], box, repeated(coarse, 2))
 
-    coarse[8, 4, 40:50] = True  # other blocks: another set of blocks, another result
+    coarse[8, 4, 40:50] = True  # in other blocks: a larger set of blocks
     write_mask(coarse)
     run = unused.run()
-    assert run.computed["prediction"] == [0, 1, 2, 3, 4, 5]
-    assert "grid.blocks of the mask" in run.text
+    assert run.computed["prediction"] == [2, 3]
+    assert "2 of 6 blocks are not done yet" in run.text
+    assert_is_whole_volume(unused, expected["probabilities"], box, repeated(coarse, 2))
+
+    coarse[:, :, 40:50] = False  # without them again: what they hold must go
+    write_mask(coarse)
+    run = unused.run()
+    assert run.computed["prediction"] == left
+    assert "made anew: it was computed in a region that is not within the present one" in run.text
     assert_is_whole_volume(unused, expected["probabilities"], box, repeated(coarse, 2))
 
 
