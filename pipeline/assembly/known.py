@@ -94,11 +94,7 @@ def load_known(work_dir: str) -> Known:
 
 
 def keep_known(prediction: PredictionStep) -> None:
-    """Keep the names of a run that begins, for the runs after it.
-
-    Raises:
-        UserError: the folder may not be written, or its disk is full.
-    """
+    """Keep the names of a run that begins, for the runs after it."""
     project, grid = open_project(prediction.project), prediction.grid
     known = {
         "raw": {
@@ -115,7 +111,8 @@ def keep_known(prediction: PredictionStep) -> None:
     }
     records = open_records(prediction.work_dir)
     if read_json(records, KNOWN) != known:
-        with contextlib.suppress(OSError):  # a work folder that cannot be made ends the run soon, and says why
+        # A work folder that cannot be made ends the run soon, and says why.
+        with contextlib.suppress(OSError, UserError):
             write_json(records, KNOWN, known)
 
 
