@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Mapping
 from functools import cached_property
@@ -13,6 +15,7 @@ from typing import Any, ClassVar
 from pydantic import PrivateAttr
 
 from blockwise.chain import Chain
+from blockwise.errors import UserError
 from blockwise.files import replacing
 from blockwise.grid import Block, Grid
 from blockwise.identity import digest
@@ -175,8 +178,7 @@ class ImagesStep(BlockStep):
         """Run all steps of one image; the checksum of what they have written, and what of it is not finite."""
         settings = self.image_settings(block.id)
         folder = Path(settings.work_dir)
-        parent = scratch_folder(self.work_dir)
-        parent.mkdir(mode=0o700, exist_ok=True)
+        parent = own_folder(scratch_folder(self.work_dir))
         with tempfile.TemporaryDirectory(prefix="image-", dir=parent) as scratch:
             steps = image_steps(settings.model_copy(update={"work_dir": scratch}))
             steps.prediction.check_raw()
@@ -198,6 +200,27 @@ def scratch_folder(work_dir: str) -> Path:
     """
     parent = IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else tempfile.gettempdir()
     return Path(parent) / f"blockwise-{os.getuid()}-{digest(str(Path(work_dir).resolve()))[:12]}"
+
+
+def own_folder(path: Path) -> Path:
+    """Make a folder that nobody else may change, where anybody may make one of this name.
+
+    Raises:
+        UserError: something of another user, or a link, lies there.
+    """
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    found = path.lstat()
+    kinds = {stat.S_IFLNK: "a link", stat.S_IFDIR: f"a folder of user {found.st_uid}"}
+    kind = stat.S_IFMT(found.st_mode)
+    if kind != stat.S_IFDIR or found.st_uid != os.getuid():
+        raise UserError(
+            f"{path}: is {kinds.get(kind, 'a file')}, not a folder of this user; it is left alone. Have it removed, "
+            "and run the same command again"
+        )
+    if stat.S_IMODE(found.st_mode) != 0o700:
+        path.chmod(0o700)
+    return path
 
 
 def _keep_files(scratch: Path, folder: Path) -> None:

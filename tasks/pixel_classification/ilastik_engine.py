@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import traceback
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from tasks.pixel_classification.features import StructureTensor
 from tasks.pixel_classification.project import Project
 
 API = "ilastik.experimental.api"
+END_LIMIT_S = 10.0
+"""How long to wait for ilastik's process to end when its connection is closed."""
 REMEDY = (
     "Make the conda environment of environment.yml (conda env create -f environment.yml) and run in it, or set "
     "prediction.engine: reference, which needs no ilastik"
@@ -46,26 +49,54 @@ class IlastikEngine(ReferenceEngine):
                 "train it in ilastik (Live Update) and save it, or choose prediction.engine: reference"
             )
         check_installed()
+        self._child: _Child | None = None
 
     def predict(self, image: NDArray[Any], interior: Interior) -> NDArray[np.float32]:
         """Predict a block; see ``Engine``."""
         is_3d = "z" in self.project.axes
         pixels = image if is_3d else image[0]
-        self._process.send((pixels, "zyxc" if is_3d else "yxc"))
-        found = self._process.recv()
+        found = self._answer((pixels, "zyxc" if is_3d else "yxc"))
         if isinstance(found, str):
             raise RuntimeError(f"ilastik has failed:\n{found}")
         return np.ascontiguousarray(found[(slice(None), *interior)])
 
-    @cached_property
-    def _process(self) -> Any:
-        """Connection to ilastik's process."""
+    def _answer(self, request: tuple[NDArray[Any], str]) -> Any:
+        """What ilastik's process says to an image.
+
+        Raises:
+            RuntimeError: it has ended, killed or crashed; the next block gets a new one.
+        """
+        child = self._child or _Child(self.project.path)
+        self._child = child
+        try:
+            child.connection.send(request)
+            return child.connection.recv()
+        except (EOFError, OSError) as error:
+            self._child = None
+            how = child.end()
+            raise RuntimeError(f"ilastik's process has ended ({how}); the next block gets a new one") from error
+
+
+class _Child:
+    """ilastik's process, and a connection to it."""
+
+    def __init__(self, path: str) -> None:
         # Not forked: a copy of a process with threads may wait for them for ever.
         context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        context.Process(target=_serve, args=(self.project.path, theirs), daemon=True).start()
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(path, theirs), daemon=True)
+        self._process.start()
         theirs.close()
-        return ours
+
+    def end(self) -> str:
+        """End the process if it lives; how it has ended, for people."""
+        self.connection.close()
+        self._process.join(END_LIMIT_S)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        code = self._process.exitcode or 0
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
 @cache
