@@ -15,6 +15,16 @@ class UserError(Exception):
 
     transient = False
 
+    def __init__(self, message: object = "", *more: object) -> None:
+        super().__init__(printable(str(message)), *more)
+
+
+def printable(text: str) -> str:
+    """Text for a terminal: names and contents of files may hold signs that would command it, or hide what follows."""
+    if text.isprintable():
+        return text
+    return "".join(c if c in "\n\t" or c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
 
 class DiskFullError(UserError):
     """A write failed because the file system is full; trying again does not help."""

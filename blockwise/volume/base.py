@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import itertools
+import math
 import os
 from abc import ABC, abstractmethod
 from array import array
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blockwise.errors import UserError
+from blockwise.errors import UserError, printable
 from blockwise.grid import Box, Index, box_shape
 from blockwise.transient import error_number, refuse_transient
 from blockwise.volume.address import Address
@@ -22,6 +24,13 @@ from blockwise.volume.steady import read_steadily
 
 ABSENT = -1
 """Size of a file that does not exist (N5 and Zarr leave out chunks of zeros)."""
+
+
+_NO_FILES = (errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG)
+"""Errors of paths that lead to no file whatever happens: links in a circle, a file where a folder should be."""
+
+MOST_FILES = 1 << 30
+"""More files than a dataset can have: what a damaged header says would fill the memory."""
 
 
 def as_int63(content: bytes) -> int:
@@ -38,7 +47,7 @@ class DamagedDataError(Exception):
     """
 
     def __init__(self, message: str, address: str, box: Box) -> None:
-        super().__init__(message)
+        super().__init__(printable(message))
         self.address = address
         self.box = box
 
@@ -176,8 +185,18 @@ class Volume(ABC):
         """
         box = box or tuple(slice(0, n) for n in self.shape)
         ranges = [range(s.start // f, -(-s.stop // f)) for s, f in zip(box, self.file_shape, strict=True)]
+        if (count := math.prod(map(len, ranges))) > MOST_FILES:
+            raise UserError(
+                f"{self.address}: its shape {self.shape} would lie in {count:,} files; is what it says about itself "
+                "right?"
+            )
         states = np.empty((*map(len, ranges), 2), np.int64)
-        self._fill_states(itertools.product(*ranges), states.reshape(-1, 2))
+        try:
+            self._fill_states(itertools.product(*ranges), states.reshape(-1, 2))
+        except OSError as error:
+            if error.errno not in _NO_FILES:
+                raise
+            raise UserError(f"{self.address}: {error.filename}: {error.strerror}; put it right") from error
         return states
 
     @property

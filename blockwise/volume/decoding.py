@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from blockwise.errors import UserError
 from blockwise.grid import Box
-from blockwise.volume.base import DamagedDataError, Volume
+from blockwise.transient import refuse_transient
+from blockwise.volume.base import Volume
 
 
 def check_decodes(volume: Volume) -> None:
@@ -27,7 +28,10 @@ def check_decodes(volume: Volume) -> None:
             volume.read(box)
         except UserError:
             raise
-        except (DamagedDataError, RuntimeError, ValueError, ImportError, NotImplementedError) as error:
+        except Exception as error:  # of whatever library decodes
+            refuse_transient(error, str(volume.address))
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
             failure = failure or error
         else:
             return

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from blockwise.errors import UserError
+from blockwise.transient import refuse_transient
 from blockwise.volume.address import (
     FILE_SUFFIXES,
     HDF5_SUFFIXES,
@@ -22,7 +23,7 @@ from blockwise.volume.address import (
     ZIP_SUFFIXES,
     Address,
 )
-from blockwise.volume.base import Volume
+from blockwise.volume.base import DamagedDataError, Volume
 from blockwise.volume.hdf5 import Hdf5Volume, hdf5_keys, is_hdf5_array
 from blockwise.volume.metadata import DTYPES, UNFINISHED, Kind, NewArray, encode, group_documents
 from blockwise.volume.ome import Level
@@ -39,9 +40,22 @@ def open_volume(address: Address | str, mode: str = "r") -> Volume:
     """Open a dataset for reading (``r``) or for writing chunks into it (``a``).
 
     Raises:
-        UserError: the container or the dataset does not exist, the format is not known, or the store refuses.
+        UserError: the container or the dataset does not exist, the format is not known, or the store refuses; or
+            what it says about itself cannot be understood, whatever library has stumbled over it.
     """
-    return _refuse_empty(_open(_parsed(address), mode))
+    address = _parsed(address)
+    try:
+        return _refuse_empty(_open(address, mode))
+    except (UserError, DamagedDataError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        refuse_transient(error, str(address))
+        raise UserError(
+            f"{address}: cannot be opened, what it says about itself is not understood ({type(error).__name__}: "
+            f"{error}); copy it again if it is damaged, else write it with another program"
+        ) from error
 
 
 def _open(address: Address, mode: str) -> Volume:

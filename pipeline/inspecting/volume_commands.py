@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from blockwise.backends.registry import describe_jobs
+from blockwise.errors import printable
 from blockwise.not_finite import noted_of
 from blockwise.volume import open_volume
 from pipeline.assembly.known import known_notes
@@ -40,7 +41,8 @@ def plan(settings: Settings, steps: Steps, console: Console) -> None:
         markup=False,
     )
     console.print(
-        f"project {settings.prediction.project}: classes {', '.join(steps.prediction.class_names)}", markup=False
+        printable(f"project {settings.prediction.project}: classes {', '.join(steps.prediction.class_names)}"),
+        markup=False,
     )
     console.print(table)
     console.print("halo: voxels read beyond those written; memory: projected, for one worker")

@@ -116,7 +116,7 @@ def _load(path: str, file_id: tuple[int, int], size: int, modified_ns: int) -> P
             return _read(path, file)
     except LayoutError as error:
         raise UserError(f"project {path}: {error}") from error
-    except (OSError, KeyError, ValueError, IndexError, TypeError) as error:
+    except Exception as error:  # whatever h5py, or what reads it, stumbles over
         raise UserError(
             f"project {path}: cannot be read, it is damaged or of a layout that is not known here ({error}); "
             "open it in ilastik and save it again"

@@ -1,0 +1,144 @@
+"""What steps say that a worker needs, against what it was measured to need, where that is more than the libraries."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+
+from blockwise.backends.local import LocalBackend
+from blockwise.run import run_step
+from blockwise.step import BASE_MEMORY
+from pipeline.assembly.steps import build_steps
+from pipeline.configuration.settings import load_settings
+from tests.runs import ROOT
+from tests.unit.pixel_cases import case_folder
+
+FIXED = 120_000_000
+"""Bytes that a worker has at least, whatever it computes: the interpreter and the libraries."""
+SPARE = 100_000_000
+"""Bytes by which a projection may be too high whatever the volume is: libraries that a step may not need."""
+NOISE = 30_000_000
+"""Bytes by which two equal runs differ: what the allocator keeps, and what a small volume needs."""
+
+LARGE, SMALL = (128, 256, 256), (48, 64, 64)
+FLAT_LARGE, FLAT_SMALL = (2048, 2048), (256, 256)
+
+HYSTERESIS = {"class": 1, "sigma": 1.6, "method": "hysteresis", "core": 0.9, "final": 0.1, "keep_cores": True}
+SIZES = {"core_min_size": 3}
+EVERYTHING = {"foreground": 1, "connectivity": 26, "intensities": True, "probabilities": True}
+MASK = {"mask": "mask.h5:mask"}
+
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "uint8 probabilities": {"prediction": {"dtype": "uint8"}, "connected_components": EVERYTHING},
+    "hysteresis": {"threshold": HYSTERESIS | SIZES, "connected_components": EVERYTHING},
+    "hysteresis of two classes": {
+        "threshold": HYSTERESIS | {"core_class": 0},
+        "connected_components": {"foreground": 1},
+    },
+    "mask": {"blocks": MASK},
+    "mask, two classes": {
+        "blocks": MASK,
+        "threshold": HYSTERESIS | {"core_class": 0},
+        "connected_components": EVERYTHING,
+    },
+    "uint8, mask": {"blocks": MASK, "prediction": {"dtype": "uint8"}},
+    "reference engine": {"prediction": {"engine": "reference"}},
+    "flat, three channels": {"connected_components": {"intensities": True}},
+    "many objects": {
+        "threshold": {"class": 1, "sigma": 0.3, "threshold": 0.5},
+        "connected_components": EVERYTHING | {"connectivity": 6},
+    },
+}
+"""Changes of the configuration."""
+
+
+def raw_data(case: str, shape: tuple[int, ...]) -> np.ndarray:
+    """As large as is wanted, of the kind that the case's project knows."""
+    if case == "many objects":
+        return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    if case.startswith("flat"):
+        with h5py.File(case_folder("2d_rgb_u8_3class") / "input.h5") as file:
+            raw = file["data"][:]
+    else:
+        with h5py.File(ROOT / "data" / "raw.h5") as file:
+            raw = file["data"][:100, :100, :100]
+    spatial = len(shape)
+    widths = [(0, max(0, n - m)) for n, m in zip(shape, raw.shape[:spatial], strict=True)]
+    raw = np.pad(raw, widths + [(0, 0)] * (raw.ndim - spatial), "reflect")
+    return raw[tuple(slice(0, n) for n in shape)].astype("uint16" if case == "hysteresis" else "uint8")
+
+
+def write_project(case: str, shape: tuple[int, ...]) -> str:
+    """Raw data of one block of this shape, and a configuration; its path."""
+    flat = case.startswith("flat")
+    source = case_folder("2d_rgb_u8_3class") / "project.ilp" if flat else ROOT / "data" / "membranes.ilp"
+    shutil.copy(source, "p.ilp")
+    mask = np.ones(shape, np.uint8)
+    mask[: shape[0] // 3] = 0
+    with h5py.File("raw.h5", "w") as file:
+        file.create_dataset("data", data=raw_data(case, shape), chunks=True)
+    with h5py.File("mask.h5", "w") as file:
+        file.create_dataset("mask", data=mask, chunks=True)
+    config: dict[str, Any] = {
+        "work_dir": "work",
+        "raw": {"path": "raw.h5", "key": "data", "axes": "yxc" if flat else "zyx"},
+        "output": "out.n5",
+        "blocks": {"shape": list(shape)},
+        "prediction": {"project": "p.ilp"},
+        "threshold": {"class": 1, "sigma": 1.6, "threshold": 0.25},
+        "connected_components": {"foreground": 0},
+    }
+    for key, section in CASES[case].items():
+        config[key] = section if key == "threshold" else {**config[key], **section}
+    Path("config.yaml").write_text(yaml.safe_dump(config))
+    return "config.yaml"
+
+
+def measured(config: str) -> dict[str, tuple[int, int]]:
+    """By step, bytes that it projects, and that a worker of its own needed at its peak."""
+    found = {}
+    for step in build_steps(load_settings(config)).everything():
+        backend = LocalBackend(1, None)
+        outcome = run_step(step, backend, 1, lambda outcome: None)
+        backend.close()
+        assert not outcome.failed, outcome
+        assert step.read_target() is not None, outcome.stopped
+        peak = max(marker.peak_memory_mb for marker in step.markers) * 1e6
+        found[step.label] = step.projected_memory(), int(peak)
+    return found
+
+
+def shapes(case: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    if case.startswith("flat"):
+        return FLAT_SMALL, FLAT_LARGE
+    return SMALL, (64, 96, 96) if case == "reference engine" else LARGE
+
+
+@pytest.mark.parametrize(
+    "case", ["plain", *(pytest.param(case, marks=pytest.mark.soak) for case in CASES if case != "plain")]
+)
+def test_what_is_projected_is_enough_and_not_absurd(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both in all, and beyond what the same steps need for a small volume: there libraries hide nothing."""
+    needs = []
+    for shape in shapes(case):
+        folder = tmp_path / f"{shape[0]}"
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        needs.append(measured(write_project(case, shape)))
+    small, large = needs
+    for label, (projected, peak) in large.items():
+        text = f"{label}: {peak / 1e6:.0f} MB measured, {projected / 1e6:.0f} MB projected"
+        more, said = peak - small[label][1], projected - small[label][0]
+        print(f"{case}: {text}; beyond a small volume {more / 1e6:.0f} and {said / 1e6:.0f}")
+        assert peak <= projected, text
+        assert more <= said + NOISE, f"{text}; {more / 1e6:.0f} MB are of the volume, {said / 1e6:.0f} projected"
+        assert projected <= 3 * max(0, peak - FIXED) + BASE_MEMORY + SPARE, text
