@@ -30,8 +30,12 @@ def most_probable(probabilities: NDArray[Any], inside: NDArray[np.bool_] | None 
     Returns:
         uint8 of the voxels' shape: classes counted from 1 as ilastik does, of equals the first; 0 outside.
     """
-    classes: NDArray[np.uint8] = probabilities.argmax(axis=0).astype(np.uint8)
-    classes += np.uint8(1)  # in place, as bytes: places are eight times as long
+    # Class by class: argmax along the first axis copies everything, and its places are eight bytes long.
+    largest = probabilities[0].copy()
+    classes: NDArray[np.uint8] = np.ones(largest.shape, np.uint8)
+    for number, values in enumerate(probabilities[1:], 2):
+        np.copyto(classes, np.uint8(number), where=values > largest)
+        np.maximum(largest, values, out=largest)
     return classes if inside is None else np.where(inside, classes, np.uint8(0))
 
 
@@ -68,8 +72,8 @@ class SimpleSegmentationStep(VolumeStep):
         return VolumeOutput(self.address, self.grid, self.chunks, "uint8", 0, extra, self.shards)
 
     def projected_memory(self) -> int:
-        """Probabilities of all classes, places of the largest, and the result."""
-        per_voxel = self._read_per_voxel + 12
+        """Probabilities of all classes, the largest, where a class is larger, and the result; chunks being read."""
+        per_voxel = self._read_per_voxel + np.dtype(self.probabilities.output().dtype).itemsize + 6
         return BASE_MEMORY + per_voxel * math.prod(self.grid.largest_read_shape(self.halo))
 
     def bytes_of_all_blocks(self) -> tuple[int, int]:
