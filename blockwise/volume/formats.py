@@ -120,6 +120,10 @@ def _refuse_empty(volume: Volume) -> Volume:
         raise UserError(
             f"{volume.address}: has 0 voxels {along}, its shape is {volume.shape}; was it cropped wrongly?"
         )
+    if min((*volume.shape, *volume.chunks, *volume.decode_shape, *volume.file_shape), default=1) < 1:
+        raise UserError(
+            f"{volume.address}: says that its shape is {volume.shape}, in pieces of {volume.decode_shape}: damaged?"
+        )
     return volume
 
 
