@@ -301,7 +301,7 @@ def check_writable(address: Address) -> None:
     """Refuse an output in a format that is not written.
 
     Raises:
-        UserError: another ending than those of N5 and Zarr, or a web server.
+        UserError: another ending than those of N5 and Zarr, a web server, or a key that leads out of the container.
     """
     if address.scheme in HTTP:
         raise UserError(
@@ -312,6 +312,8 @@ def check_writable(address: Address) -> None:
             f"{address}: results are written as N5 or Zarr; let the output's name end in "
             f"{', '.join(CONTAINER_SUFFIXES)} (other formats are made from these by export)"
         )
+    if ".." in address.key.split("/"):
+        raise UserError(f"{address}: leads out of the container; name a dataset in it, without ..")
 
 
 def _parsed(address: Address | str) -> Address:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
 import yaml
 
 from blockwise.errors import UserError
+
+REPETITIONS = 10
+"""Values that a sign of the text may stand for; one without aliases stands for one at most."""
 
 _TYPES = {
     "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -60,16 +64,34 @@ def parse_yaml(text: str, where: str) -> Any:
         where: name of the file, for the message.
 
     Raises:
-        UserError: it is not YAML, or a mapping has a key twice, or one that is no text.
+        UserError: it is not YAML, or a mapping has a key twice, or one that is no text, or aliases repeat so much
+            that a few lines would fill the memory.
     """
     try:
-        return yaml.load(text, _StrictLoader)  # noqa: S506 (a SafeLoader)
+        value = yaml.load(text, _StrictLoader)  # noqa: S506 (a SafeLoader)
+        size = _size(value, {})
     except _KeyRefusedError as error:
         raise UserError(f"{where}: {error}") from error
     except yaml.YAMLError as error:
         raise UserError(f"{where} is not valid YAML: {error}") from error
     except RecursionError as error:
         raise UserError(f"{where} is not valid YAML: it is nested too deep") from error
+    if size > REPETITIONS * (len(text) + 1000):
+        raise UserError(
+            f"{where}: its aliases (*) repeat one another until they hold {size:.3g} values; write them out"
+        )
+    return value
+
+
+def _size(value: Any, known: dict[int, float]) -> float:
+    """How many values there are where each alias stands for all that it names; infinite where one holds itself."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = math.inf  # met again within itself
+        inner = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_size(item, known) for item in inner)
+    return known[id(value)]
 
 
 def _tag(name: str) -> str:

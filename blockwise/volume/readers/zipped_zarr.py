@@ -18,6 +18,9 @@ from blockwise.volume.own_names import METADATA_NAMES
 from blockwise.volume.store import Store
 from blockwise.volume.tensorstore_arrays import TensorVolume
 
+LARGEST_DOCUMENT = 1 << 26
+"""Bytes of what describes an array, unpacked: a few kilobytes of a ZIP file can hold gigabytes."""
+
 
 class ZipStore(Store):
     """A container in a ZIP file; where the file holds one folder only, that is the container."""
@@ -40,6 +43,9 @@ class ZipStore(Store):
         """The content of a file of the container, or None."""
         if self._root + name not in self._names:
             return None
+        size = self._file.getinfo(self._root + name).file_size  # no more than that is unpacked
+        if size > LARGEST_DOCUMENT:
+            raise UserError(f"{self.url(name)}: unpacked it has {size:,} bytes, too many for what describes an array")
         try:
             return self._file.read(self._root + name)
         except (zipfile.BadZipFile, EOFError) as error:
