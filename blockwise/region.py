@@ -36,14 +36,12 @@ def outgrown(step: BlockStep, before: Region) -> Callable[[Block], bool]:
     earlier = step.model_copy(update={"grid": grid})
     if grid.domain == step.grid.domain:  # the mask alone has grown, which stamps tell
         return lambda block: False
-    # One voxel more than is read: what lies at a border is told from what does not.
-    reach = tuple(max(1, h) for h in step.halo)
     was, now = earlier.read_domain, step.read_domain
 
     def is_cut(block: Block) -> bool:
         if block.index not in grid:
             return True
         written = grid.block_at(block.index).write_box
-        return written != block.write_box or grow(written, reach, was) != grow(block.write_box, reach, now)
+        return written != block.write_box or grow(written, step.halo, was) != grow(block.write_box, step.halo, now)
 
     return is_cut
