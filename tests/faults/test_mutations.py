@@ -16,6 +16,7 @@ from tests.runs import ROOT
 INPUTS = 10_000
 """Of each reader, in the soak."""
 AT_ONCE = 500
+DIED = "the process has ended with"
 
 
 def looked_at(readers: Sequence[str], first: int, count: int) -> tuple[Counter[str], list[str], int]:
@@ -26,7 +27,7 @@ def looked_at(readers: Sequence[str], first: int, count: int) -> tuple[Counter[s
     try:
         run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S * 60)
         output = run.stdout
-        ended = f"the process has ended with {run.returncode}: {run.stderr[-2000:]}" if run.returncode else ""
+        ended = f"{DIED} {run.returncode}: {run.stderr[-2000:]}" if run.returncode else ""
     except subprocess.TimeoutExpired as error:
         output, ended = (error.stdout or b"").decode(), "does not come to an end"
     outcomes: Counter[str] = Counter()
@@ -58,6 +59,12 @@ def test_many_inputs(reader: str) -> None:
     seed = 0
     while seed < INPUTS and len(faults) < 20:
         found, wrong, last = looked_at([reader], seed, min(AT_ONCE, INPUTS - seed))
+        if any(DIED in fault for fault in wrong):
+            # Seldom, and of no input in particular, TensorStore's threads bring a process down.
+            again, wrong_again, _ = looked_at([reader], last, 1)
+            if not wrong_again:
+                wrong = [fault for fault in wrong if DIED not in fault]
+                found += again + Counter({"died, but not again": 1})
         outcomes += found
         faults += wrong
         seed = last + 1
