@@ -22,9 +22,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from blockwise import durability
+from blockwise import files
 from blockwise.backends.local import LocalBackend
+from blockwise.records import folder
 from blockwise.run import run_step
+from blockwise.trust import durability
 from pipeline.assembly.steps import Steps, build_steps
 from pipeline.configuration.settings import make_settings
 
@@ -56,24 +58,24 @@ def main() -> None:
     show(options.side, totals, synced, written)
 
 
-def prepared(folder: Path, side: int) -> Steps:
+def prepared(place: Path, side: int) -> Steps:
     """A raw volume, and the steps over it; nothing of earlier rounds is left to be written."""
     raw = np.random.default_rng(0).integers(0, 256, (side,) * 3, np.uint8)
-    with h5py.File(folder / "raw.h5", "w") as file:
+    with h5py.File(place / "raw.h5", "w") as file:
         file["data"] = raw
-    shutil.copy(PROJECT, folder)
+    shutil.copy(PROJECT, place)
     settings = make_settings(
         {
-            "work_dir": f"{folder}/work",
-            "raw": f"{folder}/raw.h5:data",
-            "output": f"{folder}/out.n5",
+            "work_dir": f"{place}/work",
+            "raw": f"{place}/raw.h5:data",
+            "output": f"{place}/out.n5",
             "blocks": {"shape": [BLOCK] * 3},
-            "prediction": {"project": f"{folder}/{PROJECT.name}"},
+            "prediction": {"project": f"{place}/{PROJECT.name}"},
             "threshold": {"class": 1, "threshold": 0.5},
         },
         "the benchmark",
     )
-    durability._sync(folder, whole=True)
+    files.sync(place, whole=True)
     return build_steps(settings)
 
 
@@ -91,7 +93,7 @@ def run(steps: Steps) -> None:
 def durable(is_durable: bool) -> Iterator[list[float]]:
     """Note how long bringing data to the disk takes; or do not do it."""
     times: list[float] = []
-    sync = durability._sync
+    sync = files.sync
 
     def timed(path: Path, *, whole: bool) -> None:
         if is_durable:
@@ -99,7 +101,7 @@ def durable(is_durable: bool) -> Iterator[list[float]]:
             sync(path, whole=whole)
             times.append(time.perf_counter() - start)
 
-    with mock.patch.object(durability, "_sync", timed):
+    with mock.patch.object(durability, "sync", timed), mock.patch.object(folder, "sync", timed):
         yield times
 
 
