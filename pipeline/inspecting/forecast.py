@@ -10,6 +10,7 @@ from blockwise.plan import is_complete, not_finite_of, plan_step, warnings_of
 from blockwise.records.markers import Failure
 from blockwise.step import BlockStep
 from blockwise.trust.absence import absent_chunks
+from blockwise.trust.ownership import recorded_region
 from blockwise.upstream import BlocksSource
 
 
@@ -104,7 +105,8 @@ def status(step: BlockStep) -> StepStatus:
     done, failures = step.progress()
     missing = max(0, len(step.grid) - done - len(failures))
     target = step.read_target()
-    finished = target is not None and done >= len(step.grid)
+    is_region = recorded_region(step) == step.grid.region
+    finished = target is not None and done >= len(step.grid) and is_region
     return StepStatus(step, done, missing, finished, failures, tuple(_warnings(step, target)))
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 from blockwise.errors import UserError
+from blockwise.records.markers import Marker
+from blockwise.region import outgrown
 from blockwise.step import BlockStep, load_step
 from blockwise.transient import refuse_transient
+from blockwise.trust.ownership import recorded_region, why_not_ours
 from blockwise.volume import DamagedDataError
 from pipeline.configuration.settings import Settings
 from pipeline.inspecting.runs import Run
@@ -42,7 +45,7 @@ def check(runs: Iterable[Run], settings: Settings) -> int:
 
 def _check(step: BlockStep, name: str, workers: int) -> int:
     markers = step.markers.scan()
-    blocks = step.readable(markers)
+    blocks = _readable(step, markers)
     left_out = len(markers) - len(blocks)
     with counting_bar(name, len(blocks)) as progress:
         damaged = verify(step, workers, progress, blocks)
@@ -52,6 +55,17 @@ def _check(step: BlockStep, name: str, workers: int) -> int:
     for item in damaged:
         print(f"  {step.title(item.block)}: {item.found}")
     return len(damaged)
+
+
+def _readable(step: BlockStep, markers: Mapping[int, Marker]) -> list[int]:
+    """Blocks that lie where the step looks for them, and were computed as large as they are now."""
+    before = recorded_region(step)
+    if before == step.grid.region:
+        return step.readable(markers)
+    if before is None or why_not_ours(step):
+        return []
+    is_cut = outgrown(step, before)
+    return [block for block in step.readable(markers) if not is_cut(step.grid.block(block))]
 
 
 def verify(

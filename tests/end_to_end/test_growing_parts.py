@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from blockwise.plan import begin, is_complete, plan_step
+from pipeline.__main__ import main
+from pipeline.running.session import end_sessions
 from tests.end_to_end.test_parts import assert_is_whole_volume, write_mask
 from tests.runs import BLOCK, SHAPE, Project
 
@@ -93,6 +95,25 @@ def test_without_the_record_of_what_a_region_was_all_is_done_again(unused: Proje
     run = unused.run()
     assert run.computed["prediction"] == [0, 1, 4, 5]
     assert_is_whole_volume(unused, expected["probabilities"], box_of(roi), np.ones(SHAPE, bool))
+
+
+def test_verify_reads_what_was_computed_as_large_as_it_is_now(
+    unused: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small, large = [[0, 36], [0, 18], [0, 50]], [[0, 36], [0, 18], [0, 80]]
+    for roi in (small, large):
+        unused.change("blocks.roi", roi)
+        assert unused.run().ok
+    for roi, message in ((small, "prediction: 0 blocks read"), (WHOLE, "prediction: 2 blocks read")):
+        unused.change("blocks.roi", roi)
+        assert main(["verify", "--config", "config.yaml"]) == 0
+        assert main(["status", "--config", "config.yaml"]) == 0
+        end_sessions()
+        text = capsys.readouterr().out
+        assert message in text
+        assert text.count(" no") >= 6, "no step is finished in this region"
+    unused.change("blocks.roi", large)
+    assert unused.run().computed == {}
 
 
 def changed(roi: Ends, inside: np.ndarray, rng: np.random.Generator) -> None:
