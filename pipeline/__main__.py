@@ -103,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     validate.set_defaults(run=_validate)
     _add_export(commands)
     _add_ingest(commands)
+    _add_view(commands)
     return parser
 
 
@@ -153,6 +154,17 @@ def _add_ingest(commands: Any) -> None:
     command.set_defaults(run=_ingest)
 
 
+def _add_view(commands: Any) -> None:
+    text = "look at a run in a browser: raw volume, classes, mask, objects"
+    command = commands.add_parser("view", help=text, description=f"{text}. Prints one address, and opens it.")
+    command.add_argument("--config", default=None, metavar="FILE", help="default: as luigi.cfg says")
+    command.add_argument("--host", default="127.0.0.1", help="address of this machine; default: 127.0.0.1")
+    command.add_argument("--port", type=int, default=0, metavar="N", help="default: any that is free")
+    command.add_argument("--no-browser", action="store_true", help="open no browser, even where there is a display")
+    command.add_argument("--cors", action="store_true", help="let pages of other servers read, who know the address")
+    command.set_defaults(run=_view)
+
+
 def _batch(options: argparse.Namespace) -> BatchImages | None:
     """The images that are meant; None where the configuration is of one volume."""
     config = options.config or default_config()
@@ -191,6 +203,16 @@ def _ingest(options: argparse.Namespace) -> int:
     print(f"{copy.address}: axes {copy.axes or 'unknown'}, shape {copy.shape}, {copy.dtype}, chunks {copy.chunks}")
     if odd := noted_of(copy.attributes, copy.axes or ""):
         print(f"warning: {copy.address}: {odd}")
+    return 0
+
+
+def _view(options: argparse.Namespace) -> int:
+    from pipeline.viewing.command import Wishes, view  # slow to load
+    from pipeline.viewing.site import Site
+
+    _, steps = _volume(options)
+    wishes = Wishes(options.host, options.port, browser=not options.no_browser, cors=options.cors)
+    view(Site.of(steps), wishes)
     return 0
 
 

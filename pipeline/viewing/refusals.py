@@ -1,0 +1,36 @@
+"""What is answered in place of voxels: a status of HTTP, and what is wrong, as JSON, with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class RefusedError(Exception):
+    """An answer other than what was asked for.
+
+    Attributes:
+        status: of HTTP.
+        error: what is wrong and what to do, for people.
+        details: the same for programs, as JSON.
+    """
+
+    def __init__(self, status: int, error: str, **details: Any) -> None:
+        super().__init__(error)
+        self.status = status
+        self.error = error
+        self.details: Mapping[str, Any] = details
+
+    def document(self) -> dict[str, Any]:
+        """The answer's content."""
+        return {"error": self.error, "status": self.status, **self.details}
+
+
+def nothing_there(what: str = "there is nothing at this address") -> RefusedError:
+    """404: no such page, layer or chunk."""
+    return RefusedError(404, what)
+
+
+def not_finished(step: str, why: str) -> RefusedError:
+    """404, which viewers show as empty: the voxels are not computed, and not to be computed now."""
+    return RefusedError(404, f"{step}: {why}", step=step)

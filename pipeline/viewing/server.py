@@ -1,0 +1,287 @@
+"""The server: addresses, what is answered there, and what is answered to what nobody should ask."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import secrets
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tornado.httpserver
+import tornado.netutil
+import tornado.web
+
+from pipeline.viewing import keys
+from pipeline.viewing.client import START, client_files, mime_type, page
+from pipeline.viewing.refusals import RefusedError, nothing_there
+from pipeline.viewing.site import Site
+
+T = TypeVar("T")
+
+MOST_BODY = 1 << 20
+"""Bytes of a request's content: the viewer sends its state."""
+SILENCE_S = 60.0
+"""A connection on which nothing is asked ends after this time."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may read.
+
+    Attributes:
+        token: part of each address; whoever knows it may.
+        cors: whether pages of other servers may, too.
+    """
+
+    token: str
+    cors: bool = False
+
+
+def new_token() -> str:
+    """A token that cannot be guessed."""
+    return secrets.token_urlsafe(16)
+
+
+class AbandonedError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+class Handler(tornado.web.RequestHandler):
+    """What all answers share."""
+
+    site: Site
+    access: Access
+    _work: asyncio.Future[Any] | None = None
+
+    def initialize(self, site: Site, access: Access, **more: Any) -> None:
+        """Take what the application has."""
+        self.site = site
+        self.access = access
+        self.__dict__.update(more)
+
+    def prepare(self) -> None:
+        """Refuse who does not know the token: an address with another one is like any that there is not."""
+        token = self.path_kwargs.pop("token", "")
+        if not secrets.compare_digest(token.encode(), self.access.token.encode()):
+            raise nothing_there()
+
+    def set_default_headers(self) -> None:
+        """Who may read, and that nobody should guess what an answer is."""
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Referrer-Policy", "no-referrer")
+        self.set_header("Cache-Control", "no-store")
+        self.clear_header("Server")
+        if self.application.settings["cors"]:
+            self.set_header("Access-Control-Allow-Origin", "*")
+            self.set_header("Access-Control-Allow-Headers", "range, if-none-match")
+            self.set_header("Access-Control-Expose-Headers", "*")
+
+    def options(self, *_: str, **__: str) -> None:
+        """What browsers ask before they ask."""
+        self.set_status(204)
+
+    async def wanted(self, work: Awaitable[T]) -> T:
+        """Wait for work that is given up when whoever asked for it has gone.
+
+        Raises:
+            AbandonedError: he has.
+        """
+        future: asyncio.Future[T] = asyncio.ensure_future(work)
+        self._work = future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            raise AbandonedError from None
+
+    def on_connection_close(self) -> None:
+        """Give up what nobody waits for."""
+        if self._work is not None:
+            self._work.cancel()
+
+    def write_json(self, document: Mapping[str, Any]) -> None:
+        """Answer with JSON."""
+        self.set_header("Content-Type", "application/json")
+        self.write(json.dumps(document))
+
+    def write_error(self, status_code: int, **about: Any) -> None:
+        """Errors are JSON."""
+        error = about["exc_info"][1] if "exc_info" in about else None
+        if isinstance(error, RefusedError):
+            self.set_status(error.status)
+            document = error.document()
+        else:
+            reason = getattr(error, "reason", None) or self._reason
+            document = {"error": str(reason), "status": status_code}
+        if not self._headers_written:
+            self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps(document))
+
+    def log_exception(self, kind: Any, error: Any, trace: Any) -> None:
+        """Log what should not be; what was refused is no news."""
+        if not isinstance(error, RefusedError | AbandonedError | tornado.web.HTTPError):
+            logger.error("%s %s", self.request.method, self.request.path, exc_info=(kind, error, trace))
+
+    def send_content(self, content: bytes, kind: str) -> None:
+        """Answer a GET with bytes, and a HEAD with their number."""
+        self.set_header("Content-Type", kind)
+        self.set_header("Content-Length", str(len(content)))
+        if self.request.method != "HEAD":
+            self.write(content)
+
+
+class NotHere(Handler):
+    """All other addresses."""
+
+    def prepare(self) -> None:
+        """There is nothing."""
+        raise nothing_there()
+
+
+class Favicon(Handler):
+    """Browsers ask for it, without a token."""
+
+    def prepare(self) -> None:
+        """Anybody may know that there is none."""
+
+    def get(self) -> None:
+        """There is none."""
+        self.set_status(204)
+
+
+class Page(Handler):
+    """The viewer's page and its files."""
+
+    files: dict[str, Path]
+
+    async def get(self, name: str) -> None:
+        """A file of the client, or the script that gives it its first state."""
+        if name == START:
+            self.site.presence.look_again()
+            state = await self.wanted(self.site.state(self.access.token))
+            self.send_content(start_script(state).encode(), mime_type(START))
+        elif name in ("", "index.html"):
+            self.send_content(page(self.files), mime_type("index.html"))
+        elif name in self.files:
+            self.set_header("Cache-Control", "max-age=86400")  # their names change with their content
+            self.send_content(self.files[name].read_bytes(), mime_type(name))
+        else:
+            raise nothing_there()
+
+    head = get
+
+
+def start_script(state: Mapping[str, Any]) -> str:
+    """A script that gives a page this state if it is opened without one."""
+    return (
+        "if (location.hash.length < 3) {\n"
+        f"  const state = {json.dumps(json.dumps(state))}.replaceAll('{{origin}}', location.origin);\n"
+        "  history.replaceState(null, '', '#!' + encodeURIComponent(state));\n"
+        "}\n"
+    )
+
+
+class Events(Handler):
+    """A stream that the client opens to hear of Python's changes to the state; there are none."""
+
+    async def get(self) -> None:
+        """Stay silent until the client has gone."""
+        self.set_header("Content-Type", "text/event-stream")
+        self.write(": \n\n")
+        await self.flush()
+        with contextlib.suppress(AbandonedError):
+            await self.wanted(asyncio.Event().wait())
+
+
+class State(Handler):
+    """Where the client tells of changes to its state, which lives in its address."""
+
+    def post(self) -> None:
+        """Say that it was heard."""
+        try:
+            message = json.loads(self.request.body)
+            self.write_json({"g": f"{message['c']}/{message['g']}"})
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise RefusedError(400, "expected JSON with c and g") from None
+
+
+class Data(Handler):
+    """The layers, each a virtual OME-Zarr image."""
+
+    async def get(self, name: str, fingerprint: str, key: str) -> None:
+        """A document or a chunk."""
+        layer = self.site.layer(name, fingerprint)
+        document = keys.document(layer, key)
+        if document is not None:
+            self.send_content(document, "application/json")
+            return
+        chunk = keys.chunk_at(layer, key)
+        if chunk is None:
+            raise nothing_there(f"layer {name} has no {key!r}")
+        known = self.request.headers.get("If-None-Match", "").strip('"')
+        content = await self.wanted(self.site.chunk(layer, key, chunk, known))
+        self.set_header("Cache-Control", "private, no-cache")  # to be kept, and asked for again
+        self.set_header("Etag", f'"{content.tag}"')
+        if known == content.tag:
+            self.set_status(304)
+            return
+        self.send_content(content.data, "application/octet-stream")
+
+    head = get
+
+
+def make_application(site: Site, access: Access, more: list[Any] | None = None) -> tornado.web.Application:
+    """The application of a site.
+
+    Args:
+        site: what is shown.
+        access: who may read.
+        more: further rules, as tornado has them.
+    """
+    shared = {"site": site, "access": access}
+    first = r"(?P<token>[^/]+)"
+    rules = [
+        (rf"/v/{first}/(?P<name>[^/]*)", Page, shared | {"files": client_files()}),
+        (rf"/events/{first}", Events, shared),
+        (rf"/state/{first}", State, shared),
+        (r"/favicon\.ico", Favicon, shared),
+        (rf"/{first}/data/(?P<name>[^/]+)/(?P<fingerprint>[^/]+)/(?P<key>.+)", Data, shared),
+        *(more or []),
+    ]
+    return tornado.web.Application(
+        rules,
+        default_handler_class=NotHere,
+        default_handler_args=shared,
+        log_function=lambda handler: None,
+        cors=access.cors,
+        compress_response=False,
+    )
+
+
+def listen(application: tornado.web.Application, host: str, port: int) -> tuple[tornado.httpserver.HTTPServer, int]:
+    """Begin to answer; to be called where an event loop runs.
+
+    Args:
+        application: what answers.
+        host: on which address of this machine.
+        port: 0 for any that is free.
+
+    Returns:
+        The server, and its port.
+
+    Raises:
+        OSError: the port is taken, or the address is none of this machine.
+    """
+    sockets = tornado.netutil.bind_sockets(port, host)
+    server = tornado.httpserver.HTTPServer(
+        application, max_body_size=MOST_BODY, max_header_size=1 << 16, idle_connection_timeout=SILENCE_S,
+        body_timeout=SILENCE_S,
+    )  # fmt: skip
+    server.add_sockets(sockets)
+    return server, int(sockets[0].getsockname()[1])

@@ -1,0 +1,218 @@
+"""What a server shows: the layers of a run, and how their voxels come about."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from blockwise.errors import UserError
+from blockwise.grid import Box
+from blockwise.identity import array_checksum, digest
+from blockwise.presence import Presence
+from blockwise.step import BlockStep
+from blockwise.volume import DamagedDataError
+from pipeline.assembly.steps import Steps
+from pipeline.viewing.colours import Colour, class_colours
+from pipeline.viewing.keys import Chunk
+from pipeline.viewing.layers import Layer, layers_of
+from pipeline.viewing.refusals import RefusedError, not_finished
+from pipeline.viewing.state import ORIGIN, first_state
+from pipeline.viewing.voxels import Voxels
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+READERS = 4
+CACHE_BYTES = 128_000_000
+"""Of chunks as they were sent, so that several viewers, or a reload, decode nothing twice."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Content:
+    """A chunk as it is sent.
+
+    Attributes:
+        data: its bytes.
+        tag: changes when these may have changed.
+    """
+
+    data: bytes
+    tag: str
+
+
+@dataclass
+class Site:
+    """The layers of one run.
+
+    Attributes:
+        steps: of the run.
+        layers: by name, in the order in which they lie upon each other.
+        presence: what is known of blocks that are there.
+    """
+
+    steps: Steps
+    layers: dict[str, Layer]
+    presence: Presence = field(default_factory=Presence)
+    _voxels: Voxels = field(default_factory=Voxels)
+    _cache: OrderedDict[tuple[str, ...], Content] = field(default_factory=OrderedDict)
+    _cached_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        self._readers = ThreadPoolExecutor(READERS, "reader")
+
+    @classmethod
+    def of(cls, steps: Steps) -> Site:
+        """The site of a run."""
+        return cls(steps, layers_of(steps))
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._readers.shutdown(cancel_futures=True)
+
+    def layer(self, name: str, fingerprint: str | None = None) -> Layer:
+        """A layer by its name, and fingerprint if that must be the present one.
+
+        Raises:
+            RefusedError: there is none; names those that there are.
+        """
+        layer = self.layers.get(name)
+        if layer is None:
+            known = list(self.layers)
+            raise RefusedError(404, f"there is no layer {name!r}; there are {', '.join(known)}", layers=known)
+        if fingerprint not in (None, layer.fingerprint):
+            raise RefusedError(
+                404,
+                f"layer {name} has the fingerprint {layer.fingerprint}, not {fingerprint!r}: settings have changed",
+                fingerprint=layer.fingerprint,
+            )
+        return layer
+
+    async def chunk(self, layer: Layer, key: str, chunk: Chunk, known: str = "") -> Content:
+        """The content of a chunk.
+
+        Args:
+            layer: the layer.
+            key: of the chunk.
+            chunk: what it means.
+            known: tag of what whoever asks has already; that has no data.
+
+        Raises:
+            RefusedError: it is not there.
+        """
+        await self.make_ready(layer, chunk.box, is_finest=not chunk.scale)
+        tag = await self.in_thread(self._tag, layer, chunk.box)
+        if tag == known:
+            return Content(b"", tag)
+        name = (layer.name, key)
+        cached = self._cache.get(name)
+        if cached is None or cached.tag != tag:
+            cached = Content(await self.reading(layer, self._voxels.chunk, layer, chunk), tag)
+            self._keep(name, cached)
+        else:
+            self._cache.move_to_end(name)
+        return cached
+
+    async def box(self, layer: Layer, box: Box) -> NDArray[Any]:
+        """Voxels of a box of a layer as they are stored, in the order of its axes; computed where need be.
+
+        Raises:
+            RefusedError: they are not there.
+        """
+        await self.make_ready(layer, box, is_finest=True)
+        return await self.reading(layer, self._voxels.read, layer, box)
+
+    async def make_ready(self, layer: Layer, box: Box, *, is_finest: bool) -> None:
+        """See that what lies in a box is there.
+
+        Raises:
+            RefusedError: it is not.
+        """
+        step = layer.step
+        if step is None:
+            return
+        missing = await self.in_thread(self.missing, step, layer.grid_box(box))
+        if missing is not None:
+            raise not_finished(step.label, f"{step.title(missing)} is not computed")
+
+    def missing(self, step: BlockStep, box: Box) -> int | None:
+        """The first block below a box that is not done; None where all are."""
+        if self.presence.is_complete(step):
+            return None
+        return next((block for block in blocks_below(step, box) if not self.presence.is_done(step, block)), None)
+
+    def _tag(self, layer: Layer, box: Box) -> str:
+        """What changes when the voxels in a box may have changed."""
+        if layer.step is None:
+            return array_checksum(self._voxels.states(layer, box))
+        markers = (layer.step.markers.read(block) for block in blocks_below(layer.step, layer.grid_box(box)))
+        return digest(",".join("" if marker is None else marker.checksum for marker in markers))
+
+    async def reading(self, layer: Layer, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call what reads voxels, in a thread.
+
+        Raises:
+            RefusedError: they cannot be read.
+        """
+        try:
+            return await self.in_thread(function, *args, **kwargs)
+        except (DamagedDataError, UserError, OSError) as error:
+            if isinstance(error, DamagedDataError) and layer.step is not None:
+                self.presence.look_again()
+            raise RefusedError(500, f"{layer.name} cannot be read: {error}", layer=layer.name) from error
+
+    async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call what waits for files, in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, lambda: function(*args, **kwargs))
+
+    def _keep(self, name: tuple[str, ...], content: Content) -> None:
+        former = self._cache.pop(name, None)
+        self._cached_bytes += len(content.data) - (len(former.data) if former else 0)
+        self._cache[name] = content
+        while self._cached_bytes > CACHE_BYTES:
+            self._cached_bytes -= len(self._cache.popitem(last=False)[1].data)
+
+    def colours(self) -> dict[str, Colour]:
+        """Colours of the classes by name."""
+        names = self.steps.prediction.class_names
+        return dict(zip(names, class_colours(self.steps.prediction.project, len(names)), strict=True))
+
+    async def state(self, token: str) -> dict[str, Any]:
+        """The viewer's state for a page whose address has none."""
+        raw_range = await self.in_thread(self._raw_range)
+        shown = [layer for layer in self.layers.values() if await self.in_thread(self.is_to_be_shown, layer)]
+        return first_state(shown, f"{ORIGIN}/{token}/data", self.colours(), raw_range)
+
+    def is_to_be_shown(self, layer: Layer) -> bool:
+        """Whether a page has a layer: not where nothing of it would be there."""
+        return layer.step is None or layer.step.markers.count() > 0
+
+    def _raw_range(self) -> tuple[float, float] | None:
+        """Values between which most of the middle of the raw volume lies; None where it is all the same."""
+        raw = self.layers["raw"]
+        box = tuple(
+            slice(max(0, n // 2 - c // 2), min(n, n // 2 - c // 2 + c)) if n > c else slice(0, n)
+            for n, c in zip(raw.shape, raw.chunks, strict=True)
+        )
+        try:
+            values = self._voxels.read(raw, box)
+        except (DamagedDataError, UserError, OSError) as error:
+            logger.warning("%s", error)
+            return None
+        low, high = np.nanpercentile(values, [0.5, 99.5])
+        return (float(low), float(high)) if low < high else None
+
+
+def blocks_below(step: BlockStep, box: Box) -> list[int]:
+    """Ids of the blocks that write into a box of the step's grid: none where a mask or a region leaves it out."""
+    cut = tuple(slice(max(s.start, d.start), min(s.stop, d.stop)) for s, d in zip(box, step.grid.domain, strict=True))
+    return step.grid.ids_touching(cut) if all(s.start < s.stop for s in cut) else []

@@ -1,0 +1,68 @@
+"""Voxels of layers, read from whatever they are stored in, and as the bytes of a chunk."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+from blockwise.grid import Box
+from blockwise.ownership import recorded_id
+from blockwise.volume import Volume, open_volume
+from pipeline.viewing.keys import COMPRESSOR, LEVEL, SHUFFLE, Chunk, is_mean
+from pipeline.viewing.layers import Layer
+from pipeline.viewing.pyramid import coarsened
+
+
+class Voxels:
+    """Reads layers. Each thread opens their volumes for itself: not every library lets threads share a file."""
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def read(self, layer: Layer, box: Box) -> NDArray[Any]:
+        """Voxels of a box of a layer, as they are stored, axes in the layer's order.
+
+        Raises:
+            DamagedDataError: they cannot be decoded.
+            UserError: the dataset is not there, or cannot be reached.
+        """
+        return self._volume(layer).read(layer.stored_box(box)).transpose(layer.from_stored)
+
+    def states(self, layer: Layer, box: Box) -> NDArray[np.int64]:
+        """States of the files below a box, as ``Volume.file_states`` has them."""
+        return self._volume(layer).file_states(layer.stored_box(box))
+
+    def chunk(self, layer: Layer, chunk: Chunk) -> bytes:
+        """The content of a chunk; errors as of ``read``."""
+        data = self.read(layer, chunk.box)
+        if chunk.scale:
+            data = coarsened(data, layer.scales[chunk.scale].factors, is_mean=is_mean(layer))
+        return encode(data, layer)
+
+    def _volume(self, layer: Layer) -> Volume:
+        """Opened once; anew where the dataset was made anew."""
+        opened: dict[str, tuple[str, Volume]] = self._local.__dict__.setdefault("opened", {})
+        made = "" if layer.step is None else recorded_id(layer.step)
+        if layer.address not in opened or opened[layer.address][0] != made:
+            opened[layer.address] = made, open_volume(layer.address)
+        return opened[layer.address][1]
+
+
+def encode(data: NDArray[Any], layer: Layer) -> bytes:
+    """Voxels as the content of a chunk, which is always whole; what lies outside the volume is 0."""
+    shown = data.astype(layer.dtype, copy=False)
+    if shown.shape != layer.chunks:
+        shown = np.pad(shown, [(0, c - n) for c, n in zip(layer.chunks, shown.shape, strict=True)])
+    encoded = imagecodecs.blosc_encode(
+        np.ascontiguousarray(shown).tobytes(),
+        level=LEVEL,
+        compressor=COMPRESSOR,
+        shuffle=SHUFFLE,
+        typesize=layer.dtype.itemsize,
+        numthreads=1,
+    )
+    return bytes(encoded)
