@@ -15,7 +15,7 @@ from blockwise.errors import UserError
 from blockwise.grid import Box
 from blockwise.identity import array_checksum, digest
 from blockwise.mask import MaskSource
-from blockwise.outputs import Output
+from blockwise.outputs import Output, VolumeOutput
 from blockwise.ownership import OutputReplacedError, Ownership
 from blockwise.plan import Item, is_complete, present_marker
 from blockwise.sources import RawSource, Source
@@ -23,18 +23,17 @@ from blockwise.stamps import UNWATCHED, Snapshot, differs
 from blockwise.step import BlockStep
 from blockwise.upstream import BlocksSource
 from blockwise.volume import Volume, open_volume
-from blockwise.volume_step import VolumeStep
 
 BELIEVED_S = 5.0
 """A block that was found done is taken for done for so long, by those who read it or need it."""
 
 
 def stands_alone(step: BlockStep) -> bool:
-    """Whether a block of a step needs no more than some blocks of the steps before it: it can be computed by itself.
+    """Whether a block of a step needs no more than some blocks of datasets before it: it can be computed by itself.
 
     Not so of what needs tables of all blocks, such as final labels.
     """
-    return isinstance(step, VolumeStep) and all(
+    return isinstance(step.output(), VolumeOutput) and all(
         isinstance(source, RawSource | MaskSource) or (type(source) is BlocksSource and stands_alone(source.step))
         for source in step.inputs.values()
     )

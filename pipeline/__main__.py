@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
+from blockwise.backends.registry import make_executor
 from blockwise.errors import UserError
 from blockwise.not_finite import noted_of
 from pipeline.assembly.steps import Steps, build_steps, default_config
@@ -160,6 +161,7 @@ def _add_view(commands: Any) -> None:
     command.add_argument("--config", default=None, metavar="FILE", help="default: as luigi.cfg says")
     command.add_argument("--host", default="127.0.0.1", help="address of this machine; default: 127.0.0.1")
     command.add_argument("--port", type=int, default=0, metavar="N", help="default: any that is free")
+    command.add_argument("--no-compute", action="store_true", help="show what is there, and compute nothing")
     command.add_argument("--no-browser", action="store_true", help="open no browser, even where there is a display")
     command.add_argument("--cors", action="store_true", help="let pages of other servers read, who know the address")
     command.set_defaults(run=_view)
@@ -210,9 +212,11 @@ def _view(options: argparse.Namespace) -> int:
     from pipeline.viewing.command import Wishes, view  # slow to load
     from pipeline.viewing.site import Site
 
-    _, steps = _volume(options)
+    settings, steps = _volume(options)
+    backend = settings.backend
+    executor = None if options.no_compute else make_executor(backend.name, backend.setups())
     wishes = Wishes(options.host, options.port, browser=not options.no_browser, cors=options.cors)
-    view(Site.of(steps), wishes)
+    view(Site.of(steps, executor, backend.max_attempts), wishes)
     return 0
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from blockwise.demand import BlockFailedError
+
 
 class RefusedError(Exception):
     """An answer other than what was asked for.
@@ -29,6 +31,24 @@ class RefusedError(Exception):
 def nothing_there(what: str = "there is nothing at this address") -> RefusedError:
     """404: no such page, layer or chunk."""
     return RefusedError(404, what)
+
+
+def busy() -> RefusedError:
+    """503: viewers try again."""
+    return RefusedError(503, "too much is being computed; try again in a moment")
+
+
+def failed(error: BlockFailedError) -> RefusedError:
+    """500: a block cannot be computed."""
+    return RefusedError(
+        500,
+        f"{error} [log: {error.log}]; mend the cause and ask again",
+        step=error.step.label,
+        block=error.block,
+        cause=error.result.error,
+        message=error.result.message,
+        log=error.log,
+    )
 
 
 def not_finished(step: str, why: str) -> RefusedError:

@@ -13,17 +13,19 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from blockwise.backends.executor import Executor
+from blockwise.demand import BlockFailedError, BusyError, Demand
 from blockwise.errors import UserError
 from blockwise.grid import Box
 from blockwise.identity import array_checksum, digest
-from blockwise.presence import Presence
+from blockwise.presence import Presence, stands_alone
 from blockwise.step import BlockStep
 from blockwise.volume import DamagedDataError
 from pipeline.assembly.steps import Steps
 from pipeline.viewing.colours import Colour, class_colours
 from pipeline.viewing.keys import Chunk
 from pipeline.viewing.layers import Layer, layers_of
-from pipeline.viewing.refusals import RefusedError, not_finished
+from pipeline.viewing.refusals import RefusedError, busy, failed, not_finished
 from pipeline.viewing.state import ORIGIN, first_state
 from pipeline.viewing.voxels import Voxels
 
@@ -57,11 +59,13 @@ class Site:
     Attributes:
         steps: of the run.
         layers: by name, in the order in which they lie upon each other.
+        demand: computes what is not there; None where only what is there is shown.
         presence: what is known of blocks that are there.
     """
 
     steps: Steps
     layers: dict[str, Layer]
+    demand: Demand | None = None
     presence: Presence = field(default_factory=Presence)
     _voxels: Voxels = field(default_factory=Voxels)
     _cache: OrderedDict[tuple[str, ...], Content] = field(default_factory=OrderedDict)
@@ -71,12 +75,22 @@ class Site:
         self._readers = ThreadPoolExecutor(READERS, "reader")
 
     @classmethod
-    def of(cls, steps: Steps) -> Site:
-        """The site of a run."""
-        return cls(steps, layers_of(steps))
+    def of(cls, steps: Steps, executor: Executor | None = None, max_attempts: int = 1) -> Site:
+        """The site of a run.
+
+        Args:
+            steps: of the run.
+            executor: computes what is not there; None where only what is there is shown.
+            max_attempts: how often a block is tried.
+        """
+        presence = Presence()
+        demand = None if executor is None else Demand(presence, executor, max_attempts)
+        return cls(steps, layers_of(steps), demand, presence)
 
     def close(self) -> None:
         """Let go of everything."""
+        if self.demand is not None:
+            self.demand.close()
         self._readers.shutdown(cancel_futures=True)
 
     def layer(self, name: str, fingerprint: str | None = None) -> Layer:
@@ -141,8 +155,24 @@ class Site:
         if step is None:
             return
         missing = await self.in_thread(self.missing, step, layer.grid_box(box))
-        if missing is not None:
-            raise not_finished(step.label, f"{step.title(missing)} is not computed")
+        if missing is None:
+            return
+        if self.demand is None or not is_finest or not stands_alone(step):
+            raise not_finished(step.label, self.why_missing(step, missing))
+        try:
+            await self.demand.need(step, blocks_below(step, layer.grid_box(box)))
+        except BusyError:
+            raise busy() from None
+        except BlockFailedError as error:
+            raise failed(error) from error
+        except UserError as error:
+            raise not_finished(step.label, str(error)) from error
+
+    def why_missing(self, step: BlockStep, block: int) -> str:
+        """Why a block is not there, and what to do, for people."""
+        if not stands_alone(step):
+            return "it needs the whole volume, and is not finished; run the workflow"
+        return f"{step.title(block)} is not computed; run the workflow"
 
     def missing(self, step: BlockStep, box: Box) -> int | None:
         """The first block below a box that is not done; None where all are."""
@@ -166,8 +196,7 @@ class Site:
         try:
             return await self.in_thread(function, *args, **kwargs)
         except (DamagedDataError, UserError, OSError) as error:
-            if isinstance(error, DamagedDataError) and layer.step is not None:
-                self.presence.look_again()
+            self.presence.look_again()
             raise RefusedError(500, f"{layer.name} cannot be read: {error}", layer=layer.name) from error
 
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -193,8 +222,12 @@ class Site:
         return first_state(shown, f"{ORIGIN}/{token}/data", self.colours(), raw_range)
 
     def is_to_be_shown(self, layer: Layer) -> bool:
-        """Whether a page has a layer: not where nothing of it would be there."""
-        return layer.step is None or layer.step.markers.count() > 0
+        """Whether a page has a layer: not where nothing of it would be there, or wanted."""
+        if layer.step is None:
+            return True
+        if self.demand is not None and stands_alone(layer.step) and layer.kind != "classes":
+            return True
+        return any(layer.step.markers.sample(1))
 
     def _raw_range(self) -> tuple[float, float] | None:
         """Values between which most of the middle of the raw volume lies; None where it is all the same."""

@@ -1,0 +1,65 @@
+"""Beginning a step for the sake of single blocks, in a place where nothing lies that somebody may still want."""
+
+from __future__ import annotations
+
+import msgspec
+
+from blockwise.claims import StepLock
+from blockwise.durability import UNSETTLED_FILES, begin_to_write, power_was_lost
+from blockwise.errors import UserError
+from blockwise.ownership import why_not_ours
+from blockwise.plan import begin_anew, other_fingerprints
+from blockwise.step import BlockStep
+
+
+class PlaceTakenError(UserError):
+    """A result of other settings lies where a step would write."""
+
+
+def begin_in_free_place(step: BlockStep) -> None:
+    """Make everything ready for blocks of a step, as ``plan.begin`` does, but in the place of no other result.
+
+    A run makes an output anew in place of an older one of ours: it was asked to. Who only looks was not. What another
+    process has begun stays.
+
+    Raises:
+        PlaceTakenError: a result of other settings, or its markers, would have to go.
+        NotOursError: something lies there that no run of ours has written.
+    """
+    if why_not_ours(step):
+        with StepLock(step).beginning():
+            if why_not_ours(step):
+                _refuse_taken(step)
+                step.target_path.unlink(missing_ok=True)
+                begin_anew(step)
+                begin_to_write(step)
+                return
+    if power_was_lost(step):
+        with StepLock(step).beginning():
+            if power_was_lost(step):
+                _doubt_markers(step)
+                begin_to_write(step)
+    else:
+        begin_to_write(step)
+
+
+def _refuse_taken(step: BlockStep) -> None:
+    output = step.output()
+    output.check_ours()
+    if output.found() is not None:
+        raise PlaceTakenError(
+            f"{step.label}: {output.address} holds a result of other settings, or of another work folder; it is left "
+            "as it is. Run the workflow, which makes it anew, or choose another output"
+        )
+    if others := other_fingerprints(step):
+        raise PlaceTakenError(
+            f"{step.label}: {others[0]} has the markers of a result of other settings; they are left as they are. "
+            "Run the workflow, which begins anew, or choose another work folder"
+        )
+
+
+def _doubt_markers(step: BlockStep) -> None:
+    """Have markers vouch for no files until their blocks were read back."""
+    for marker in step.markers:
+        if marker.files != UNSETTLED_FILES:
+            step.markers.write(msgspec.structs.replace(marker, files=UNSETTLED_FILES))
