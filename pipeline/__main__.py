@@ -161,6 +161,10 @@ def _add_view(commands: Any) -> None:
     command.add_argument("--config", default=None, metavar="FILE", help="default: as luigi.cfg says")
     command.add_argument("--host", default="127.0.0.1", help="address of this machine; default: 127.0.0.1")
     command.add_argument("--port", type=int, default=0, metavar="N", help="default: any that is free")
+    command.add_argument(
+        "--once", nargs=2, metavar=("ROI", "OUT"), default=None,
+        help="write a box, such as thresholded:0:64,0:64,0:64, into OUT (.npy, .png, .tif, .h5), and leave",
+    )  # fmt: skip
     command.add_argument("--no-compute", action="store_true", help="show what is there, and compute nothing")
     command.add_argument("--no-browser", action="store_true", help="open no browser, even where there is a display")
     command.add_argument("--cors", action="store_true", help="let pages of other servers read, who know the address")
@@ -209,14 +213,18 @@ def _ingest(options: argparse.Namespace) -> int:
 
 
 def _view(options: argparse.Namespace) -> int:
-    from pipeline.viewing.command import Wishes, view  # slow to load
+    from pipeline.viewing.command import Wishes, compute_once, view  # slow to load
     from pipeline.viewing.site import Site
 
     settings, steps = _volume(options)
     backend = settings.backend
     executor = None if options.no_compute else make_executor(backend.name, backend.setups())
     wishes = Wishes(options.host, options.port, browser=not options.no_browser, cors=options.cors)
-    view(Site.of(steps, executor, backend.max_attempts), wishes)
+    site = Site.of(steps, executor, backend.max_attempts)
+    if options.once:
+        print(compute_once(site, *options.once))
+    else:
+        view(site, wishes)
     return 0
 
 

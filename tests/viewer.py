@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import io
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +16,8 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.viewing.server import Access, listen, make_application
+from pipeline.viewing.handler import Access
+from pipeline.viewing.server import listen, make_application
 from pipeline.viewing.site import Site
 
 TOKEN = "token"
@@ -64,6 +66,16 @@ class Served:
             return Answer(answer.status, dict(answer.headers), answer.read())
         finally:
             connection.close()
+
+    def api(self, call: str, **headers: str) -> Answer:
+        """A call of the interface for programs."""
+        return self.ask(f"/{TOKEN}/api{call}", **headers)
+
+    def roi(self, layer: str, start: str, stop: str, more: str = "") -> NDArray[Any]:
+        answer = self.api(f"/roi/{layer}?start={start}&stop={stop}{more}")
+        assert answer.status == 200, answer.body
+        found: NDArray[Any] = np.load(io.BytesIO(answer.body))
+        return found
 
     def chunk(self, layer: str, *index: int, scale: int = 0) -> NDArray[Any]:
         """A chunk, decoded as its array's document says."""

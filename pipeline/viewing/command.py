@@ -12,9 +12,16 @@ import sys
 import threading
 import webbrowser
 from dataclasses import dataclass
+from pathlib import Path
 
 from blockwise.errors import UserError
-from pipeline.viewing.server import Access, listen, make_application, new_token
+from blockwise.files import replacing
+from blockwise.presence import stands_alone
+from pipeline.viewing.handler import Access, new_token
+from pipeline.viewing.programs.boxes import parse_roi
+from pipeline.viewing.programs.formats import format_of
+from pipeline.viewing.refusals import RefusedError
+from pipeline.viewing.server import listen, make_application
 from pipeline.viewing.site import Site
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -48,6 +55,39 @@ def view(site: Site, wishes: Wishes) -> None:
             asyncio.run(_serve(site, wishes))
     finally:
         site.close()
+
+
+def compute_once(site: Site, roi: str, target: str) -> str:
+    """Write a box of a layer into a file, computing what is not there; what was written, for people.
+
+    Args:
+        site: what there is.
+        roi: the box; see ``parse_roi``.
+        target: path; its ending says the format.
+
+    Raises:
+        UserError: there is no such box, it cannot be computed, or the file cannot be written.
+    """
+    try:
+        form = format_of(Path(target).suffix.lstrip("."))
+        layer, box = parse_roi(roi, _last_on_demand(site), site.layer)
+        form.check(layer, box)
+        content = form.write(asyncio.run(site.box(layer, box)), layer)
+        with replacing(Path(target)) as temporary:
+            temporary.write_bytes(content)
+    except RefusedError as error:
+        raise UserError(f"view --once {roi} {target}: {error.error}") from error
+    except OSError as error:
+        raise UserError(f"view --once {roi} {target}: cannot be written: {error.strerror or error}") from error
+    finally:
+        site.close()
+    return f"{target}: {layer.name}, axes {layer.axes}, from {[s.start for s in box]} to {[s.stop for s in box]}"
+
+
+def _last_on_demand(site: Site) -> str:
+    """Name of the uppermost layer that can be computed box by box."""
+    alone = [layer.name for layer in site.layers.values() if layer.step is None or stands_alone(layer.step)]
+    return alone[-1]
 
 
 async def _serve(site: Site, wishes: Wishes) -> None:

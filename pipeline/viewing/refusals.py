@@ -51,6 +51,12 @@ def failed(error: BlockFailedError) -> RefusedError:
     )
 
 
-def not_finished(step: str, why: str) -> RefusedError:
-    """404, which viewers show as empty: the voxels are not computed, and not to be computed now."""
-    return RefusedError(404, f"{step}: {why}", step=step)
+class NotFinishedError(RefusedError):
+    """The voxels are not computed, and not to be computed here: 404, which viewers show as empty."""
+
+    def __init__(self, step: str, why: str) -> None:
+        super().__init__(404, f"{step}: {why}", step=step)
+
+    def for_programs(self) -> RefusedError:
+        """409: what is asked for may well be there later."""
+        return RefusedError(409, self.error, **self.details)

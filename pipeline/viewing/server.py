@@ -5,135 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
-import secrets
-from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import tornado.httpserver
 import tornado.netutil
 import tornado.web
 
-from pipeline.viewing import keys
 from pipeline.viewing.client import START, client_files, mime_type, page
+from pipeline.viewing.handler import AbandonedError, Access, Handler
+from pipeline.viewing.images.keys import chunk_at, document
+from pipeline.viewing.programs.handlers import api_rules
 from pipeline.viewing.refusals import RefusedError, nothing_there
 from pipeline.viewing.site import Site
-
-T = TypeVar("T")
 
 MOST_BODY = 1 << 20
 """Bytes of a request's content: the viewer sends its state."""
 SILENCE_S = 60.0
 """A connection on which nothing is asked ends after this time."""
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Access:
-    """Who may read.
-
-    Attributes:
-        token: part of each address; whoever knows it may.
-        cors: whether pages of other servers may, too.
-    """
-
-    token: str
-    cors: bool = False
-
-
-def new_token() -> str:
-    """A token that cannot be guessed."""
-    return secrets.token_urlsafe(16)
-
-
-class AbandonedError(Exception):
-    """Nobody waits for the answer any more."""
-
-
-class Handler(tornado.web.RequestHandler):
-    """What all answers share."""
-
-    site: Site
-    access: Access
-    _work: asyncio.Future[Any] | None = None
-
-    def initialize(self, site: Site, access: Access, **more: Any) -> None:
-        """Take what the application has."""
-        self.site = site
-        self.access = access
-        self.__dict__.update(more)
-
-    def prepare(self) -> None:
-        """Refuse who does not know the token: an address with another one is like any that there is not."""
-        token = self.path_kwargs.pop("token", "")
-        if not secrets.compare_digest(token.encode(), self.access.token.encode()):
-            raise nothing_there()
-
-    def set_default_headers(self) -> None:
-        """Who may read, and that nobody should guess what an answer is."""
-        self.set_header("X-Content-Type-Options", "nosniff")
-        self.set_header("Referrer-Policy", "no-referrer")
-        self.set_header("Cache-Control", "no-store")
-        self.clear_header("Server")
-        if self.application.settings["cors"]:
-            self.set_header("Access-Control-Allow-Origin", "*")
-            self.set_header("Access-Control-Allow-Headers", "range, if-none-match")
-            self.set_header("Access-Control-Expose-Headers", "*")
-
-    def options(self, *_: str, **__: str) -> None:
-        """What browsers ask before they ask."""
-        self.set_status(204)
-
-    async def wanted(self, work: Awaitable[T]) -> T:
-        """Wait for work that is given up when whoever asked for it has gone.
-
-        Raises:
-            AbandonedError: he has.
-        """
-        future: asyncio.Future[T] = asyncio.ensure_future(work)
-        self._work = future
-        try:
-            return await future
-        except asyncio.CancelledError:
-            raise AbandonedError from None
-
-    def on_connection_close(self) -> None:
-        """Give up what nobody waits for."""
-        if self._work is not None:
-            self._work.cancel()
-
-    def write_json(self, document: Mapping[str, Any]) -> None:
-        """Answer with JSON."""
-        self.set_header("Content-Type", "application/json")
-        self.write(json.dumps(document))
-
-    def write_error(self, status_code: int, **about: Any) -> None:
-        """Errors are JSON."""
-        error = about["exc_info"][1] if "exc_info" in about else None
-        if isinstance(error, RefusedError):
-            self.set_status(error.status)
-            document = error.document()
-        else:
-            reason = getattr(error, "reason", None) or self._reason
-            document = {"error": str(reason), "status": status_code}
-        if not self._headers_written:
-            self.set_header("Content-Type", "application/json")
-        self.finish(json.dumps(document))
-
-    def log_exception(self, kind: Any, error: Any, trace: Any) -> None:
-        """Log what should not be; what was refused is no news."""
-        if not isinstance(error, RefusedError | AbandonedError | tornado.web.HTTPError):
-            logger.error("%s %s", self.request.method, self.request.path, exc_info=(kind, error, trace))
-
-    def send_content(self, content: bytes, kind: str) -> None:
-        """Answer a GET with bytes, and a HEAD with their number."""
-        self.set_header("Content-Type", kind)
-        self.set_header("Content-Length", str(len(content)))
-        if self.request.method != "HEAD":
-            self.write(content)
 
 
 class NotHere(Handler):
@@ -217,11 +107,11 @@ class Data(Handler):
     async def get(self, name: str, fingerprint: str, key: str) -> None:
         """A document or a chunk."""
         layer = self.site.layer(name, fingerprint)
-        document = keys.document(layer, key)
-        if document is not None:
-            self.send_content(document, "application/json")
+        found = document(layer, key)
+        if found is not None:
+            self.send_content(found, "application/json")
             return
-        chunk = keys.chunk_at(layer, key)
+        chunk = chunk_at(layer, key)
         if chunk is None:
             raise nothing_there(f"layer {name} has no {key!r}")
         known = self.request.headers.get("If-None-Match", "").strip('"')
@@ -236,13 +126,12 @@ class Data(Handler):
     head = get
 
 
-def make_application(site: Site, access: Access, more: list[Any] | None = None) -> tornado.web.Application:
+def make_application(site: Site, access: Access) -> tornado.web.Application:
     """The application of a site.
 
     Args:
         site: what is shown.
         access: who may read.
-        more: further rules, as tornado has them.
     """
     shared = {"site": site, "access": access}
     first = r"(?P<token>[^/]+)"
@@ -252,7 +141,7 @@ def make_application(site: Site, access: Access, more: list[Any] | None = None) 
         (rf"/state/{first}", State, shared),
         (r"/favicon\.ico", Favicon, shared),
         (rf"/{first}/data/(?P<name>[^/]+)/(?P<fingerprint>[^/]+)/(?P<key>.+)", Data, shared),
-        *(more or []),
+        *api_rules(shared),
     ]
     return tornado.web.Application(
         rules,

@@ -23,11 +23,11 @@ from blockwise.step import BlockStep
 from blockwise.volume import DamagedDataError
 from pipeline.assembly.steps import Steps
 from pipeline.viewing.colours import Colour, class_colours
-from pipeline.viewing.keys import Chunk
-from pipeline.viewing.layers import Layer, layers_of
-from pipeline.viewing.refusals import RefusedError, busy, failed, not_finished
+from pipeline.viewing.images.keys import Chunk
+from pipeline.viewing.images.layers import Layer, layers_of
+from pipeline.viewing.images.voxels import Voxels
+from pipeline.viewing.refusals import NotFinishedError, RefusedError, busy, failed
 from pipeline.viewing.state import ORIGIN, first_state
-from pipeline.viewing.voxels import Voxels
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -142,7 +142,10 @@ class Site:
         Raises:
             RefusedError: they are not there.
         """
-        await self.make_ready(layer, box, is_finest=True)
+        try:
+            await self.make_ready(layer, box, is_finest=True)
+        except NotFinishedError as error:
+            raise error.for_programs() from error
         return await self.reading(layer, self._voxels.read, layer, box)
 
     async def make_ready(self, layer: Layer, box: Box, *, is_finest: bool) -> None:
@@ -158,7 +161,7 @@ class Site:
         if missing is None:
             return
         if self.demand is None or not is_finest or not stands_alone(step):
-            raise not_finished(step.label, self.why_missing(step, missing))
+            raise NotFinishedError(step.label, self.why_missing(step, missing))
         try:
             await self.demand.need(step, blocks_below(step, layer.grid_box(box)))
         except BusyError:
@@ -166,7 +169,7 @@ class Site:
         except BlockFailedError as error:
             raise failed(error) from error
         except UserError as error:
-            raise not_finished(step.label, str(error)) from error
+            raise NotFinishedError(step.label, str(error)) from error
 
     def why_missing(self, step: BlockStep, block: int) -> str:
         """Why a block is not there, and what to do, for people."""

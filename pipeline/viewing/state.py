@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pipeline.viewing.colours import Colour, as_hex
-from pipeline.viewing.layers import UNITS_M, Layer
+from pipeline.viewing.images.layers import UNITS_M, Layer
 
 ORIGIN = "{origin}"
 """Stands for scheme, host and port, as the browser sees them: behind a tunnel they are not ours."""

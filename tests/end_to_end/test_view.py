@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from blockwise.volume import open_volume
 from pipeline.viewing.command import page_address, tunnel_line
-from pipeline.viewing.server import Access
+from pipeline.viewing.handler import Access
 from pipeline.viewing.site import Site
 from tests.browser import Browser, browser
 from tests.runs import Project, chunk_files, dataset_folder, environment

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from blockwise.volume import Spacing
 from blockwise.volume.info import VolumeInfo
-from pipeline.viewing.keys import chunk_at, document
-from pipeline.viewing.layers import Layer, raw_layer
-from pipeline.viewing.pyramid import LONGEST, coarsened, scales_of
+from pipeline.viewing.images.keys import chunk_at, document
+from pipeline.viewing.images.layers import Layer, raw_layer
+from pipeline.viewing.images.scales import LONGEST, coarsened, scales_of
 
 
 def layer(axes: str = "zyx", shape: tuple[int, ...] = (40, 70, 90), dtype: str = "<u2", **more: Any) -> Layer:

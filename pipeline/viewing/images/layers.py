@@ -18,7 +18,7 @@ from blockwise.volume.axes import unit_name
 from blockwise.volume.info import VolumeInfo
 from blockwise.volume_step import VolumeStep
 from pipeline.assembly.steps import Steps
-from pipeline.viewing.pyramid import Scale, scales_of
+from pipeline.viewing.images.scales import Scale, scales_of
 
 Kind = Literal["raw", "probabilities", "classes", "mask", "labels"]
 AXES = "tczyx"
@@ -86,6 +86,11 @@ class Layer:
     def dtype(self) -> np.dtype[Any]:
         """Type of a voxel as viewers get it, little endian."""
         return np.dtype(SHOWN_AS.get(self.stored_dtype, self.stored_dtype)).newbyteorder("<")
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a voxel as it is stored."""
+        return np.dtype(self.stored_dtype).itemsize
 
     @cached_property
     def steps(self) -> tuple[float, ...]:

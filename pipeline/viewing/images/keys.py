@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blockwise.grid import Box
-from pipeline.viewing.layers import Layer
+from pipeline.viewing.images.layers import Layer
 
 TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 LEVEL, COMPRESSOR, SHUFFLE = 5, "lz4", 1

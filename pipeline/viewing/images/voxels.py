@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from blockwise.grid import Box
 from blockwise.ownership import recorded_id
 from blockwise.volume import Volume, open_volume
-from pipeline.viewing.keys import COMPRESSOR, LEVEL, SHUFFLE, Chunk, is_mean
-from pipeline.viewing.layers import Layer
-from pipeline.viewing.pyramid import coarsened
+from pipeline.viewing.images.keys import COMPRESSOR, LEVEL, SHUFFLE, Chunk, is_mean
+from pipeline.viewing.images.layers import Layer
+from pipeline.viewing.images.scales import coarsened
 
 
 class Voxels:
