@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
@@ -14,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.backends.executor import Executor
+from blockwise.beginning import PlaceTakenError
 from blockwise.demand import BlockFailedError, BusyError, Demand
 from blockwise.errors import UserError
-from blockwise.grid import Box
+from blockwise.grid import Box, box_shape
 from blockwise.identity import array_checksum, digest
+from blockwise.outputs import NotOursError
 from blockwise.presence import Presence, stands_alone
 from blockwise.step import BlockStep
 from blockwise.volume import DamagedDataError
@@ -130,7 +133,8 @@ class Site:
         name = (layer.name, key)
         cached = self._cache.get(name)
         if cached is None or cached.tag != tag:
-            cached = Content(await self.reading(layer, self._voxels.chunk, layer, chunk), tag)
+            work = functools.partial(self._voxels.chunk, layer, chunk, is_empty=is_left_out(layer, chunk.box))
+            cached = Content(await self.reading(layer, work), tag)
             self._keep(name, cached)
         else:
             self._cache.move_to_end(name)
@@ -146,6 +150,8 @@ class Site:
             await self.make_ready(layer, box, is_finest=True)
         except NotFinishedError as error:
             raise error.for_programs() from error
+        if is_left_out(layer, box):
+            return np.zeros(box_shape(box), layer.stored_dtype)
         return await self.reading(layer, self._voxels.read, layer, box)
 
     async def make_ready(self, layer: Layer, box: Box, *, is_finest: bool) -> None:
@@ -168,8 +174,10 @@ class Site:
             raise busy() from None
         except BlockFailedError as error:
             raise failed(error) from error
-        except UserError as error:
+        except (PlaceTakenError, NotOursError, PermissionError) as error:
             raise NotFinishedError(step.label, str(error)) from error
+        except (UserError, OSError) as error:
+            raise RefusedError(500, f"{step.label}: {error}", step=step.label) from error
 
     def why_missing(self, step: BlockStep, block: int) -> str:
         """Why a block is not there, and what to do, for people."""
@@ -246,6 +254,11 @@ class Site:
             return None
         low, high = np.nanpercentile(values, [0.5, 99.5])
         return (float(low), float(high)) if low < high else None
+
+
+def is_left_out(layer: Layer, box: Box) -> bool:
+    """Whether a mask or a region leaves out a whole box of a layer, where all is 0."""
+    return layer.step is not None and not blocks_below(layer.step, layer.grid_box(box))
 
 
 def blocks_below(step: BlockStep, box: Box) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ import tifffile
 from numpy.typing import NDArray
 
 from blockwise.volume import open_volume
+from blockwise.volume.stack import StackVolume
 from pipeline.viewing.command import page_address, tunnel_line
 from pipeline.viewing.handler import Access
+from pipeline.viewing.images.slabs import DEPTH
 from pipeline.viewing.site import Site
 from tests.browser import Browser, browser
 from tests.runs import Project, chunk_files, dataset_folder, environment
@@ -65,6 +67,38 @@ def test_raw_volumes_of_any_format_are_shown(unused: Project) -> None:
         unused.change("raw", address)
         with served(lambda: Site.of(unused.steps())) as shown:
             np.testing.assert_array_equal(read(shown, "raw"), values)
+
+
+def test_planes_are_decoded_once_for_all_chunks_below_them(unused: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = stored("raw.n5:raw")
+    Path("slices").mkdir()
+    for z, plane in enumerate(values):
+        tifffile.imwrite(f"slices/{z:03}.tif", plane, compression="deflate")
+    decoded: list[tuple[int, ...]] = []
+    monkeypatch.setattr(StackVolume, "_read", counted(StackVolume._read, decoded))
+    unused.change("raw", "slices/*.tif")
+    unused.change("blocks.chunks", [18, 18, 16])
+    with served(lambda: Site.of(unused.steps())) as shown:
+        np.testing.assert_array_equal(read(shown, "raw"), values)
+        assert len(decoded) == len(set(decoded)) == -(-len(values) // DEPTH)
+        tifffile.imwrite("slices/002.tif", values[3], compression="deflate")
+        assert (shown.chunk("raw", 0, 0, 0)[2] == values[3, :18, :16]).all()
+
+
+def counted(function: Callable[..., Any], boxes: list[tuple[int, ...]]) -> Callable[..., Any]:
+    def read(self: Any, box: Any) -> Any:
+        boxes.append(tuple(s.start for s in box))
+        return function(self, box)
+
+    return read
+
+
+def test_what_a_region_leaves_out_is_zero_and_not_asked_of_anybody(unused: Project) -> None:
+    unused.change("blocks.roi", [[0, 36], [0, 18], [0, 32]])
+    with served(lambda: Site.of(unused.steps())) as shown:
+        assert not shown.chunk("thresholded", 0, 1, 4).any()
+        assert shown.ask(f"{shown.path('thresholded')}/0/0/0/0").status == 404
+        assert not shown.roi("probabilities", "0,18,32", "9,36,99").any()
 
 
 def test_a_chunk_has_a_tag_and_is_not_sent_twice(shown: Served, project: Project) -> None:

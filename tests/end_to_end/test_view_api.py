@@ -22,17 +22,19 @@ import numpy as np
 import psutil
 import pytest
 import tifffile
+import z5py
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from blockwise.backends.local_executor import LocalExecutor
 from blockwise.faults import Faults
+from blockwise.volume import open_volume
 from pipeline.__main__ import main
 from pipeline.viewing.programs import boxes
 from pipeline.viewing.site import Site
 from tests.processes import wait_for
-from tests.runs import BLOCK, SHAPE, Project, environment
+from tests.runs import BLOCK, SHAPE, Project, environment, make_project
 from tests.viewer import TOKEN, Served, served
 
 Expected = dict[str, Any]
@@ -143,6 +145,24 @@ def test_what_is_asked_for_is_computed_and_a_run_finds_it(unused: Project, expec
     assert len(run.computed["threshold"]) == steps["threshold"]["blocks"] - 1
     for name, values in unused.results().items():
         np.testing.assert_array_equal(values, expected[name])
+
+
+def test_coarser_scales_are_made_of_what_is_finished_and_cost_nothing_else(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    project = make_project(tmp_path, (18, 18, 32))
+    values = np.tile(open_volume("raw.n5:raw").read(np.s_[0:18, 0:18, 0:32]), (1, 1, 9))
+    z5py.File("raw.n5").create_dataset("long", data=values, chunks=(18, 18, 32), compression="gzip")
+    project.change("raw", "raw.n5:long")
+    project.change("blocks", {"shape": [18, 18, 288], "chunks": [18, 18, 32]})
+    with served(lambda: computing(project)) as shown:
+        assert shown.site.layers["raw"].scales[1].factors == (2, 2, 2)
+        assert shown.ask(f"{shown.path('probabilities')}/1/0/0/0/0").status == 404
+        assert not Path("result.n5").exists()
+        fine = shown.roi("probabilities", "0,0,0", "18,18,288")
+        coarse = shown.chunk("probabilities", 0, 0, 0, 1, scale=1)
+        mean = fine[..., 64:128].astype(float).reshape(2, 9, 2, 9, 2, 32, 2).mean((2, 4, 6))
+        np.testing.assert_array_equal(coarse[:, :9, :9], mean.astype(np.float32))
+        assert not coarse[:, 9:].any()
 
 
 def test_without_computing_only_what_is_there_is_given(unused: Project) -> None:

@@ -13,12 +13,14 @@ from blockwise.grid import Box
 from blockwise.identity import fingerprint
 from blockwise.sources import RawSource
 from blockwise.step import BlockStep
-from blockwise.volume import Spacing, open_volume
+from blockwise.volume import Spacing, Volume, open_volume
 from blockwise.volume.axes import unit_name
 from blockwise.volume.info import VolumeInfo
 from blockwise.volume_step import VolumeStep
 from pipeline.assembly.steps import Steps
 from pipeline.viewing.images.scales import Scale, scales_of
+from pipeline.viewing.images.slabs import DEPTH, decodes_too_much
+from tasks.prediction import PredictionStep
 
 Kind = Literal["raw", "probabilities", "classes", "mask", "labels"]
 AXES = "tczyx"
@@ -141,9 +143,9 @@ class Layer:
 def layers_of(steps: Steps) -> dict[str, Layer]:
     """The layers of a run by name, in the order in which they lie upon each other."""
     prediction = steps.prediction
-    spacing = open_volume(prediction.raw.address).spacing
-    raw = raw_layer(prediction.raw, spacing, _chunk(prediction))
-    written = [step for step in steps.everything() if isinstance(step, VolumeStep)]
+    volume = open_volume(prediction.raw.address)
+    raw = raw_layer(prediction.raw, volume.spacing, _raw_chunk(volume, prediction))
+    written = [step for step in steps.everything() if isinstance(step, VolumeStep) and step.gives in ORDER]
     return {layer.name: layer for layer in (raw, *_written_layers(written, raw, prediction.class_names))}
 
 
@@ -191,6 +193,16 @@ def _written_layers(steps: Sequence[VolumeStep], raw: Layer, classes: tuple[str,
 
 ORDER = ("probabilities", "classes", "mask", "labels")
 """What lies upon what."""
+
+
+def _raw_chunk(volume: Volume, prediction: PredictionStep) -> tuple[int, ...]:
+    """Chunk of the raw layer: that of the outputs, but flatter where whole planes are decoded for every voxel."""
+    chunk, spatial = _chunk(prediction), prediction.grid.axes.replace("t", "")
+    lengths = dict(zip(spatial, chunk, strict=True))
+    shape = tuple(lengths.get(axis, 1) for axis in prediction.raw.axes)
+    if "z" not in spatial or not decodes_too_much(volume, shape):
+        return chunk
+    return tuple(min(DEPTH, c) if axis == "z" else c for axis, c in zip(spatial, chunk, strict=True))
 
 
 def _chunk(step: BlockStep) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from blockwise.volume import Volume, open_volume
 from pipeline.viewing.images.keys import COMPRESSOR, LEVEL, SHUFFLE, Chunk, is_mean
 from pipeline.viewing.images.layers import Layer
 from pipeline.viewing.images.scales import coarsened
+from pipeline.viewing.images.slabs import Slabs
 
 
 class Voxels:
@@ -22,6 +23,7 @@ class Voxels:
 
     def __init__(self) -> None:
         self._local = threading.local()
+        self._slabs = Slabs()
 
     def read(self, layer: Layer, box: Box) -> NDArray[Any]:
         """Voxels of a box of a layer, as they are stored, axes in the layer's order.
@@ -30,14 +32,24 @@ class Voxels:
             DamagedDataError: they cannot be decoded.
             UserError: the dataset is not there, or cannot be reached.
         """
-        return self._volume(layer).read(layer.stored_box(box)).transpose(layer.from_stored)
+        volume, stored = self._volume(layer), layer.stored_box(box)
+        data = self._slabs.read(volume, stored) if layer.step is None else volume.read(stored)
+        return data.transpose(layer.from_stored)
 
     def states(self, layer: Layer, box: Box) -> NDArray[np.int64]:
         """States of the files below a box, as ``Volume.file_states`` has them."""
         return self._volume(layer).file_states(layer.stored_box(box))
 
-    def chunk(self, layer: Layer, chunk: Chunk) -> bytes:
-        """The content of a chunk; errors as of ``read``."""
+    def chunk(self, layer: Layer, chunk: Chunk, *, is_empty: bool = False) -> bytes:
+        """The content of a chunk; errors as of ``read``.
+
+        Args:
+            layer: the layer.
+            chunk: of it.
+            is_empty: nothing was written there, nor ever will be, so that all is 0.
+        """
+        if is_empty:
+            return encode(np.zeros(chunk.shape, layer.dtype), layer)
         data = self.read(layer, chunk.box)
         if chunk.scale:
             data = coarsened(data, layer.scales[chunk.scale].factors, is_mean=is_mean(layer))
