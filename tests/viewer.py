@@ -90,6 +90,7 @@ class Served:
 @contextmanager
 def served(make: Callable[[], Site], access: Access | None = None) -> Iterator[Served]:
     """A site that is served while the body runs; what the thread's loop has to complain of fails the test."""
+    site = make()
     ready: list[Served] = []
     complaints: list[str] = []
     begun, end = threading.Event(), asyncio.Event()
@@ -97,7 +98,6 @@ def served(make: Callable[[], Site], access: Access | None = None) -> Iterator[S
     async def serve() -> None:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: complaints.append(repr(context)))
-        site = make()
         server, port = listen(make_application(site, access or Access(TOKEN)), "127.0.0.1", 0)
         ready.append(Served(site, port, loop))
         begun.set()

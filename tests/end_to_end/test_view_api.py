@@ -149,20 +149,20 @@ def test_what_is_asked_for_is_computed_and_a_run_finds_it(unused: Project, expec
 
 def test_coarser_scales_are_made_of_what_is_finished_and_cost_nothing_else(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
-    project = make_project(tmp_path, (18, 18, 32))
-    values = np.tile(open_volume("raw.n5:raw").read(np.s_[0:18, 0:18, 0:32]), (1, 1, 9))
-    z5py.File("raw.n5").create_dataset("long", data=values, chunks=(18, 18, 32), compression="gzip")
+    project = make_project(tmp_path, (36, 36, 32))
+    values = np.tile(open_volume("raw.n5:raw").read(np.s_[0:36, 0:36, 0:32]), (1, 1, 9))
+    z5py.File("raw.n5", mode="a").create_dataset("long", data=values, chunks=(36, 36, 32), compression="gzip")
     project.change("raw", "raw.n5:long")
-    project.change("blocks", {"shape": [18, 18, 288], "chunks": [18, 18, 32]})
+    project.change("blocks", {"shape": [36, 36, 288], "chunks": [36, 36, 32]})
     with served(lambda: computing(project)) as shown:
         assert shown.site.layers["raw"].scales[1].factors == (2, 2, 2)
         assert shown.ask(f"{shown.path('probabilities')}/1/0/0/0/0").status == 404
         assert not Path("result.n5").exists()
-        fine = shown.roi("probabilities", "0,0,0", "18,18,288")
+        fine = shown.roi("probabilities", "0,0,0", "36,36,288")
         coarse = shown.chunk("probabilities", 0, 0, 0, 1, scale=1)
-        mean = fine[..., 64:128].astype(float).reshape(2, 9, 2, 9, 2, 32, 2).mean((2, 4, 6))
-        np.testing.assert_array_equal(coarse[:, :9, :9], mean.astype(np.float32))
-        assert not coarse[:, 9:].any()
+        mean = fine[..., 64:128].astype(float).reshape(2, 18, 2, 18, 2, 32, 2).mean((2, 4, 6))
+        np.testing.assert_array_equal(coarse[:, :18, :18], mean.astype(np.float32))
+        assert not coarse[:, 18:].any()
 
 
 def test_without_computing_only_what_is_there_is_given(unused: Project) -> None:
