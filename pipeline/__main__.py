@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
+from blockwise.backends.executor import Executor
 from blockwise.backends.registry import make_executor
 from blockwise.errors import UserError
 from blockwise.not_finite import noted_of
@@ -159,6 +160,7 @@ def _add_view(commands: Any) -> None:
     text = "look at a run in a browser: raw volume, classes, mask, objects"
     command = commands.add_parser("view", help=text, description=f"{text}. Prints one address, and opens it.")
     command.add_argument("--config", default=None, metavar="FILE", help="default: as luigi.cfg says")
+    command.add_argument("--manifest", default=None, metavar="FILE", help="table of images, .csv or .yaml")
     command.add_argument("--host", default="127.0.0.1", help="address of this machine; default: 127.0.0.1")
     command.add_argument("--port", type=int, default=0, metavar="N", help="default: any that is free")
     command.add_argument(
@@ -216,16 +218,27 @@ def _view(options: argparse.Namespace) -> int:
     from pipeline.viewing.command import Wishes, compute_once, view  # slow to load
     from pipeline.viewing.site import Site
 
-    settings, steps = _volume(options)
-    backend = settings.backend
-    executor = None if options.no_compute else make_executor(backend.name, backend.setups())
     wishes = Wishes(options.host, options.port, browser=not options.no_browser, cors=options.cors)
-    site = Site.of(steps, executor, backend.max_attempts)
+    images = _batch(options)
+    if images is not None:
+        from pipeline.batch.gallery import gallery_of
+
+        if options.once:
+            raise UserError("view --once: the configuration is of many files; give one of one volume")
+        view(gallery_of(images, _executor(images.shared, options), images.shared.backend.max_attempts), wishes)
+        return 0
+    settings, steps = _volume(options)
+    site = Site.of(steps, _executor(settings, options), settings.backend.max_attempts)
     if options.once:
         print(compute_once(site, *options.once))
     else:
         view(site, wishes)
     return 0
+
+
+def _executor(settings: Settings, options: argparse.Namespace) -> Executor | None:
+    """What computes single blocks for a viewer; None where it is to compute nothing."""
+    return None if options.no_compute else make_executor(settings.backend.name, settings.backend.setups())
 
 
 def _plan(options: argparse.Namespace) -> int:

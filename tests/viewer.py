@@ -16,6 +16,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.viewing.gallery import Gallery
 from pipeline.viewing.handler import Access
 from pipeline.viewing.server import listen, make_application
 from pipeline.viewing.site import Site
@@ -42,8 +43,9 @@ class Served:
         port: of this machine.
     """
 
-    def __init__(self, site: Site, port: int, loop: asyncio.AbstractEventLoop) -> None:
-        self.site = site
+    def __init__(self, site: Site | Gallery, port: int, loop: asyncio.AbstractEventLoop) -> None:
+        if isinstance(site, Site):
+            self.site = site
         self.port = port
         self.loop = loop
 
@@ -67,12 +69,13 @@ class Served:
         finally:
             connection.close()
 
-    def api(self, call: str, **headers: str) -> Answer:
+    def api(self, call: str, image: str = "", **headers: str) -> Answer:
         """A call of the interface for programs."""
-        return self.ask(f"/{TOKEN}/api{call}", **headers)
+        return self.ask(f"/{TOKEN}{image and '.' + image}/api{call}", **headers)
 
-    def roi(self, layer: str, start: str, stop: str, more: str = "") -> NDArray[Any]:
-        answer = self.api(f"/roi/{layer}?start={start}&stop={stop}{more}")
+    def roi(self, layer: str, start: str | None, stop: str | None, more: str = "", image: str = "") -> NDArray[Any]:
+        corners = "&".join(f"{n}={v}" for n, v in (("start", start), ("stop", stop)) if v is not None)
+        answer = self.api(f"/roi/{layer}?{corners}{more}", image)
         assert answer.status == 200, answer.body
         found: NDArray[Any] = np.load(io.BytesIO(answer.body))
         return found
@@ -88,7 +91,7 @@ class Served:
 
 
 @contextmanager
-def served(make: Callable[[], Site], access: Access | None = None) -> Iterator[Served]:
+def served(make: Callable[[], Site | Gallery], access: Access | None = None) -> Iterator[Served]:
     """A site that is served while the body runs; what the thread's loop has to complain of fails the test."""
     site = make()
     ready: list[Served] = []

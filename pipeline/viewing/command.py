@@ -17,6 +17,7 @@ from pathlib import Path
 from blockwise.errors import UserError
 from blockwise.files import replacing
 from blockwise.presence import stands_alone
+from pipeline.viewing.gallery import Gallery
 from pipeline.viewing.handler import Access, new_token
 from pipeline.viewing.programs.boxes import parse_roi
 from pipeline.viewing.programs.formats import format_of
@@ -44,8 +45,8 @@ class Wishes:
     cors: bool = False
 
 
-def view(site: Site, wishes: Wishes) -> None:
-    """Serve a site until somebody ends it.
+def view(site: Site | Gallery, wishes: Wishes) -> None:
+    """Serve a site, or several to choose from, until somebody ends it.
 
     Raises:
         UserError: it cannot be served at this address, or the viewer's page is not installed.
@@ -90,7 +91,7 @@ def _last_on_demand(site: Site) -> str:
     return alone[-1]
 
 
-async def _serve(site: Site, wishes: Wishes) -> None:
+async def _serve(site: Site | Gallery, wishes: Wishes) -> None:
     access = Access(new_token(), wishes.cors)
     application = make_application(site, access)
     try:

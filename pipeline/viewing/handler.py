@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import tornado.web
 
+from pipeline.viewing.gallery import BETWEEN, Gallery
 from pipeline.viewing.refusals import RefusedError, nothing_there
 from pipeline.viewing.site import Site
 
@@ -46,20 +47,36 @@ class Handler(tornado.web.RequestHandler):
     """What all answers share."""
 
     site: Site
+    gallery: Gallery | None
     access: Access
+    token: str
+    of_gallery = False
+    """Whether it answers for all images, too."""
     _work: asyncio.Future[Any] | None = None
 
-    def initialize(self, site: Site, access: Access, **more: Any) -> None:
-        """Take what the application has."""
-        self.site = site
+    def initialize(self, site: Site | Gallery, access: Access, **more: Any) -> None:
+        """Take what the application has: one site, or several to choose from."""
+        self.gallery = site if isinstance(site, Gallery) else None
+        if isinstance(site, Site):
+            self.site = site
         self.access = access
         self.__dict__.update(more)
 
-    def prepare(self) -> None:
-        """Refuse who does not know the token: an address with another one is like any that there is not."""
-        token = self.path_kwargs.pop("token", "")
+    async def prepare(self) -> None:
+        """Refuse who does not know the token: an address with another one is like any that there is not.
+
+        Of several images one is chosen by what comes after the token.
+        """
+        token, has_name, name = self.path_kwargs.pop("token", "").partition(BETWEEN)
         if not secrets.compare_digest(token.encode(), self.access.token.encode()):
             raise nothing_there()
+        if self.gallery is None and has_name:
+            raise nothing_there()
+        if self.gallery is not None and has_name:
+            self.site = await self.gallery.site(name)
+        elif self.gallery is not None and not self.of_gallery:
+            raise nothing_there(f"choose an image: /{self.access.token}/api/images names them")
+        self.token = token + has_name + name
 
     def set_default_headers(self) -> None:
         """Who may read, and that nobody should guess what an answer is."""

@@ -14,6 +14,8 @@ import tornado.netutil
 import tornado.web
 
 from pipeline.viewing.client import START, client_files, mime_type, page
+from pipeline.viewing.gallery import BETWEEN, Gallery
+from pipeline.viewing.gallery import page as list_page
 from pipeline.viewing.handler import AbandonedError, Access, Handler
 from pipeline.viewing.images.keys import chunk_at, document
 from pipeline.viewing.programs.handlers import api_rules
@@ -29,7 +31,7 @@ SILENCE_S = 60.0
 class NotHere(Handler):
     """All other addresses."""
 
-    def prepare(self) -> None:
+    async def prepare(self) -> None:
         """There is nothing."""
         raise nothing_there()
 
@@ -37,7 +39,7 @@ class NotHere(Handler):
 class Favicon(Handler):
     """Browsers ask for it, without a token."""
 
-    def prepare(self) -> None:
+    async def prepare(self) -> None:
         """Anybody may know that there is none."""
 
     def get(self) -> None:
@@ -49,12 +51,18 @@ class Page(Handler):
     """The viewer's page and its files."""
 
     files: dict[str, Path]
+    of_gallery = True
 
     async def get(self, name: str) -> None:
-        """A file of the client, or the script that gives it its first state."""
-        if name == START:
+        """A file of the client, or the script that gives it its first state; of several images a list."""
+        if self.gallery is not None and BETWEEN not in self.token:
+            if name:
+                raise nothing_there()
+            images = await self.gallery.document(self.access.token)
+            self.send_content(list_page(self.gallery.title, images["images"]).encode(), mime_type("index.html"))
+        elif name == START:
             self.site.presence.look_again()
-            state = await self.wanted(self.site.state(self.access.token))
+            state = await self.wanted(self.site.state(self.token))
             self.send_content(start_script(state).encode(), mime_type(START))
         elif name in ("", "index.html"):
             self.send_content(page(self.files), mime_type("index.html"))
@@ -126,8 +134,8 @@ class Data(Handler):
     head = get
 
 
-def make_application(site: Site, access: Access) -> tornado.web.Application:
-    """The application of a site.
+def make_application(site: Site | Gallery, access: Access) -> tornado.web.Application:
+    """The application of a site, or of several to choose from.
 
     Args:
         site: what is shown.

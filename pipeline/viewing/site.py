@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,16 @@ class Content:
     tag: str
 
 
+class Whole(Protocol):
+    """What writes all layers of a site at once, where blocks are not known one by one."""
+
+    def tag(self) -> str:
+        """Changes when the layers may have changed; empty where they are not there."""
+
+    def why_missing(self) -> str:
+        """Why they are not there, and what to do, for people."""
+
+
 @dataclass
 class Site:
     """The layers of one run.
@@ -64,12 +74,14 @@ class Site:
         layers: by name, in the order in which they lie upon each other.
         demand: computes what is not there; None where only what is there is shown.
         presence: what is known of blocks that are there.
+        whole: what has written all layers at once; None where each block of each step has a marker.
     """
 
     steps: Steps
     layers: dict[str, Layer]
     demand: Demand | None = None
     presence: Presence = field(default_factory=Presence)
+    whole: Whole | None = None
     _voxels: Voxels = field(default_factory=Voxels)
     _cache: OrderedDict[tuple[str, ...], Content] = field(default_factory=OrderedDict)
     _cached_bytes: int = 0
@@ -181,20 +193,30 @@ class Site:
 
     def why_missing(self, step: BlockStep, block: int) -> str:
         """Why a block is not there, and what to do, for people."""
+        if self.whole is not None:
+            return self.whole.why_missing()
         if not stands_alone(step):
             return "it needs the whole volume, and is not finished; run the workflow"
         return f"{step.title(block)} is not computed; run the workflow"
 
     def missing(self, step: BlockStep, box: Box) -> int | None:
         """The first block below a box that is not done; None where all are."""
-        if self.presence.is_complete(step):
+        if self.is_finished(step):
             return None
+        if self.whole is not None:
+            return 0
         return next((block for block in blocks_below(step, box) if not self.presence.is_done(step, block)), None)
+
+    def is_finished(self, step: BlockStep) -> bool:
+        """Whether all of a step is there."""
+        return self.presence.is_complete(step) if self.whole is None else bool(self.whole.tag())
 
     def _tag(self, layer: Layer, box: Box) -> str:
         """What changes when the voxels in a box may have changed."""
         if layer.step is None:
             return array_checksum(self._voxels.states(layer, box))
+        if self.whole is not None:
+            return self.whole.tag()
         markers = (layer.step.markers.read(block) for block in blocks_below(layer.step, layer.grid_box(box)))
         return digest(",".join("" if marker is None else marker.checksum for marker in markers))
 
@@ -238,6 +260,8 @@ class Site:
             return True
         if self.demand is not None and stands_alone(layer.step) and layer.kind != "classes":
             return True
+        if self.whole is not None:
+            return layer.kind != "classes" and bool(self.whole.tag())
         return any(layer.step.markers.sample(1))
 
     def _raw_range(self) -> tuple[float, float] | None:

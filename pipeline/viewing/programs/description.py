@@ -34,6 +34,12 @@ def openapi(token: str) -> dict[str, Any]:
         "servers": [{"url": f"/{token}"}],
         "paths": {
             "/api": {"get": _get("This description: JSON, or a page for browsers", {"200": _json("OpenAPI")})},
+            "/api/images": {
+                "get": _get(
+                    "The images to choose from, where there are several: all else is asked of one of them",
+                    {"200": _json("a list `images`"), "404": _error("there is one image only")},
+                )
+            },
             "/api/layers": {"get": _get("The layers", {"200": _json("a list `layers`")})},
             "/api/status": {
                 "get": _get(

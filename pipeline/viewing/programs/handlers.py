@@ -9,15 +9,29 @@ from pipeline.viewing.programs.boxes import box_of
 from pipeline.viewing.programs.description import openapi, page
 from pipeline.viewing.programs.formats import format_of
 from pipeline.viewing.programs.status import layers_status, steps_status
-from pipeline.viewing.refusals import RefusedError
+from pipeline.viewing.refusals import RefusedError, nothing_there
+
+
+class Images(Handler):
+    """What there is to choose from, where there are several."""
+
+    of_gallery = True
+
+    async def get(self) -> None:
+        """The images."""
+        if self.gallery is None:
+            raise nothing_there("there is one image only")
+        self.write_json(await self.wanted(self.gallery.document(self.access.token)))
 
 
 class Description(Handler):
     """What there is to ask for."""
 
+    of_gallery = True
+
     def get(self, ending: str = "") -> None:
         """A page for browsers, OpenAPI for programs."""
-        document = openapi(self.access.token)
+        document = openapi(self.token)
         if not ending and "text/html" in self.request.headers.get("Accept", ""):
             self.send_content(page(document).encode(), "text/html; charset=utf-8")
         else:
@@ -29,7 +43,7 @@ class Layers(Handler):
 
     async def get(self) -> None:
         """The layers."""
-        self.write_json(await self.wanted(self.site.in_thread(layers_status, self.site, self.access.token)))
+        self.write_json(await self.wanted(self.site.in_thread(layers_status, self.site, self.token)))
 
 
 class Status(Handler):
@@ -63,7 +77,7 @@ class NoSuchCall(Handler):
 
     def get(self) -> None:
         """There is nothing; says where the description is."""
-        raise RefusedError(404, f"there is no such call; see /{self.access.token}/api")
+        raise RefusedError(404, f"there is no such call; see /{self.token}/api")
 
 
 def api_rules(shared: dict[str, Any]) -> list[Any]:
@@ -72,6 +86,7 @@ def api_rules(shared: dict[str, Any]) -> list[Any]:
     return [
         (rf"{base}/?", Description, shared),
         (rf"{base}/(?P<ending>openapi\.json)", Description, shared),
+        (rf"{base}/images", Images, shared),
         (rf"{base}/layers", Layers, shared),
         (rf"{base}/status", Status, shared),
         (rf"{base}/roi/(?P<name>[^/]+)", Roi, shared),

@@ -21,8 +21,8 @@ def steps_status(site: Site) -> dict[str, Any]:
 
 
 def _step(site: Site, step: BlockStep) -> dict[str, Any]:
-    done, failures = step.progress()
     blocks = len(step.grid)
+    done, failures = step.progress() if site.whole is None else (blocks * site.is_finished(step), {})
     done = min(done, blocks)
     demand = site.demand
     return {
@@ -34,7 +34,7 @@ def _step(site: Site, step: BlockStep) -> dict[str, Any]:
         "failed": len(failures),
         "waiting": max(0, blocks - done - len(failures)),
         "wanted": 0 if demand is None else demand.waiting(step),
-        "finished": step.read_target() is not None and done >= blocks,
+        "finished": done >= blocks and (site.whole is not None or step.read_target() is not None),
         "on_demand": demand is not None and stands_alone(step),
         "failures": [
             {
@@ -72,6 +72,6 @@ def _layer(site: Site, layer: Layer, token: str) -> dict[str, Any]:
         "fingerprint": layer.fingerprint,
         "data": f"/{token}/data/{layer.name}/{layer.fingerprint}/",
         "roi": f"/{token}/api/roi/{layer.name}",
-        "finished": step is None or site.presence.is_complete(step),
+        "finished": step is None or site.is_finished(step),
         "on_demand": step is not None and site.demand is not None and stands_alone(step),
     }
