@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -70,31 +70,61 @@ class Presence:
         self._found.pop((*_key(step), block), None)
 
     def is_complete(self, step: BlockStep) -> bool:
-        """Whether a step is finished, and all before it, as ``plan.is_complete`` says; looked at once a target."""
+        """Whether a step is finished, and all before it, as ``plan.is_complete`` says.
+
+        Looked at once for each target: of large steps it takes long.
+        """
+        known = self.known_complete(step)
+        if known is None:
+            target = _target_state(step)
+            known = is_complete(step) and all(map(self.is_complete, _steps_before(step)))
+            self._complete[_key(step)] = target, known
+        return known and self._look(step).is_ours
+
+    def known_complete(self, step: BlockStep) -> bool | None:
+        """What ``is_complete`` has found for the present target; None where nobody has looked. Not so without one."""
         target = _target_state(step)
         if target is None:
             return False
-        known = self._complete.get(_key(step))
-        if known is None or known[0] != target:
-            known = self._complete[_key(step)] = target, is_complete(step)
-        return known[1] and all(
-            self.is_complete(source.step) for source in step.inputs.values() if isinstance(source, BlocksSource)
+        looked_at, found = self._complete.get(_key(step), (None, False))
+        return found if looked_at == target else None
+
+    def seems_complete(self, step: BlockStep) -> bool:
+        """Whether a step is finished, and all before it, as far as their targets tell; no file is looked at."""
+        target = step.read_target()
+        if target is None or not self._look(step).is_ours:
+            return False
+        sources = ((name, s) for name, s in step.inputs.items() if isinstance(s, BlocksSource))
+        return all(
+            target["inputs"].get(name) == source.digest() and self.seems_complete(source.step)
+            for name, source in sources
         )
 
-    def is_done(self, step: BlockStep, block: int) -> bool:
-        """Whether a block is done with what it reads at present, and its files are those that its marker names."""
-        if self.is_complete(step):
-            return True
+    def is_done(self, step: BlockStep, block: int, *, is_finished: bool = False) -> bool:
+        """Whether a block is done with what it reads at present, and its files are those that its marker names.
+
+        Args:
+            step: whose block.
+            block: its id.
+            is_finished: it is known that the step is: only the block's own files are looked at.
+        """
         key = (*_key(step), block)
         found = self._found.get(key)
         if found is not None and time.monotonic() - found < BELIEVED_S:
             return True
         look = self._look(step)
-        if not stands_alone(step) or step.markers.read(block) is None or not look.is_ours or power_was_lost(step):
+        marker = step.markers.read(block)
+        if marker is None or not look.is_ours or power_was_lost(step):
             return False
-        if not all(self.is_done(*needed) for needed in needed_blocks(step, block)):
+        if is_finished or self.known_complete(step):
+            item = Item(block, marker.stamps, check=True)
+        elif stands_alone(step) and all(self.is_done(*needed) for needed in needed_blocks(step, block)):
+            item = self.item(step, block)
+        else:
             return False
-        if present_marker(step, self.item(step, block), look.output) is None:
+        # What is not watched is as the marker has it.
+        check = item.check and step.change_detection != "metadata"
+        if present_marker(step, replace(item, check=check), look.output) is None:
             return False
         self._found[key] = time.monotonic()
         return True
@@ -170,6 +200,10 @@ def _stamp_of_blocks(step: BlockStep, box: Box) -> str:
         index = step.grid.index_of(block_id)
         checksums[tuple(i - r.start for i, r in zip(index, ranges, strict=True))] = marker.checksum.encode()
     return digest(checksums.tobytes())
+
+
+def _steps_before(step: BlockStep) -> list[BlockStep]:
+    return [source.step for source in step.inputs.values() if isinstance(source, BlocksSource)]
 
 
 def _key(step: BlockStep) -> tuple[str, str]:

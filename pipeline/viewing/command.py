@@ -92,6 +92,9 @@ def _last_on_demand(site: Site) -> str:
 
 
 async def _serve(site: Site | Gallery, wishes: Wishes) -> None:
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
     access = Access(new_token(), wishes.cors)
     application = make_application(site, access)
     try:
@@ -107,9 +110,6 @@ async def _serve(site: Site | Gallery, wishes: Wishes) -> None:
         print(line, file=sys.stderr, flush=True)
     if wishes.browser and has_display():
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-    ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
     await ended.wait()
     server.stop()
     await server.close_all_connections()

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import tornado.web
 
+from blockwise.errors import UserError
 from pipeline.viewing.gallery import BETWEEN, Gallery
 from pipeline.viewing.refusals import RefusedError, nothing_there
 from pipeline.viewing.site import Site
@@ -122,6 +123,8 @@ class Handler(tornado.web.RequestHandler):
         if isinstance(error, RefusedError):
             self.set_status(error.status)
             document = error.document()
+        elif isinstance(error, UserError | OSError):
+            document = {"error": str(error), "status": status_code}
         else:
             reason = getattr(error, "reason", None) or self._reason
             document = {"error": str(reason), "status": status_code}
@@ -131,7 +134,7 @@ class Handler(tornado.web.RequestHandler):
 
     def log_exception(self, kind: Any, error: Any, trace: Any) -> None:
         """Log what should not be; what was refused is no news."""
-        if not isinstance(error, RefusedError | AbandonedError | tornado.web.HTTPError):
+        if not isinstance(error, RefusedError | AbandonedError | UserError | tornado.web.HTTPError):
             logger.error("%s %s", self.request.method, self.request.path, exc_info=(kind, error, trace))
 
     def send_content(self, content: bytes, kind: str) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, Protocol, TypeVar
@@ -23,9 +22,12 @@ from blockwise.identity import array_checksum, digest
 from blockwise.outputs import NotOursError
 from blockwise.presence import Presence, stands_alone
 from blockwise.step import BlockStep
+from blockwise.upstream import BlocksSource
 from blockwise.volume import DamagedDataError
 from pipeline.assembly.steps import Steps
+from pipeline.viewing.chunk_cache import ChunkCache, Content
 from pipeline.viewing.colours import Colour, class_colours
+from pipeline.viewing.images.contrast import contrast
 from pipeline.viewing.images.keys import Chunk
 from pipeline.viewing.images.layers import Layer, layers_of
 from pipeline.viewing.images.voxels import Voxels
@@ -36,23 +38,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 READERS = 4
-CACHE_BYTES = 128_000_000
-"""Of chunks as they were sent, so that several viewers, or a reload, decode nothing twice."""
-
+FEW = 64
+"""Blocks that are looked at one by one; of more it is asked whether the step is finished."""
+PATIENCE_S = 2.0
+"""How long somebody waits until all files of a step were looked at; then its target is believed."""
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Content:
-    """A chunk as it is sent.
-
-    Attributes:
-        data: its bytes.
-        tag: changes when these may have changed.
-    """
-
-    data: bytes
-    tag: str
 
 
 class Whole(Protocol):
@@ -83,11 +73,12 @@ class Site:
     presence: Presence = field(default_factory=Presence)
     whole: Whole | None = None
     _voxels: Voxels = field(default_factory=Voxels)
-    _cache: OrderedDict[tuple[str, ...], Content] = field(default_factory=OrderedDict)
-    _cached_bytes: int = 0
+    _cache: ChunkCache = field(default_factory=ChunkCache)
 
     def __post_init__(self) -> None:
         self._readers = ThreadPoolExecutor(READERS, "reader")
+        self._looking = ThreadPoolExecutor(1, "looking")
+        self._looks: dict[str, asyncio.Future[bool]] = {}
 
     @classmethod
     def of(cls, steps: Steps, executor: Executor | None = None, max_attempts: int = 1) -> Site:
@@ -106,7 +97,8 @@ class Site:
         """Let go of everything."""
         if self.demand is not None:
             self.demand.close()
-        self._readers.shutdown(cancel_futures=True)
+        for pool in (self._readers, self._looking):
+            pool.shutdown(cancel_futures=True)
 
     def layer(self, name: str, fingerprint: str | None = None) -> Layer:
         """A layer by its name, and fingerprint if that must be the present one.
@@ -143,14 +135,12 @@ class Site:
         if tag == known:
             return Content(b"", tag)
         name = (layer.name, key)
-        cached = self._cache.get(name)
-        if cached is None or cached.tag != tag:
+        found = self._cache.get(name, tag)
+        if found is None:
             work = functools.partial(self._voxels.chunk, layer, chunk, is_empty=is_left_out(layer, chunk.box))
-            cached = Content(await self.reading(layer, work), tag)
-            self._keep(name, cached)
-        else:
-            self._cache.move_to_end(name)
-        return cached
+            found = Content(await self._read(layer, chunk.box, work, is_finest=not chunk.scale), tag)
+            self._cache.keep(name, found)
+        return found
 
     async def box(self, layer: Layer, box: Box) -> NDArray[Any]:
         """Voxels of a box of a layer as they are stored, in the order of its axes; computed where need be.
@@ -160,11 +150,30 @@ class Site:
         """
         try:
             await self.make_ready(layer, box, is_finest=True)
+            if is_left_out(layer, box):
+                return np.zeros(box_shape(box), layer.stored_dtype)
+            return await self._read(layer, box, functools.partial(self._voxels.read, layer, box), is_finest=True)
         except NotFinishedError as error:
             raise error.for_programs() from error
-        if is_left_out(layer, box):
-            return np.zeros(box_shape(box), layer.stored_dtype)
-        return await self.reading(layer, self._voxels.read, layer, box)
+
+    async def _read(self, layer: Layer, box: Box, read: Callable[[], T], *, is_finest: bool) -> T:
+        """Read what is there; where it turns out to be damaged and can be computed again, do that first.
+
+        Raises:
+            RefusedError: it cannot be read.
+        """
+        try:
+            try:
+                return await self.in_thread(read)
+            except DamagedDataError as damaged:
+                self.presence.look_again()
+                if self.demand is None or layer.step is None or not stands_alone(layer.step):
+                    raise
+                await self.in_thread(BlocksSource(layer.step).forget, damaged.box)
+            await self.make_ready(layer, box, is_finest=is_finest)
+            return await self.in_thread(read)
+        except (DamagedDataError, UserError, OSError) as error:
+            raise RefusedError(500, f"{layer.name} cannot be read: {error}", layer=layer.name) from error
 
     async def make_ready(self, layer: Layer, box: Box, *, is_finest: bool) -> None:
         """See that what lies in a box is there.
@@ -175,7 +184,7 @@ class Site:
         step = layer.step
         if step is None:
             return
-        missing = await self.in_thread(self.missing, step, layer.grid_box(box))
+        missing = await self.missing(step, blocks_below(step, layer.grid_box(box)))
         if missing is None:
             return
         if self.demand is None or not is_finest or not stands_alone(step):
@@ -199,17 +208,39 @@ class Site:
             return "it needs the whole volume, and is not finished; run the workflow"
         return f"{step.title(block)} is not computed; run the workflow"
 
-    def missing(self, step: BlockStep, box: Box) -> int | None:
-        """The first block below a box that is not done; None where all are."""
-        if self.is_finished(step):
+    async def missing(self, step: BlockStep, blocks: Sequence[int]) -> int | None:
+        """The first of some blocks that is not done; None where all are."""
+        if not blocks:
             return None
-        if self.whole is not None:
-            return 0
-        return next((block for block in blocks_below(step, box) if not self.presence.is_done(step, block)), None)
+        finished = False
+        if self.whole is not None or not stands_alone(step) or len(blocks) > FEW:
+            finished = await self.is_finished(step)
+            if self.whole is not None or not finished:
+                return None if finished else blocks[0]
 
-    def is_finished(self, step: BlockStep) -> bool:
-        """Whether all of a step is there."""
-        return self.presence.is_complete(step) if self.whole is None else bool(self.whole.tag())
+        def look() -> int | None:
+            done = functools.partial(self.presence.is_done, step, is_finished=finished)
+            return next((block for block in blocks if not done(block)), None)
+
+        return await self.in_thread(look)
+
+    def seems_finished(self, step: BlockStep) -> bool:
+        """Whether all of a step is there, as far as its target tells; no file is looked at."""
+        return self.presence.seems_complete(step) if self.whole is None else bool(self.whole.tag())
+
+    async def is_finished(self, step: BlockStep) -> bool:
+        """Whether all of a step is there; where a look at it takes long, what its target says."""
+        if self.whole is not None:
+            return bool(await self.in_thread(self.whole.tag))
+        known = await self.in_thread(self.presence.known_complete, step)
+        if known is not None:
+            return known
+        look = self._looks.get(step.label)
+        if look is None or look.done():
+            look = asyncio.get_running_loop().run_in_executor(self._looking, self.presence.is_complete, step)
+            self._looks[step.label] = look
+        done, _ = await asyncio.wait([look], timeout=PATIENCE_S)
+        return look.result() if done else await self.in_thread(self.presence.seems_complete, step)
 
     def _tag(self, layer: Layer, box: Box) -> str:
         """What changes when the voxels in a box may have changed."""
@@ -220,28 +251,9 @@ class Site:
         markers = (layer.step.markers.read(block) for block in blocks_below(layer.step, layer.grid_box(box)))
         return digest(",".join("" if marker is None else marker.checksum for marker in markers))
 
-    async def reading(self, layer: Layer, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call what reads voxels, in a thread.
-
-        Raises:
-            RefusedError: they cannot be read.
-        """
-        try:
-            return await self.in_thread(function, *args, **kwargs)
-        except (DamagedDataError, UserError, OSError) as error:
-            self.presence.look_again()
-            raise RefusedError(500, f"{layer.name} cannot be read: {error}", layer=layer.name) from error
-
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call what waits for files, in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, lambda: function(*args, **kwargs))
-
-    def _keep(self, name: tuple[str, ...], content: Content) -> None:
-        former = self._cache.pop(name, None)
-        self._cached_bytes += len(content.data) - (len(former.data) if former else 0)
-        self._cache[name] = content
-        while self._cached_bytes > CACHE_BYTES:
-            self._cached_bytes -= len(self._cache.popitem(last=False)[1].data)
 
     def colours(self) -> dict[str, Colour]:
         """Colours of the classes by name."""
@@ -252,7 +264,9 @@ class Site:
         """The viewer's state for a page whose address has none."""
         raw_range = await self.in_thread(self._raw_range)
         shown = [layer for layer in self.layers.values() if await self.in_thread(self.is_to_be_shown, layer)]
-        return first_state(shown, f"{ORIGIN}/{token}/data", self.colours(), raw_range)
+        steps = [layer.step for layer in shown if layer.step is not None]
+        finished = [await self.is_finished(step) for step in steps]
+        return first_state(shown, f"{ORIGIN}/{token}/data", self.colours(), raw_range, is_close=not all(finished))
 
     def is_to_be_shown(self, layer: Layer) -> bool:
         """Whether a page has a layer: not where nothing of it would be there, or wanted."""
@@ -265,19 +279,11 @@ class Site:
         return any(layer.step.markers.sample(1))
 
     def _raw_range(self) -> tuple[float, float] | None:
-        """Values between which most of the middle of the raw volume lies; None where it is all the same."""
-        raw = self.layers["raw"]
-        box = tuple(
-            slice(max(0, n // 2 - c // 2), min(n, n // 2 - c // 2 + c)) if n > c else slice(0, n)
-            for n, c in zip(raw.shape, raw.chunks, strict=True)
-        )
         try:
-            values = self._voxels.read(raw, box)
-        except (DamagedDataError, UserError, OSError) as error:
+            return contrast(self.layers["raw"], self._voxels)
+        except (DamagedDataError, UserError, OSError) as error:  # the layer itself says it to whoever looks
             logger.warning("%s", error)
             return None
-        low, high = np.nanpercentile(values, [0.5, 99.5])
-        return (float(low), float(high)) if low < high else None
 
 
 def is_left_out(layer: Layer, box: Box) -> bool:

@@ -11,6 +11,9 @@ from pipeline.viewing.images.layers import UNITS_M, Layer
 ORIGIN = "{origin}"
 """Stands for scheme, host and port, as the browser sees them: behind a tunnel they are not ours."""
 
+WIDTH = 400
+"""Pixels that a volume takes at first."""
+
 DOWNLOADS = 8
 """At a time: with more, the viewer gives up none when one looks elsewhere."""
 
@@ -24,6 +27,8 @@ def first_state(
     base: str,
     colours: Mapping[str, Colour],
     raw_range: tuple[float, float] | None,
+    *,
+    is_close: bool = False,
 ) -> dict[str, Any]:
     """The state of a page that is opened without one.
 
@@ -32,6 +37,8 @@ def first_state(
         base: address of the layers' folder, such as ``{origin}/TOKEN/data``.
         colours: of the classes, by name.
         raw_range: values of the raw volume that are shown black and white; None where they are not known.
+        is_close: show voxels as large as pixels at least, not all of the volume: what is not computed has no other
+            scale than the finest.
     """
     shown = list(layers)
     raw = next(layer for layer in shown if layer.kind == "raw")
@@ -41,11 +48,12 @@ def first_state(
         axis: [along[axis][1] * UNITS_M.get(along[axis][2], 1.0), "m" if along[axis][2] else ""] for axis in order
     }
     names = _names(shown)
+    whole = max(along["x"][0], along["y"][0]) / WIDTH
     return {
         "title": raw.address,
         "dimensions": dimensions,
         "position": [along[axis][0] // 2 + 0.5 if axis != "t" else 0.5 for axis in order],
-        "crossSectionScale": max(along["x"][0], along["y"][0]) / 400,
+        "crossSectionScale": min(whole, 1.0) if is_close else whole,
         "projectionScale": 2 * max(along[axis][0] for axis in order if axis != "t"),
         "layout": "4panel" if "z" in along else "xy",
         "concurrentDownloads": DOWNLOADS,

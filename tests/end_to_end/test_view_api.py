@@ -27,6 +27,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from blockwise import demand
 from blockwise.backends.local_executor import LocalExecutor
 from blockwise.faults import Faults
 from blockwise.volume import open_volume
@@ -34,7 +35,7 @@ from pipeline.__main__ import main
 from pipeline.viewing.programs import boxes
 from pipeline.viewing.site import Site
 from tests.processes import wait_for
-from tests.runs import BLOCK, SHAPE, Project, environment, make_project
+from tests.runs import BLOCK, SHAPE, Project, dataset_folder, environment, make_project
 from tests.viewer import TOKEN, Served, served
 
 Expected = dict[str, Any]
@@ -165,6 +166,30 @@ def test_coarser_scales_are_made_of_what_is_finished_and_cost_nothing_else(tmp_p
         assert not coarse[:, 18:].any()
 
 
+def test_what_is_damaged_while_one_looks_is_computed_again(project: Project, expected: Expected) -> None:
+    with served(lambda: computing(project)) as shown:
+        before = shown.chunk("thresholded", 0, 0, 0)
+        victim = dataset_folder(project, "thresholded") / "0" / "0" / "0"
+        victim.write_bytes(victim.read_bytes()[:20])
+        shown.site._cache.clear()
+        np.testing.assert_array_equal(shown.chunk("thresholded", 0, 0, 0), before)
+        steps = {step["step"]: step["computed"] for step in shown.api("/status").json["steps"]}
+        assert (steps["prediction"], steps["threshold"]) == (0, 1)
+        labels = dataset_folder(project, "connected_components") / "0" / "0" / "0"
+        labels.unlink()
+        shown.loop.call_soon_threadsafe(shown.site.presence.look_again)
+        assert shown.ask(f"{shown.path('connected_components')}/0/0/0/0").status == 404
+    assert project.run().ok
+    np.testing.assert_array_equal(project.results()["connected_components"], expected["connected_components"])
+
+
+def test_more_than_can_be_waited_for_is_refused_for_the_moment(unused: Project, monkeypatch: Any) -> None:
+    monkeypatch.setattr(demand, "MOST_WISHES", 0)
+    with served(lambda: computing(unused)) as shown:
+        assert shown.api("/roi/thresholded").status == 503
+        assert shown.ask(f"{shown.path('probabilities')}/0/0/0/0/0").status == 503
+
+
 def test_without_computing_only_what_is_there_is_given(unused: Project) -> None:
     with served(lambda: Site.of(unused.steps())) as shown:
         assert shown.api("/roi/thresholded").status == 409
@@ -288,11 +313,11 @@ def test_silent_connections_block_nobody_and_vanished_clients_leave_nothing(unus
             with socket.create_connection(("127.0.0.1", shown.port)) as connection:
                 request = f"GET /{TOKEN}/api/roi/thresholded HTTP/1.1\r\nHost: a\r\n\r\n"
                 connection.sendall(request.encode())
-        demand = shown.site.demand
-        assert demand is not None
+        demanded = shown.site.demand
+        assert demanded is not None
         steps = shown.site.steps.everything()
-        wait_for(lambda: not any(map(demand.waiting, steps)), 120, lambda: list(map(demand.waiting, steps)))
-        assert sum(demand.computed.values()) < 8  # what had been begun
+        wait_for(lambda: not any(map(demanded.waiting, steps)), 120, lambda: list(map(demanded.waiting, steps)))
+        assert sum(demanded.computed.values()) < 8  # what had been begun
         files = psutil.Process().num_fds()
         for _ in range(10):
             shown.api("/layers")

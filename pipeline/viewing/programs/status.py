@@ -22,7 +22,7 @@ def steps_status(site: Site) -> dict[str, Any]:
 
 def _step(site: Site, step: BlockStep) -> dict[str, Any]:
     blocks = len(step.grid)
-    done, failures = step.progress() if site.whole is None else (blocks * site.is_finished(step), {})
+    done, failures = step.progress() if site.whole is None else (blocks * site.seems_finished(step), {})
     done = min(done, blocks)
     demand = site.demand
     return {
@@ -72,6 +72,6 @@ def _layer(site: Site, layer: Layer, token: str) -> dict[str, Any]:
         "fingerprint": layer.fingerprint,
         "data": f"/{token}/data/{layer.name}/{layer.fingerprint}/",
         "roi": f"/{token}/api/roi/{layer.name}",
-        "finished": step is None or site.is_finished(step),
+        "finished": step is None or site.seems_finished(step),
         "on_demand": step is not None and site.demand is not None and stands_alone(step),
     }
