@@ -2,10 +2,10 @@
 
     python -m benchmarks.serving
 
-A volume of 384 x 384 x 192 voxels, tiles of the bundled example, in 108 blocks of 64^3. ``view`` serves it; clients ask
-for the mask, block by block, until they have all of it, and look afterwards how many blocks were computed: with several
-servers and many clients on one store the sum must be the number of blocks. Then finished chunks are asked for again.
-Seconds on a machine that does other things mean little; processor time and counts do.
+A volume of 384 x 384 x 192 voxels, tiles of the bundled example, in 108 blocks of 64^3. ``view`` serves it; clients
+ask for the mask, block by block, until they have all of it, and look afterwards how many blocks were computed: with
+several servers and many clients on one store the sum must be the number of blocks. Then a finished chunk is asked for
+again. Seconds on a machine that does other things mean little; processor time and counts do.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ def begin_in_free_place(step: BlockStep) -> None:
     if why_not_ours(step):
         with StepLock(step).beginning():
             if why_not_ours(step):
-                _refuse_taken(step)
+                if why := why_taken(step):
+                    raise PlaceTakenError(why)
                 step.target_path.unlink(missing_ok=True)
                 begin_anew(step)
                 begin_to_write(step)
@@ -43,19 +44,27 @@ def begin_in_free_place(step: BlockStep) -> None:
         begin_to_write(step)
 
 
-def _refuse_taken(step: BlockStep) -> None:
+def why_taken(step: BlockStep) -> str:
+    """Which result of other settings lies where a step would write, and what to do, for people; empty where none is.
+
+    Raises:
+        NotOursError: something lies there that no run of ours has written.
+    """
+    if not why_not_ours(step):
+        return ""
     output = step.output()
     output.check_ours()
     if output.found() is not None:
-        raise PlaceTakenError(
+        return (
             f"{step.label}: {output.address} holds a result of other settings, or of another work folder; it is left "
             "as it is. Run the workflow, which makes it anew, or choose another output"
         )
     if others := other_fingerprints(step):
-        raise PlaceTakenError(
+        return (
             f"{step.label}: {others[0]} has the markers of a result of other settings; they are left as they are. "
             "Run the workflow, which begins anew, or choose another work folder"
         )
+    return ""
 
 
 def _doubt_markers(step: BlockStep) -> None:

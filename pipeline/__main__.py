@@ -215,6 +215,7 @@ def _ingest(options: argparse.Namespace) -> int:
 
 
 def _view(options: argparse.Namespace) -> int:
+    from pipeline.viewing.aside import steps_aside
     from pipeline.viewing.command import Wishes, compute_once, view  # slow to load
     from pipeline.viewing.site import Site
 
@@ -228,6 +229,9 @@ def _view(options: argparse.Namespace) -> int:
         view(gallery_of(images, _executor(images.shared, options), images.shared.backend.max_attempts), wishes)
         return 0
     settings, steps = _volume(options)
+    if not options.no_compute:
+        steps, notes = steps_aside(settings, steps)
+        print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
     site = Site.of(steps, _executor(settings, options), settings.backend.max_attempts)
     if options.once:
         print(compute_once(site, *options.once))

@@ -32,6 +32,9 @@ from blockwise.backends.local_executor import LocalExecutor
 from blockwise.faults import Faults
 from blockwise.volume import open_volume
 from pipeline.__main__ import main
+from pipeline.assembly.steps import build_steps
+from pipeline.configuration.settings import load_settings
+from pipeline.viewing.aside import steps_aside
 from pipeline.viewing.programs import boxes
 from pipeline.viewing.site import Site
 from tests.processes import wait_for
@@ -181,6 +184,28 @@ def test_what_is_damaged_while_one_looks_is_computed_again(project: Project, exp
         assert shown.ask(f"{shown.path('connected_components')}/0/0/0/0").status == 404
     assert project.run().ok
     np.testing.assert_array_equal(project.results()["connected_components"], expected["connected_components"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "again"), [("threshold.threshold", 0.4, 0), ("prediction.dtype", "uint8", 8)]
+)
+def test_changed_settings_are_looked_at_without_giving_up_the_result(
+    project: Project, key: str, value: Any, again: int
+) -> None:
+    project.change(key, value)
+    before = project.state()
+    settings = load_settings("config.yaml")
+    steps, notes = steps_aside(settings, build_steps(settings))
+    assert len(notes) == 1
+    assert "other settings" in notes[0]
+    with served(lambda: Site.of(steps, LocalExecutor(2, 120.0), 1)) as shown:
+        found = shown.roi("thresholded", None, None)
+        computed = {step["step"]: step["computed"] for step in shown.api("/status").json["steps"]}
+        assert computed["prediction"] == again
+    assert {path: state for path, state in project.state().items() if "/live/" not in path} == before
+    assert steps_aside(settings, build_steps(settings))[0].objects == steps.objects
+    assert project.run().ok
+    np.testing.assert_array_equal(project.results()["thresholded"], found, strict=True)
 
 
 def test_more_than_can_be_waited_for_is_refused_for_the_moment(unused: Project, monkeypatch: Any) -> None:
