@@ -242,7 +242,16 @@ def _view(options: argparse.Namespace) -> int:
 
 def _executor(settings: Settings, options: argparse.Namespace) -> Executor | None:
     """What computes single blocks for a viewer; None where it is to compute nothing."""
-    return None if options.no_compute else make_executor(settings.backend.name, settings.backend.setups())
+    if options.no_compute:
+        return None
+    found = make_executor(settings.backend.name, settings.backend.setups())
+    if found is None:
+        print(
+            f"backend {settings.backend.name} has no workers for single blocks: what is there is shown, and nothing "
+            "is computed; set backend.name: local to compute here",
+            file=sys.stderr,
+        )
+    return found
 
 
 def _plan(options: argparse.Namespace) -> int:

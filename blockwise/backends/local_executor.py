@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import select
+import selectors
 import threading
 import time
 
@@ -41,14 +41,19 @@ class LocalExecutor:
     def compute(self, step: BlockStep, order: Order) -> Result:
         """See ``Executor``."""
         process = self._take(step)
-        process.give(order)
-        ended = self._wait(process)
-        with self._lock:
-            del self._busy[process.number]
-            if process.order is None and not self._closed:
-                self._idle.append(process)
-            elif process.order is None:
-                process.kill()
+        ended = None
+        try:
+            if process.step != step:
+                process.begin(step, process.number)
+            process.give(order)
+            ended = self._wait(process)
+        finally:
+            with self._lock:
+                del self._busy[process.number]
+                if ended is not None and process.order is None and not self._closed:
+                    self._idle.append(process)
+                elif ended is None or process.order is None:  # one that is lost has ended already
+                    process.kill()
         return ended.result
 
     def close(self) -> None:
@@ -78,15 +83,14 @@ class LocalExecutor:
                 number = next(n for n in range(self.size) if n not in self._busy)
                 process = WorkerProcess(step, number, self.faults, self.advice, "on-demand")
             self._busy[process.number] = process
-        if process.step != step:
-            process.begin(step, process.number)
         return process
 
     def _wait(self, process: WorkerProcess) -> Ended:
         """Until the order has ended."""
-        while process.order is not None:
-            if select.select([process.stdout], [], [], POLL_S)[0]:
-                answers = process.answers()
+        with selectors.DefaultSelector() as selector:  # not select(), which knows no more than 1024 open files
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while True:
+                answers = process.answers() if selector.select(POLL_S) else []
                 if answers is None:
                     return _ended(process)
                 for answer in answers:
@@ -98,9 +102,8 @@ class LocalExecutor:
                         ended = Ended(process.order, Result(**answer))
                         process.order = None
                         return ended
-            elif process.overdue(self.timeout_s):
-                return _ended(process, process.overdue_text())
-        raise RuntimeError("a worker without an order was waited for")
+                if process.overdue(self.timeout_s):
+                    return _ended(process, process.overdue_text())
 
 
 def _ended(process: WorkerProcess, why: str = "") -> Ended:

@@ -21,6 +21,7 @@ import imageio.v3 as imageio
 import numpy as np
 import psutil
 import pytest
+import tensorstore
 import tifffile
 import z5py
 from hypothesis import given, settings
@@ -213,6 +214,15 @@ def test_more_than_can_be_waited_for_is_refused_for_the_moment(unused: Project, 
     with served(lambda: computing(unused)) as shown:
         assert shown.api("/roi/thresholded").status == 503
         assert shown.ask(f"{shown.path('probabilities')}/0/0/0/0/0").status == 503
+
+
+def test_programs_read_layers_as_zarr_while_blocks_are_computed(unused: Project, expected: Expected) -> None:
+    with served(lambda: computing(unused)) as shown:
+        for layer in ("thresholded", "probabilities", "raw"):
+            spec = {"driver": "zarr", "kvstore": f"{shown.origin}{shown.path(layer)}/0/"}
+            found = np.asarray(tensorstore.open(spec).result().read().result())
+            values = open_volume("raw.n5:raw").read(tuple(map(slice, (0, 0, 0), SHAPE)))
+            np.testing.assert_array_equal(found, values if layer == "raw" else expected[layer], strict=True)
 
 
 def test_without_computing_only_what_is_there_is_given(unused: Project) -> None:
