@@ -24,6 +24,7 @@ import pytest
 import tensorstore
 import tifffile
 import z5py
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -223,6 +224,8 @@ def test_programs_read_layers_as_zarr_while_blocks_are_computed(unused: Project,
             found = np.asarray(tensorstore.open(spec).result().read().result())
             values = open_volume("raw.n5:raw").read(tuple(map(slice, (0, 0, 0), SHAPE)))
             np.testing.assert_array_equal(found, values if layer == "raw" else expected[layer], strict=True)
+            group = zarr.open_group(f"{shown.origin}{shown.path(layer)}/", mode="r", zarr_format=2)
+            np.testing.assert_array_equal(group["0"][...], found, strict=True)
 
 
 def test_without_computing_only_what_is_there_is_given(unused: Project) -> None:
