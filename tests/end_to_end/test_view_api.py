@@ -39,6 +39,8 @@ from pipeline.configuration.settings import load_settings
 from pipeline.viewing.aside import steps_aside
 from pipeline.viewing.programs import boxes
 from pipeline.viewing.site import Site
+from tests.containers import hdf5
+from tests.end_to_end.test_time import film, flat_project
 from tests.processes import wait_for
 from tests.runs import BLOCK, SHAPE, Project, dataset_folder, environment, make_project
 from tests.viewer import TOKEN, Served, served
@@ -226,6 +228,23 @@ def test_programs_read_layers_as_zarr_while_blocks_are_computed(unused: Project,
             np.testing.assert_array_equal(found, values if layer == "raw" else expected[layer], strict=True)
             group = zarr.open_group(f"{shown.origin}{shown.path(layer)}/", mode="r", zarr_format=2)
             np.testing.assert_array_equal(group["0"][...], found, strict=True)
+
+
+def test_time_and_channels_in_any_order_are_shown_and_computed(tmp_path: Path, monkeypatch: Any) -> None:
+    images = film()
+    project = flat_project(tmp_path, monkeypatch, hdf5(tmp_path, images, "tyxc"), blocks={"shape": [40, 40]})
+    with served(lambda: computing(project)) as shown:
+        raw = shown.site.layers["raw"]
+        assert (raw.axes, raw.chunks) == ("tcyx", (1, 3, 40, 40))
+        chunk = shown.chunk("raw", 1, 0, 1, 0)[0]
+        np.testing.assert_array_equal(chunk, images[1, 40:80, :40].transpose(2, 0, 1))
+        found = shown.roi("thresholded", "1,0,0", "2,90,80")
+        steps = {step["step"]: step for step in shown.api("/status").json["steps"]}
+        assert steps["threshold"]["done"] == steps["threshold"]["blocks"] / 3
+        rgb = shown.api("/roi/raw?start=2,0,0&stop=3,90,80&format=png")
+        np.testing.assert_array_equal(imageio.imread(rgb.body), images[2])
+    assert project.run().ok
+    np.testing.assert_array_equal(found, project.results()["thresholded"][1:2], strict=True)
 
 
 def test_without_computing_only_what_is_there_is_given(unused: Project) -> None:
