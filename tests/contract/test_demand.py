@@ -95,6 +95,19 @@ def test_what_a_run_has_finished_is_there(work: Workspace) -> None:
     assert work.addition().target_path.read_bytes() == target
 
 
+def test_a_finished_step_of_which_a_block_is_computed_again_is_finished_no_more(work: Workspace) -> None:
+    run(work.addition())
+    os.utime(Path(work.folder, "raw.n5", "raw", "0", "0", "2"), (1, 1))
+
+    async def test(demand: Demand) -> None:
+        await demand.need(work.addition(), range(6))
+        assert demand.computed == {"addition": 1}
+
+    with_demand(test)
+    assert work.addition().read_target() is None
+    assert run(work.addition()) == 0
+
+
 def test_what_nobody_waits_for_any_more_leaves_the_queue(work: Workspace) -> None:
     work.hold(0)
 
