@@ -122,7 +122,8 @@ class Demand:
 
     def waiting(self, step: BlockStep) -> int:
         """How many blocks of a step are waited for, those that are being computed included."""
-        return sum(wish.step == step for wish in self._wishes.values())
+        place = _key(step, 0)[:2]
+        return sum(key[:2] == place for key in self._wishes)
 
     async def need(self, step: BlockStep, blocks: Iterable[int]) -> None:
         """Wait until blocks of a step are done.
@@ -190,7 +191,7 @@ class Demand:
             if await self._look(self.presence.is_done, step, block):
                 return
             await self._begin(step)
-            wish.needs = await self._look(lambda: list(needed_blocks(step, block)))
+            wish.needs = await self._look(self._missing, step, block)
             await _all(self._need(*needed, wish.urgency) for needed in wish.needs)
             result, log = await self._compute(wish)
             if result.state != "failed":
@@ -204,6 +205,10 @@ class Demand:
                 self.presence.look_again()
         why = Result(block, "failed", 0, 0.0, "InputChangedError", "what it reads or writes keeps changing")
         raise BlockFailedError(step, block, result if result and result.upstream else why, "")
+
+    def _missing(self, step: BlockStep, block: int) -> list[tuple[BlockStep, int]]:
+        """What a block needs first: what of it is not done."""
+        return [needed for needed in needed_blocks(step, block) if not self.presence.is_done(*needed)]
 
     async def _begin(self, step: BlockStep) -> None:
         """Make everything ready for blocks of a step; done again where another process has begun anew."""
