@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from blockwise.claims import StepLock
-from blockwise.durability import UNSETTLED_FILES, begin_to_write, power_was_lost
 from blockwise.errors import UserError
-from blockwise.ownership import why_not_ours
 from blockwise.plan import begin_anew, other_fingerprints
 from blockwise.step import BlockStep
+from blockwise.trust.durability import UNSETTLED_FILES, begin_to_write, power_was_lost
+from blockwise.trust.ownership import why_not_ours
 
 
 class PlaceTakenError(UserError):
@@ -31,7 +31,7 @@ def begin_in_free_place(step: BlockStep) -> None:
             if why_not_ours(step):
                 if why := why_taken(step):
                     raise PlaceTakenError(why)
-                step.target_path.unlink(missing_ok=True)
+                step.forget_target()
                 begin_anew(step)
                 begin_to_write(step)
                 return
@@ -60,9 +60,10 @@ def why_taken(step: BlockStep) -> str:
             "as it is. Run the workflow, which makes it anew, or choose another output"
         )
     if others := other_fingerprints(step):
+        place = step.work.place(f"{step.label}/{others[0]}")
         return (
-            f"{step.label}: {others[0]} has the markers of a result of other settings; they are left as they are. "
-            "Run the workflow, which begins anew, or choose another work folder"
+            f"{step.label}: {place} has the markers of a result of other settings; they are left as they are. Run the "
+            "workflow, which begins anew, or choose another work folder"
         )
     return ""
 

@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from blockwise.durability import power_was_lost
 from blockwise.errors import UserError
 from blockwise.grid import Box
 from blockwise.identity import array_checksum, digest
 from blockwise.mask import MaskSource
 from blockwise.outputs import Output, VolumeOutput
-from blockwise.ownership import OutputReplacedError, Ownership
 from blockwise.plan import Item, is_complete, present_marker
 from blockwise.sources import RawSource, Source
 from blockwise.stamps import UNWATCHED, Snapshot, differs
 from blockwise.step import BlockStep
+from blockwise.trust.durability import power_was_lost
+from blockwise.trust.ownership import OutputReplacedError, Ownership
 from blockwise.upstream import BlocksSource
 from blockwise.volume import Volume, open_volume
 

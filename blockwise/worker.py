@@ -197,7 +197,7 @@ class Worker:
                 stamps = self.input_check.stamps_of(item.stamps, self.step.reads(block), seen)
         self.ownership.check()  # nothing is written into what another run has put there
         # From here on the old data is overwritten: neither a marker nor the target must vouch for a mixture.
-        self.step.target_path.unlink(missing_ok=True)
+        self.step.forget_target()
         self.step.markers.remove(item.block)
         checksum = self.output.write(block, data)
         self.faults.after(self.step.name, self.output, block, data, attempt)

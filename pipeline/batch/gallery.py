@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 from blockwise.backends.executor import Executor
 from blockwise.demand import Demand
-from blockwise.durability import power_was_lost
-from blockwise.ownership import why_not_ours
 from blockwise.plan import Item, present_marker
 from blockwise.presence import BELIEVED_S, Presence
+from blockwise.trust.durability import power_was_lost
+from blockwise.trust.ownership import why_not_ours
 from pipeline.batch.image_chains import image_steps
 from pipeline.batch.image_stamps import SOURCES, ImageStamps
 from pipeline.batch.image_step import ImagesStep

@@ -21,11 +21,11 @@ from blockwise.backends.local_executor import LocalExecutor
 from blockwise.beginning import PlaceTakenError
 from blockwise.demand import BlockFailedError, BusyError, Demand
 from blockwise.outputs import NotOursError
-from blockwise.ownership import recorded_id
 from blockwise.plan import is_complete, plan_step
 from blockwise.presence import Presence, needed_blocks, stands_alone
 from blockwise.run import run_step
 from blockwise.step import BlockStep
+from blockwise.trust.ownership import recorded_id
 from blockwise.volume import Address, create_volume
 from tests.contract.steps import Workspace
 from tests.processes import wait_for
@@ -84,7 +84,7 @@ def test_a_block_is_computed_with_what_it_needs_once_and_kept_for_a_run(work: Wo
 
 def test_what_a_run_has_finished_is_there(work: Workspace) -> None:
     run(work.addition())
-    target = work.addition().target_path.read_bytes()
+    target = work.addition().read_target()
 
     async def test(demand: Demand) -> None:
         await demand.need(work.addition(), range(6))
@@ -92,7 +92,7 @@ def test_what_a_run_has_finished_is_there(work: Workspace) -> None:
         assert demand.computed == {"doubling": 1}
 
     with_demand(test)
-    assert work.addition().target_path.read_bytes() == target
+    assert work.addition().read_target() == target
 
 
 def test_a_finished_step_of_which_a_block_is_computed_again_is_finished_no_more(work: Workspace) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.grid import Box
-from blockwise.ownership import recorded_id
+from blockwise.trust.ownership import recorded_id
 from blockwise.volume import Volume, open_volume
 from pipeline.viewing.images.keys import COMPRESSOR, LEVEL, SHUFFLE, Chunk, is_mean
 from pipeline.viewing.images.layers import Layer
