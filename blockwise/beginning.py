@@ -9,7 +9,7 @@ from blockwise.errors import UserError
 from blockwise.plan import begin_anew, other_fingerprints
 from blockwise.step import BlockStep
 from blockwise.trust.durability import UNSETTLED_FILES, begin_to_write, power_was_lost
-from blockwise.trust.ownership import why_not_ours
+from blockwise.trust.ownership import recorded_region, why_not_ours
 
 
 class PlaceTakenError(UserError):
@@ -35,6 +35,8 @@ def begin_in_free_place(step: BlockStep) -> None:
                 begin_anew(step)
                 begin_to_write(step)
                 return
+    elif why := why_taken(step):
+        raise PlaceTakenError(why)
     if power_was_lost(step):
         with StepLock(step).beginning():
             if power_was_lost(step):
@@ -51,7 +53,12 @@ def why_taken(step: BlockStep) -> str:
         NotOursError: something lies there that no run of ours has written.
     """
     if not why_not_ours(step):
-        return ""
+        if recorded_region(step) == step.grid.region:
+            return ""
+        return (
+            f"{step.label}: {step.output().address} was computed in a smaller region, and is left as it is. Run the "
+            "workflow, which computes what its border has cut, and what is new"
+        )
     output = step.output()
     output.check_ours()
     if output.found() is not None:
@@ -62,8 +69,8 @@ def why_taken(step: BlockStep) -> str:
     if others := other_fingerprints(step):
         place = step.work.place(f"{step.label}/{others[0]}")
         return (
-            f"{step.label}: {place} has the markers of a result of other settings; they are left as they are. Run the "
-            "workflow, which begins anew, or choose another work folder"
+            f"{step.label}: {place} has the markers of a result of other settings; they are left as they are. Run "
+            "the workflow, which begins anew, or choose another work folder"
         )
     return ""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 
 from blockwise.errors import UserError
-from blockwise.grid import Box
+from blockwise.grid import Block, Box, Region
 from blockwise.identity import array_checksum, digest
 from blockwise.mask import MaskSource
 from blockwise.outputs import Output, VolumeOutput
 from blockwise.plan import Item, is_complete, present_marker
+from blockwise.region import outgrown
 from blockwise.sources import RawSource, Source
 from blockwise.stamps import UNWATCHED, Snapshot, differs
 from blockwise.step import BlockStep
 from blockwise.trust.durability import power_was_lost
-from blockwise.trust.ownership import OutputReplacedError, Ownership
+from blockwise.trust.ownership import OutputReplacedError, Ownership, recorded_region
 from blockwise.upstream import BlocksSource
 from blockwise.volume import Volume, open_volume
 
@@ -114,7 +115,7 @@ class Presence:
             return True
         look = self._look(step)
         marker = step.markers.read(block)
-        if marker is None or not look.is_ours or power_was_lost(step):
+        if marker is None or not look.is_ours or power_was_lost(step) or look.is_cut(block):
             return False
         if is_finished or self.known_complete(step):
             item = Item(block, marker.stamps, check=True)
@@ -154,6 +155,7 @@ class _Look:
     step: BlockStep
     volumes: dict[str, Volume] = field(default_factory=dict)
     masks: dict[str, Snapshot] = field(default_factory=dict)
+    outgrown: tuple[Region, Callable[[Block], bool]] | None = None
 
     @cached_property
     def output(self) -> Output:
@@ -170,6 +172,15 @@ class _Look:
         except OutputReplacedError:
             return False
         return True
+
+    def is_cut(self, block: int) -> bool:
+        """Whether a block was computed in a smaller region, whose border has cut it."""
+        before = recorded_region(self.step)
+        if before is None or before == self.step.grid.region:
+            return False
+        if self.outgrown is None or self.outgrown[0] != before:
+            self.outgrown = before, outgrown(self.step, before)
+        return self.outgrown[1](self.step.grid.block(block))
 
     def stamp(self, source: Source, box: Box) -> str:
         """The stamp that a snapshot of all of a source would have for a box."""

@@ -212,6 +212,26 @@ def test_changed_settings_are_looked_at_without_giving_up_the_result(
     np.testing.assert_array_equal(project.results()["thresholded"], found, strict=True)
 
 
+def test_a_region_that_has_grown_is_looked_at_aside_until_it_is_computed(unused: Project, expected: Expected) -> None:
+    unused.change("blocks.roi", [[0, 36], [0, 18], [0, 64]])
+    assert unused.run().ok
+    unused.change("blocks.roi", [[0, 36], [0, 18], [0, 96]])
+    before = unused.state()
+    settings = load_settings("config.yaml")
+    with served(lambda: Site.of(build_steps(settings))) as shown:
+        assert shown.api("/roi/thresholded?stop=36,18,32").status == 200  # out of reach of the former border
+        assert shown.api("/roi/thresholded?start=0,0,32&stop=36,18,64").status == 409
+    with served(lambda: Site.of(build_steps(settings), LocalExecutor(2, 120.0), 1)) as shown:
+        refused = shown.api("/roi/thresholded?start=0,0,32&stop=36,18,64")
+        assert (refused.status, "smaller region" in refused.json["error"]) == (409, True)
+    steps, notes = steps_aside(settings, build_steps(settings))
+    assert len(notes) == 1
+    with served(lambda: Site.of(steps, LocalExecutor(2, 120.0), 1)) as shown:
+        found = shown.roi("probabilities", "0,0,32", "36,18,96")
+    np.testing.assert_array_equal(found, expected["probabilities"][:, :36, :18, 32:96], strict=True)
+    assert {path: state for path, state in unused.state().items() if "/live/" not in path} == before
+
+
 def test_more_than_can_be_waited_for_is_refused_for_the_moment(unused: Project, monkeypatch: Any) -> None:
     monkeypatch.setattr(demand, "MOST_WISHES", 0)
     with served(lambda: computing(unused)) as shown:
