@@ -25,6 +25,7 @@ from pipeline.configuration.settings import Settings, is_of_batch, load_settings
 from pipeline.exporting.results import EXPORTED, export_result, ingest_with_progress
 from pipeline.inspecting import volume_commands
 from pipeline.inspecting.cleaning import find_ours, remove
+from pipeline.inspecting.live_stores import live_folders
 from pipeline.inspecting.runs import Run
 from pipeline.inspecting.verification import check
 from pipeline.running.lock import WorkDirBusyError
@@ -217,6 +218,7 @@ def _ingest(options: argparse.Namespace) -> int:
 def _view(options: argparse.Namespace) -> int:
     from pipeline.viewing.aside import steps_aside
     from pipeline.viewing.command import Wishes, compute_once, view  # slow to load
+    from pipeline.viewing.live.stores import Stores
     from pipeline.viewing.site import Site
 
     wishes = Wishes(options.host, options.port, browser=not options.no_browser, cors=options.cors)
@@ -232,7 +234,8 @@ def _view(options: argparse.Namespace) -> int:
     if not options.no_compute:
         steps, notes = steps_aside(settings, steps)
         print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
-    site = Site.of(steps, _executor(settings, options), settings.backend.max_attempts)
+    stores = Stores(settings, options.config or default_config(), steps)
+    site = Site.of(steps, _executor(settings, options), settings.backend.max_attempts, stores)
     if options.once:
         print(compute_once(site, *options.once))
     else:
@@ -311,7 +314,7 @@ def _clean(options: argparse.Namespace) -> int:
     else:
         settings, steps = _volume(options)
         found = find_ours(settings, steps)
-        removal = functools.partial(remove, settings, steps.everything(), found)
+        removal = functools.partial(remove, settings, steps.everything(), found, live_folders(settings.work_dir))
     if not found:
         print("nothing to remove")
         return 0

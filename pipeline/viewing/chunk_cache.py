@@ -27,9 +27,9 @@ class ChunkCache:
     def __init__(self, limit: int = CACHE_BYTES) -> None:
         self.limit = limit
         self._size = 0
-        self._kept: OrderedDict[tuple[str, str], Content] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, ...], Content] = OrderedDict()
 
-    def get(self, name: tuple[str, str], tag: str) -> Content | None:
+    def get(self, name: tuple[str, ...], tag: str) -> Content | None:
         """A chunk as it is with this tag; None where it is not kept."""
         found = self._kept.get(name)
         if found is None or found.tag != tag:
@@ -37,7 +37,7 @@ class ChunkCache:
         self._kept.move_to_end(name)
         return found
 
-    def keep(self, name: tuple[str, str], content: Content) -> None:
+    def keep(self, name: tuple[str, ...], content: Content) -> None:
         """Keep a chunk, in place of the one that was kept under its name; those used longest ago may go."""
         self.drop(name)
         self._kept[name] = content
@@ -45,7 +45,7 @@ class ChunkCache:
         while self._size > self.limit:
             self.drop(next(iter(self._kept)))
 
-    def drop(self, name: tuple[str, str]) -> None:
+    def drop(self, name: tuple[str, ...]) -> None:
         """Keep a chunk no longer."""
         former = self._kept.pop(name, None)
         self._size -= len(former.data) if former else 0

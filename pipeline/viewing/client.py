@@ -14,6 +14,9 @@ START = "start.js"
 OLDEST = "2.41.2"
 """Earlier ones do not read all that is served here."""
 
+PANEL = Path(__file__).parent / "panel" / "page"
+"""Folder with the files of the panel beside the viewer."""
+
 TYPES = {".js": "text/javascript", ".wasm": "application/wasm", ".map": "application/json"}
 
 
@@ -32,13 +35,21 @@ def client_files() -> dict[str, Path]:
             f"the viewer's page needs neuroglancer from {OLDEST} on, which is not installed: "
             f"pip install 'neuroglancer>={OLDEST}' (or: make .venv/view.installed)"
         )
-    return files
+    return files | {path.name: path for path in PANEL.iterdir() if path.suffix in (".js", ".css")}
 
 
 def page(files: dict[str, Path]) -> bytes:
-    """The client's page, with a script of ours before its own; these are deferred, so that ours comes first."""
+    """The client's page with a place for the panel, and a script of ours before its own, which are deferred."""
     html = files["index.html"].read_text(encoding="utf-8")
-    return html.replace("<head>", f'<head><script src="{START}"></script>', 1).encode()
+    html = html.replace("<head>", f'<head><script src="{START}"></script><script src="quiet.js"></script>', 1)
+    html = html.replace("</head>", '<link href="panel.css" rel="stylesheet"></head>', 1)
+    return html.replace("<body>", f"<body>{_PLACES}", 1).encode()
+
+
+_PLACES = (
+    '<div id="neuroglancer-container"></div><aside id="panel"></aside><script type="module" src="panel.js"></script>'
+)
+"""The viewer takes an element of this name for its own."""
 
 
 def mime_type(name: str) -> str:

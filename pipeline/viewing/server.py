@@ -13,11 +13,13 @@ import tornado.httpserver
 import tornado.netutil
 import tornado.web
 
-from pipeline.viewing.client import START, client_files, mime_type, page
+from pipeline.viewing.client import PANEL, START, client_files, mime_type, page
 from pipeline.viewing.gallery import BETWEEN, Gallery
 from pipeline.viewing.gallery import page as list_page
 from pipeline.viewing.handler import AbandonedError, Access, Handler
 from pipeline.viewing.images.keys import chunk_at, document
+from pipeline.viewing.live.handlers import trial_rules
+from pipeline.viewing.panel.handlers import panel_rules
 from pipeline.viewing.programs.handlers import api_rules
 from pipeline.viewing.refusals import RefusedError, nothing_there
 from pipeline.viewing.site import Site
@@ -67,7 +69,8 @@ class Page(Handler):
         elif name in ("", "index.html"):
             self.send_content(page(self.files), mime_type("index.html"))
         elif name in self.files:
-            self.set_header("Cache-Control", "max-age=86400")  # their names change with their content
+            if self.files[name].parent != PANEL:  # names of the others change with their content
+                self.set_header("Cache-Control", "max-age=86400")
             self.send_content(self.files[name].read_bytes(), mime_type(name))
         else:
             raise nothing_there()
@@ -149,6 +152,8 @@ def make_application(site: Site | Gallery, access: Access) -> tornado.web.Applic
         (rf"/state/{first}", State, shared),
         (r"/favicon\.ico", Favicon, shared),
         (rf"/{first}/data/(?P<name>[^/]+)/(?P<fingerprint>[^/]+)/(?P<key>.+)", Data, shared),
+        *panel_rules(shared),
+        *trial_rules(shared),
         *api_rules(shared),
     ]
     return tornado.web.Application(

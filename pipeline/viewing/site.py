@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ from pipeline.viewing.images.contrast import contrast
 from pipeline.viewing.images.keys import Chunk
 from pipeline.viewing.images.layers import Layer, layers_of
 from pipeline.viewing.images.voxels import Voxels
+from pipeline.viewing.live.stores import Stores
+from pipeline.viewing.panel.pace import Pace
 from pipeline.viewing.refusals import NotFinishedError, RefusedError, busy, failed
 from pipeline.viewing.state import ORIGIN, first_state
 
@@ -65,6 +68,10 @@ class Site:
         demand: computes what is not there; None where only what is there is shown.
         presence: what is known of blocks that are there.
         whole: what has written all layers at once; None where each block of each step has a marker.
+        paces: how fast steps go, by fingerprint.
+        stores: of thresholds that are tried; None where nothing can be tried.
+        beside: layers that are none of the run's, by name and fingerprint, the oldest first.
+        voxels: of all layers.
     """
 
     steps: Steps
@@ -72,7 +79,10 @@ class Site:
     demand: Demand | None = None
     presence: Presence = field(default_factory=Presence)
     whole: Whole | None = None
-    _voxels: Voxels = field(default_factory=Voxels)
+    paces: dict[str, Pace] = field(default_factory=lambda: defaultdict(Pace))
+    stores: Stores | None = None
+    beside: OrderedDict[tuple[str, str], Layer] = field(default_factory=OrderedDict)
+    voxels: Voxels = field(default_factory=Voxels)
     _cache: ChunkCache = field(default_factory=ChunkCache)
 
     def __post_init__(self) -> None:
@@ -81,22 +91,27 @@ class Site:
         self._looks: dict[str, asyncio.Future[bool]] = {}
 
     @classmethod
-    def of(cls, steps: Steps, executor: Executor | None = None, max_attempts: int = 1) -> Site:
+    def of(
+        cls, steps: Steps, executor: Executor | None = None, max_attempts: int = 1, stores: Stores | None = None
+    ) -> Site:
         """The site of a run.
 
         Args:
             steps: of the run.
             executor: computes what is not there; None where only what is there is shown.
             max_attempts: how often a block is tried.
+            stores: see ``Site``.
         """
         presence = Presence()
         demand = None if executor is None else Demand(presence, executor, max_attempts)
-        return cls(steps, layers_of(steps), demand, presence)
+        return cls(steps, layers_of(steps), demand, presence, stores=stores)
 
     def close(self) -> None:
         """Let go of everything."""
         if self.demand is not None:
             self.demand.close()
+        if self.stores is not None:
+            self.stores.close()
         for pool in (self._readers, self._looking):
             pool.shutdown(cancel_futures=True)
 
@@ -106,6 +121,8 @@ class Site:
         Raises:
             RefusedError: there is none; names those that there are.
         """
+        if fingerprint is not None and (name, fingerprint) in self.beside:
+            return self.beside[name, fingerprint]
         layer = self.layers.get(name)
         if layer is None:
             known = list(self.layers)
@@ -134,10 +151,10 @@ class Site:
         tag = await self.in_thread(self._tag, layer, chunk.box)
         if tag == known:
             return Content(b"", tag)
-        name = (layer.name, key)
+        name = (layer.name, layer.fingerprint, key)
         found = self._cache.get(name, tag)
         if found is None:
-            work = functools.partial(self._voxels.chunk, layer, chunk, is_empty=is_left_out(layer, chunk.box))
+            work = functools.partial(self.voxels.chunk, layer, chunk, is_empty=is_left_out(layer, chunk.box))
             found = Content(await self._read(layer, chunk.box, work, is_finest=not chunk.scale), tag)
             self._cache.keep(name, found)
         return found
@@ -152,7 +169,7 @@ class Site:
             await self.make_ready(layer, box, is_finest=True)
             if is_left_out(layer, box):
                 return np.zeros(box_shape(box), layer.stored_dtype)
-            return await self._read(layer, box, functools.partial(self._voxels.read, layer, box), is_finest=True)
+            return await self._read(layer, box, functools.partial(self.voxels.read, layer, box), is_finest=True)
         except NotFinishedError as error:
             raise error.for_programs() from error
 
@@ -245,7 +262,7 @@ class Site:
     def _tag(self, layer: Layer, box: Box) -> str:
         """What changes when the voxels in a box may have changed."""
         if layer.step is None:
-            return array_checksum(self._voxels.states(layer, box))
+            return array_checksum(self.voxels.states(layer, box))
         if self.whole is not None:
             return self.whole.tag()
         markers = (layer.step.markers.read(block) for block in blocks_below(layer.step, layer.grid_box(box)))
@@ -280,7 +297,7 @@ class Site:
 
     def _raw_range(self) -> tuple[float, float] | None:
         try:
-            return contrast(self.layers["raw"], self._voxels)
+            return contrast(self.layers["raw"], self.voxels)
         except (DamagedDataError, UserError, OSError) as error:  # the layer itself says it to whoever looks
             logger.warning("%s", error)
             return None

@@ -60,14 +60,24 @@ def first_state(
         "showAxisLines": False,
         "layers": [
             {
-                "name": names[layer.name],
+                **layer_state(layer, names[layer.name], base, colours, raw_range),
                 "visible": layer.kind in SHOWN,
-                "source": _source(layer, f"{base}/{layer.name}/{layer.fingerprint}/"),
-                **_appearance(layer, colours, raw_range),
             }
             for layer in shown
         ],
     }
+
+
+def layer_state(
+    layer: Layer,
+    name: str,
+    base: str,
+    colours: Mapping[str, Colour],
+    raw_range: tuple[float, float] | None = None,
+) -> dict[str, Any]:
+    """The state of one layer; see ``first_state``."""
+    source = _source(layer, f"{base}/{layer.name}/{layer.fingerprint}/")
+    return {"name": name, "source": source, **_appearance(layer, colours, raw_range)}
 
 
 def _names(layers: list[Layer]) -> dict[str, str]:

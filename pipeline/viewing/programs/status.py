@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from blockwise.presence import stands_alone
@@ -25,6 +26,8 @@ def _step(site: Site, step: BlockStep) -> dict[str, Any]:
     done, failures = step.progress() if site.whole is None else (blocks * site.seems_finished(step), {})
     done = min(done, blocks)
     demand = site.demand
+    pace = site.paces[step.fingerprint]
+    pace.note(time.monotonic(), done)
     return {
         "step": step.label,
         "fingerprint": step.fingerprint,
@@ -32,6 +35,8 @@ def _step(site: Site, step: BlockStep) -> dict[str, Any]:
         "done": done,
         "computed": 0 if demand is None else demand.computed[step.label],
         "failed": len(failures),
+        "per_second": pace.per_second,
+        "seconds_left": pace.seconds_left(blocks - done),
         "waiting": max(0, blocks - done - len(failures)),
         "wanted": 0 if demand is None else demand.waiting(step),
         "finished": done >= blocks and (site.whole is not None or step.read_target() is not None),
@@ -40,6 +45,7 @@ def _step(site: Site, step: BlockStep) -> dict[str, Any]:
             {
                 "block": block,
                 "title": step.title(block),
+                "middle": _middle(step, block),
                 "error": failure.error,
                 "message": failure.message,
                 "log": failure.log,
@@ -47,6 +53,12 @@ def _step(site: Site, step: BlockStep) -> dict[str, Any]:
             for block, failure in sorted(failures.items())[:SHOWN_FAILURES]
         ],
     }
+
+
+def _middle(step: BlockStep, block: int) -> dict[str, float]:
+    """Of a block, in voxels by axis."""
+    box = step.grid.block(block).write_box
+    return {axis: (s.start + s.stop) / 2 for axis, s in zip(step.grid.axes, box, strict=True)}
 
 
 def layers_status(site: Site, token: str) -> dict[str, Any]:
