@@ -16,7 +16,7 @@ from pipeline.viewing.live.values import values_of
 from pipeline.viewing.refusals import RefusedError
 from pipeline.viewing.state import ORIGIN, layer_state
 
-MASK, OBJECTS, PROVISIONAL = "tried mask", "tried objects", "tried objects (provisional: they end at the visible box)"
+MASK, OBJECTS, PROVISIONAL = "tried mask", "tried objects", "tried objects, provisional"
 """Names of layers in the viewer."""
 
 
@@ -97,6 +97,7 @@ class TrialObjects(TrialHandler):
             {
                 "provisional": provisional,
                 "objects": found.number,
+                "axes": trial.step.grid.axes,
                 "start": [s.start for s in found.box or ()],
                 "stop": [s.stop for s in found.box or ()],
                 "layer": self.layer_state(found.layer, PROVISIONAL if provisional else OBJECTS),

@@ -137,7 +137,7 @@ export class Trials {
       showLayer(found.layer);
       this.say.className = "note";
       this.say.textContent = found.provisional
-        ? `${found.objects} objects, provisional: they end at the visible box, z, y, x from ${found.start} to ${found.stop}`
+        ? `${found.objects} objects, provisional: they end at the visible box, ${[...found.axes].map((a, i) => `${a} ${found.start[i]} to ${found.stop[i]}`).join(", ")}`
         : "these objects are those that the run has made";
     } catch (error) {
       this.complain(error);
