@@ -14,6 +14,7 @@ from typing import Any
 
 import imagecodecs
 import numpy as np
+import tensorstore
 from numpy.typing import NDArray
 
 from pipeline.viewing.gallery import Gallery
@@ -88,6 +89,11 @@ class Served:
         assert about["compressor"]["id"] == "blosc"
         data = np.frombuffer(imagecodecs.blosc_decode(answer.body), about["dtype"])
         return data.reshape(about["chunks"])
+
+    def read_all(self, path: str) -> NDArray[Any]:
+        """All of the finest scale of a layer at a path, as TensorStore reads it over HTTP."""
+        spec = {"driver": "zarr", "kvstore": {"driver": "http", "base_url": f"{self.origin}{path}/0/"}}
+        return np.asarray(tensorstore.open(spec).result().read().result())
 
 
 @contextmanager
