@@ -97,7 +97,12 @@ def _source(layer: Layer, address: str) -> dict[str, Any]:
         ("c^" if axis == "c" else axis): [step * UNITS_M.get(unit, 1.0), "m" if unit else ""]
         for axis, step, unit in zip(layer.axes, layer.steps, layer.units, strict=True)
     }
-    return {"url": f"zarr2://{address}", "transform": {"outputDimensions": dimensions}}
+    # OME-Zarr has a voxel's middle at a whole number; viewers of voxels, like people, its lower corner.
+    rank = len(layer.axes)
+    matrix = [
+        [float(i == j) for j in range(rank)] + [0.0 if axis == "c" else 0.5] for i, axis in enumerate(layer.axes)
+    ]
+    return {"url": f"zarr2://{address}", "transform": {"outputDimensions": dimensions, "matrix": matrix}}
 
 
 def _appearance(layer: Layer, colours: Mapping[str, Colour], raw_range: tuple[float, float] | None) -> dict[str, Any]:

@@ -24,11 +24,9 @@ from pipeline.viewing.handler import Access
 from pipeline.viewing.images.slabs import DEPTH
 from pipeline.viewing.images.voxels import Voxels
 from pipeline.viewing.site import Site
-from tests.browser import Browser, browser
 from tests.runs import Project, chunk_files, dataset_folder, environment
 from tests.viewer import TOKEN, Served, served
 
-__all__ = ["browser"]
 LAYERS = ("raw", "probabilities", "thresholded", "connected_components")
 
 
@@ -181,21 +179,3 @@ def test_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSH_CONNECTION", raising=False)
     assert page_address("::1", 80, "t") == "http://[::1]:80/v/t/"
     assert tunnel_line("127.0.0.1", 80) == ""
-
-
-def test_it_is_drawn(shown: Served, browser: Browser, project: Project) -> None:
-    """Pixels, because layers that have drawn nothing call themselves ready."""
-    browser.open(shown.page)
-    picture = browser.picture()[80:-40].astype(int)
-    saturated = picture.max(2) - picture.min(2) > 30
-    assert saturated.mean() > 0.05
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 200
-    # Whoever opens the link sees the same; and without the layers of classes and objects all is grey.
-    link = browser.run("return location.href")
-    browser.open(link)
-    assert (np.abs(browser.picture()[80:-40].astype(int) - picture) > 30).mean() < 0.01
-    browser.run("for (const l of viewer.layerManager.managedLayers.slice(1)) l.setVisible(false)")
-    browser.wait_until_drawn()
-    grey = browser.picture()[80:-40].astype(int)
-    assert (grey.max(2) - grey.min(2) > 30).mean() < saturated.mean() / 4
-    assert not [error for error in browser.errors() if "/.zarray " not in error]
