@@ -29,10 +29,12 @@ from pipeline.running.lock import LOCK, OWNER
 from pipeline.running.session import begin_session, end_sessions
 from tasks.components.merge_step import ComponentMergeStep
 from tasks.objects.table_step import ObjectTableStep
-from tasks.prediction import CLASSIFIERS
+from tasks.prediction import CLASSIFIERS, PredictionStep
 from tasks.simple_segmentation import SimpleSegmentationStep
 
-FORMER_DATASETS = {**DATASETS, SimpleSegmentationStep.name: SimpleSegmentationStep.name}
+FORMER_DATASETS = {
+    PredictionStep.name: "probabilities", **DATASETS, SimpleSegmentationStep.name: SimpleSegmentationStep.name
+}  # fmt: skip
 """Names of datasets, without that of a threshold, by the steps that write them."""
 
 FORMER_STEPS = (*ObjectSteps.names(), SimpleSegmentationStep.name)

@@ -1,11 +1,12 @@
-"""Where a viewer's server keeps thresholds that are tried: none of it is a result, and ``clean`` knows it."""
+"""Where a viewer's server keeps what is no result: thresholds that are tried, steps whose place is taken."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 LIVE = "live"
-"""Folder in a work folder with a folder for each server, which has one for each threshold that was tried."""
+"""Folder in a work folder with two levels of folders: for each server one for each threshold that was tried, and for
+each fingerprint of a step whose place is taken one, ``0``."""
 
 CONTAINERS = ("result.n5", "result.zarr")
 """Names of the container in each of these: Zarr where there are shards."""

@@ -16,9 +16,7 @@ from blockwise.volume_step import VolumeStep
 from pipeline.assembly.object_steps import ObjectSteps, object_steps
 from pipeline.assembly.steps import Steps, build_steps
 from pipeline.configuration.settings import Settings, Threshold
-
-ASIDE = "live"
-"""Folder in a work folder with a folder for each fingerprint of the first step that is not in its own place."""
+from pipeline.inspecting.live_stores import CONTAINERS, LIVE
 
 
 def steps_aside(settings: Settings, steps: Steps) -> tuple[Steps, list[str]]:
@@ -46,14 +44,14 @@ def steps_aside(settings: Settings, steps: Steps) -> tuple[Steps, list[str]]:
 
 
 def _folder(settings: Settings, step: BlockStep) -> Path:
-    return Path(settings.work_dir, ASIDE, step.fingerprint, "0")
+    return Path(settings.work_dir, LIVE, step.fingerprint, "0")
 
 
 def _apart(settings: Settings, step: VolumeStep) -> Settings:
     folder = _folder(settings, step)
     places: dict[str, Any] = {
         "work_dir": str(folder),
-        "output": str(folder / ("result.zarr" if step.shards else "result.n5")),
+        "output": str(folder / CONTAINERS[step.shards is not None]),
     }
     return settings.model_copy(update=places)
 

@@ -53,7 +53,7 @@ def stores_of(site: Site) -> Stores:
         RefusedError: 409: nothing is computed here.
     """
     if site.stores is None or site.demand is None:
-        raise RefusedError(409, "nothing can be tried here: of one volume only, and where blocks are computed as they are asked for")
+        raise RefusedError(409, "nothing can be tried here: it needs one volume, and a server that computes blocks")
     return site.stores
 
 
