@@ -48,7 +48,28 @@ def openapi(token: str) -> dict[str, Any]:
                     {"200": _json("a list `steps`")},
                 )
             },
+            "/api/blocks/{step}": {"get": _blocks()},
+            "/api/log/{step}/{block}": {
+                "get": _get(
+                    "Why a block has failed: its traceback, and the end of its worker's log",
+                    {"200": {"description": "text", "content": {"text/plain": {}}}, "404": _error("no such failure")},
+                    [_path("step", "see /api/status"), _path("block", "its number")],
+                )
+            },
             "/api/roi/{layer}": {"get": _roi()},
+            "/api/trials": {
+                "get": _get("Values of thresholds that can be tried", {"200": _json("thresholds and classes")}),
+                "post": _trial("Try values: a mask of its own, computed where it is asked for; no result of the run"),
+            },
+            "/api/trials/objects": {
+                "post": _trial(
+                    "Objects of what is visible, from start to stop (mappings of axes to voxels); provisional, as "
+                    "they end there, unless the run has made them"
+                )
+            },
+            "/api/trials/configuration": {
+                "post": _trial("Write values into a new configuration file beside the first one")
+            },
             "/data/{layer}/{fingerprint}/{key}": {"get": _data()},
         },
         "components": {"schemas": {"Error": _ERROR}},
@@ -68,6 +89,35 @@ def _error(what: str) -> dict[str, Any]:
         "description": what,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
     }
+
+
+def _blocks() -> dict[str, Any]:
+    numbers = {"type": "integer", "minimum": 0}
+    return _get(
+        "A map of a step's blocks: one plane along y and x, a letter for each block",
+        {
+            "200": _json("states: d done, r running, f failed, w waiting, . never computed"),
+            "404": _error("no such step"),
+        },
+        [_path("step", "see /api/status"), *(_query(axis, "of the plane, in voxels", numbers) for axis in "tz")],
+    )
+
+
+def _trial(summary: str) -> dict[str, Any]:
+    body = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "description": "of the threshold, where there are several"},
+            "values": {"type": "object", "description": "class, sigma, method, threshold, core, final: what differs"},
+        },
+    }
+    responses = {
+        "200": _json("the layer as the viewer has it, or what was written"),
+        "400": _error("a value that is not right"),
+        "404": _error("no such threshold"),
+        "409": _error("nothing can be tried here"),
+    }
+    return _get(summary, responses) | {"requestBody": {"content": {"application/json": {"schema": body}}}}
 
 
 def _roi() -> dict[str, Any]:
@@ -112,6 +162,10 @@ def _data() -> dict[str, Any]:
     return _get("A layer as an OME-Zarr 0.4 image", responses, parameters)
 
 
+def _path(name: str, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, "description": description}
+
+
 def _query(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "in": "query", "required": False, "description": description, "schema": schema}
 
@@ -119,7 +173,11 @@ def _query(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any
 def page(document: dict[str, Any]) -> str:
     """The description as a page."""
     base = document["servers"][0]["url"]
-    sections = [_section(base, path, operations["get"]) for path, operations in document["paths"].items()]
+    sections = [
+        _section(base, path, method, operation)
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    ]
     info = document["info"]
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
@@ -136,9 +194,9 @@ _STYLE = (
 )
 
 
-def _section(base: str, path: str, operation: dict[str, Any]) -> str:
-    shown = f"GET {base}{html.escape(path)}"
-    if "{" not in path:
+def _section(base: str, path: str, method: str, operation: dict[str, Any]) -> str:
+    shown = f"{method.upper()} {base}{html.escape(path)}"
+    if "{" not in path and method == "get":
         shown = f"GET <a href='{base}{path}'>{base}{path}</a>"
     rows = [(one["name"], one.get("description", "")) for one in operation["parameters"]]
     rows += [(status, answer["description"]) for status, answer in operation["responses"].items()]
