@@ -20,7 +20,7 @@ sys.path.insert(0, str(DOCS.parent))
 
 from tests.browser import Browser  # noqa: E402
 
-SIZE = 1200, 760
+SIZE = 1200, 850
 COLOURS = 224
 """Noise of microscopes does not compress; fewer colours do."""
 
@@ -52,6 +52,8 @@ def half_done(browser: Browser, config: str) -> None:
             number = "return parseInt(document.querySelector('#panel tr.chosen .number')?.innerText ?? 0)"
             while browser.run(number) < 30:
                 time.sleep(0.2)
+            browser.run("viewer.position.value = Float32Array.from([125.5, 125.5, 160.5])")  # the run is there
+            time.sleep(1.5)
             take(browser, "viewing_run")
         assert run.wait() == 0
 
