@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from blockwise.errors import UserError
-from blockwise.files import create_new
+from blockwise.records import ABSENT, open_records
 from pipeline.configuration.paths import expand_path
 from pipeline.configuration.strict_yaml import parse_yaml
 
@@ -62,7 +62,7 @@ def write_beside(config: str, text: str) -> Path:
     for number in range(2, MOST_FILES):
         path = first.with_name(f"{first.stem}.{number}{first.suffix}")
         try:
-            if create_new(path, text.encode()):
+            if open_records(path.parent).put(path.name, text.encode(), ABSENT) is not None:
                 return path
         except OSError as error:
             raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
