@@ -37,12 +37,12 @@ class TrialHandler(Handler):
             raise RefusedError(400, 'expected JSON such as {"name": "", "values": {"threshold": 0.5}}')
         return found
 
-    def trial(self, document: Mapping[str, Any]) -> Trial:
+    async def trial(self, document: Mapping[str, Any]) -> Trial:
         """The trial that a request is about; errors as of ``trial_of``."""
         name, values = document.get("name", ""), document.get("values", {})
         if not isinstance(name, str) or not isinstance(values, dict):
             raise RefusedError(400, "expected name as text, and values as a mapping")
-        return trial_of(self.site, name, values)
+        return await self.site.in_thread(trial_of, self.site, name, values)  # it may look at the raw volume
 
     def layer_state(self, layer: Any, name: str) -> dict[str, Any]:
         """A layer of the viewer; see ``first_state``."""
@@ -72,7 +72,7 @@ class Trials(TrialHandler):
 
     async def post(self) -> None:
         """Try values: gives a layer of the viewer, whose chunks are computed when they are asked for."""
-        trial = self.trial(self.document())
+        trial = await self.trial(self.document())
         layer = await mask_layer(self.site, trial)
         self.write_json(
             {
@@ -90,7 +90,7 @@ class TrialObjects(TrialHandler):
     async def post(self) -> None:
         """Make them: gives a layer of the viewer."""
         document = self.document()
-        trial = self.trial(document)
+        trial = await self.trial(document)
         found = await self.wanted(objects_in(self.site, trial, self._box(trial, document)))
         provisional = found.box is not None
         self.write_json(
@@ -121,7 +121,7 @@ class TrialConfiguration(TrialHandler):
 
     async def post(self) -> None:
         """Write them into a configuration file beside the first one."""
-        trial = self.trial(self.document())
+        trial = await self.trial(self.document())
         try:
             path = await self.site.in_thread(write_configuration, stores_of(self.site), trial)
         except UserError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import shutil
+import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -55,6 +56,7 @@ class Stores:
     def __post_init__(self) -> None:
         self.folder = Path(self.settings.work_dir, LIVE, secrets.token_hex(4))
         self._numbers = itertools.count()
+        self._lock = threading.Lock()
 
     def trial(self, threshold: Threshold) -> Trial:
         """What is tried with a threshold; the same for the same values.
@@ -63,6 +65,10 @@ class Stores:
             UserError: a value does not fit the probabilities, or a worker would need too much memory.
         """
         objects = object_steps(self.settings, threshold, self.steps.prediction)
+        with self._lock:
+            return self._trial(threshold, objects)
+
+    def _trial(self, threshold: Threshold, objects: ObjectSteps) -> Trial:
         fingerprint = objects.threshold.fingerprint
         own = next((one for one in self.steps.objects if one.threshold.fingerprint == fingerprint), None)
         if own is not None:  # sizes and the like of its objects are those of the configuration, too
@@ -86,8 +92,9 @@ class Stores:
     def surplus(self) -> list[Trial]:
         """Let go of trials that are too many; their stores are to be removed."""
         gone = []
-        while len(self._trials) > MOST_STORES:
-            gone.append(self._trials.popitem(last=False)[1])
+        with self._lock:
+            while len(self._trials) > MOST_STORES:
+                gone.append(self._trials.popitem(last=False)[1])
         return gone
 
     def close(self) -> None:
