@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from skimage.filters import gaussian
+from skimage.measure import label
 
 from blockwise.backends.local_executor import LocalExecutor
 from blockwise.claims import claimed_blocks, claims_of
@@ -132,6 +134,19 @@ def test_objects_of_the_whole_volume_are_those_of_a_run(project: Project) -> Non
     project.change("threshold.threshold", 0.5)
     assert project.run().ok
     np.testing.assert_array_equal(labels, project.results()["connected_components"])
+
+
+def test_hysteresis_is_tried(project: Project, expected: Expected) -> None:
+    project.change("connected_components.foreground", 1)
+    values = {"method": "hysteresis", "core": 0.7, "final": 0.55, "class": 0, "sigma": 1.0}
+    with served(lambda: computing(project)) as shown:
+        found = post(shown, "trials/objects", values=values, **ALL).json
+        labels = shown.read_all(found["layer"]["source"]["url"].removeprefix("zarr2://{origin}").rstrip("/"))
+    smoothed = gaussian(expected["probabilities"][0], 1.0, mode="nearest", truncate=4)
+    parts = label(smoothed > 0.55, connectivity=3)
+    kept = np.isin(parts, np.unique(parts[smoothed > 0.7]))
+    np.testing.assert_array_equal(labels, label(kept & (parts > 0), connectivity=3))
+    assert 0 < labels.max() < parts.max()
 
 
 @pytest.mark.parametrize(
