@@ -10,6 +10,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from blockwise.errors import UserError
 from pipeline.assembly.object_steps import ObjectSteps, object_steps
 from pipeline.assembly.steps import Steps, check_memory
 from pipeline.configuration.settings import Settings, Threshold
@@ -62,9 +63,12 @@ class Stores:
         """What is tried with a threshold; the same for the same values.
 
         Raises:
-            UserError: a value does not fit the probabilities, or a worker would need too much memory.
+            UserError: a value does not fit the probabilities, or a worker would need too much memory or time.
         """
         objects = object_steps(self.settings, threshold, self.steps.prediction)
+        lengths = dict(zip(objects.threshold.grid.axes, objects.threshold.grid.shape, strict=True))
+        if any(sigma > max(lengths.values()) for sigma in objects.threshold.sigma):
+            raise UserError(f"sigma: {list(objects.threshold.sigma)} voxels, but the volume has {lengths}")
         with self._lock:
             return self._trial(threshold, objects)
 
