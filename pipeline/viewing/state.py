@@ -60,10 +60,7 @@ def first_state(
         "concurrentDownloads": DOWNLOADS,
         "showAxisLines": False,
         "layers": [
-            {
-                **layer_state(layer, names[layer.name], base, colours, raw_range),
-                "visible": layer.kind in SHOWN,
-            }
+            layer_state(layer, names[layer.name], base, colours, raw_range) | {"visible": layer.kind in SHOWN}
             for layer in shown
         ],
     }

@@ -49,27 +49,9 @@ def openapi(token: str) -> dict[str, Any]:
                 )
             },
             "/api/blocks/{step}": {"get": _blocks()},
-            "/api/log/{step}/{block}": {
-                "get": _get(
-                    "Why a block has failed: its traceback, and the end of its worker's log",
-                    {"200": {"description": "text", "content": {"text/plain": {}}}, "404": _error("no such failure")},
-                    [_path("step", "see /api/status"), _path("block", "its number")],
-                )
-            },
+            "/api/log/{step}/{block}": {"get": _log()},
             "/api/roi/{layer}": {"get": _roi()},
-            "/api/trials": {
-                "get": _get("Values of thresholds that can be tried", {"200": _json("thresholds and classes")}),
-                "post": _trial("Try values: a mask of its own, computed where it is asked for; no result of the run"),
-            },
-            "/api/trials/objects": {
-                "post": _trial(
-                    "Objects of what is visible, from start to stop (mappings of axes to voxels); provisional, as "
-                    "they end there, unless the run has made them"
-                )
-            },
-            "/api/trials/configuration": {
-                "post": _trial("Write values into a new configuration file beside the first one")
-            },
+            **_trials(),
             "/data/{layer}/{fingerprint}/{key}": {"get": _data()},
         },
         "components": {"schemas": {"Error": _ERROR}},
@@ -101,6 +83,32 @@ def _blocks() -> dict[str, Any]:
         },
         [_path("step", "see /api/status"), *(_query(axis, "of the plane, in voxels", numbers) for axis in "tz")],
     )
+
+
+def _log() -> dict[str, Any]:
+    return _get(
+        "Why a block has failed: its traceback, and the end of its worker's log",
+        {"200": {"description": "text", "content": {"text/plain": {}}}, "404": _error("no such failure")},
+        [_path("step", "see /api/status"), _path("block", "its number")],
+    )
+
+
+def _trials() -> dict[str, Any]:
+    return {
+        "/api/trials": {
+            "get": _get("Values of thresholds that can be tried", {"200": _json("thresholds and classes")}),
+            "post": _trial("Try values: a mask of its own, computed where it is asked for; no result of the run"),
+        },
+        "/api/trials/objects": {
+            "post": _trial(
+                "Objects of what is visible, from start to stop (mappings of axes to voxels); provisional, as "
+                "they end there, unless the run has made them"
+            )
+        },
+        "/api/trials/configuration": {
+            "post": _trial("Write values into a new configuration file beside the first one")
+        },
+    }
 
 
 def _trial(summary: str) -> dict[str, Any]:
