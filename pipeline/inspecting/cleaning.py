@@ -24,14 +24,17 @@ from pipeline.assembly.known import KNOWN
 from pipeline.assembly.object_steps import DATASETS, ObjectSteps
 from pipeline.assembly.steps import Steps
 from pipeline.configuration.settings import Settings
+from pipeline.inspecting.live_stores import CONTAINERS, live_folders
 from pipeline.running.lock import LOCK, OWNER
 from pipeline.running.session import begin_session, end_sessions
 from tasks.components.merge_step import ComponentMergeStep
 from tasks.objects.table_step import ObjectTableStep
-from tasks.prediction import CLASSIFIERS
+from tasks.prediction import CLASSIFIERS, PredictionStep
 from tasks.simple_segmentation import SimpleSegmentationStep
 
-FORMER_DATASETS = {**DATASETS, SimpleSegmentationStep.name: SimpleSegmentationStep.name}
+FORMER_DATASETS = {
+    PredictionStep.name: "probabilities", **DATASETS, SimpleSegmentationStep.name: SimpleSegmentationStep.name
+}  # fmt: skip
 """Names of datasets, without that of a threshold, by the steps that write them."""
 
 FORMER_STEPS = (*ObjectSteps.names(), SimpleSegmentationStep.name)
@@ -61,6 +64,8 @@ def find_ours(settings: Settings, steps: Steps) -> list[str]:
     for label in former:
         found += _former_dataset(settings, work_dir / label)
     found += find_work(work_dir, (*known, *former))
+    for folder in live_folders(work_dir):
+        found += find_trial(settings, folder)
     # Without the step's folder nothing says that tables of these names are ours.
     labels = {Path(item).parent.name for item in found}
     variants = {label.removeprefix(name) for label in labels for name in TABLE_STEPS if label.startswith(name)}
@@ -93,6 +98,16 @@ def _former_dataset(settings: Settings, folder: Path) -> Iterator[str]:
             dataset = found_dataset(address) or {}
             if dataset.get("fingerprint") == path.parent.name and dataset["id"] == output.get("id", dataset["id"]):
                 yield address
+
+
+def find_trial(settings: Settings, folder: Path) -> Iterator[str]:
+    """What lies in a folder of ``live_folders``: the dataset of a threshold that was tried, and its markers."""
+    labels = labels_in(folder)
+    for container in (folder / name for name in CONTAINERS if (folder / name).exists()):
+        apart = settings.model_copy(update={"output": str(container)})
+        for label in labels:
+            yield from _former_dataset(apart, folder / label)
+    yield from find_work(folder, labels)
 
 
 def find_work(work_dir: Path, labels: Iterable[str]) -> list[str]:
