@@ -92,6 +92,7 @@ class Prediction(Section):
     engine: str = "fast"
     structure_tensor: Literal["fastfilters", "vigra"] = "fastfilters"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    export_stage_1: bool = False
 
 
 Sigma = Annotated[float, Field(ge=0)]

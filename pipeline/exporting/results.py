@@ -14,6 +14,7 @@ from blockwise.mask import open_mask
 from blockwise.plan import is_complete
 from blockwise.volume import Volume, open_volume
 from blockwise.volume.ingest import ingest
+from pipeline.assembly.stages import STAGE_1
 from pipeline.assembly.steps import Steps
 from pipeline.configuration.nickname import nickname
 from pipeline.exporting.content import Content, SimpleSegmentation
@@ -24,12 +25,16 @@ from tasks.prediction import PredictionStep
 
 EXPORTED = {
     "probabilities": "prediction",
+    STAGE_1: "prediction",
     "segmentation": "prediction",
     "mask": "threshold",
     "labels": "connected_components",
     "cores": "cores",
 }
 """What can be exported, and the step that makes it."""
+
+PROBABILITIES = ("probabilities", STAGE_1)
+"""Of what can be exported, what is 0 to 1."""
 
 PAYS_FROM = 2.0
 """From this number of voxels decoded for each voxel read, a copy pays."""
@@ -67,10 +72,10 @@ def export_result(
         UserError: the result is not finished, the target exists, or values do not fit.
     """
     content, name = _content(steps, what, threshold)
-    if what == "probabilities" and scale is None and (dtype or "").startswith(("int", "uint")):
+    if what in PROBABILITIES and scale is None and (dtype or "").startswith(("int", "uint")):
         scale = (0, 1) if content.dtype.kind == "f" else None
     names = {"nickname": nickname(steps.prediction.raw.address), "dataset": name}
-    wanted = Scales(scales, is_mean=what == "probabilities")
+    wanted = Scales(scales, is_mean=what in PROBABILITIES)
     return export(content, target, dtype=dtype, scale=scale, names=names, compress=compress, scales=wanted)
 
 
@@ -79,7 +84,9 @@ def _content(steps: Steps, what: str, threshold: str | None) -> tuple[Content, s
     prediction = steps.prediction
     variant = _variant(steps, what, threshold)
     chain = [step for step in steps.up_to(EXPORTED[what]) if step.variant in ("", variant)]
-    if chain[-1].name != EXPORTED[what]:
+    if what == STAGE_1:
+        chain = [_stage_1(steps)]
+    if EXPORTED[what] not in [step.name for step in chain]:
         raise UserError(
             f"export of {what}: threshold.keep_cores is not set{f' for {variant}' * bool(variant)}, so they are not "
             "written; set keep_cores: true, with method: hysteresis, and run the workflow"
@@ -105,6 +112,18 @@ def _content(steps: Steps, what: str, threshold: str | None) -> tuple[Content, s
     return volume, name
 
 
+def _stage_1(steps: Steps) -> PredictionStep:
+    """The first stage of autocontext, where it is kept as probabilities."""
+    if not steps.before:
+        raise UserError(f"export of {STAGE_1}: the project has one stage only; export probabilities")
+    if steps.before[0].truncate:
+        raise UserError(
+            f"export of {STAGE_1}: the first stage is kept as {steps.before[0].dtype}, cut off as the second stage "
+            "reads it; set prediction.export_stage_1: true, and run the workflow"
+        )
+    return steps.before[0]
+
+
 def _inside(prediction: PredictionStep) -> Callable[[Box], NDArray[np.bool_]]:
     """Which voxels of a box of the grid were computed: those of the region of interest, and of the mask."""
     grid, mask = prediction.grid, open_mask(prediction.mask, prediction.grid)
@@ -123,7 +142,7 @@ def _inside(prediction: PredictionStep) -> Callable[[Box], NDArray[np.bool_]]:
 def _variant(steps: Steps, what: str, threshold: str | None) -> str:
     """Name of the threshold that is meant; empty for what comes before thresholds."""
     names = [objects.threshold.variant for objects in steps.objects]
-    if EXPORTED[what] == steps.prediction.name:
+    if EXPORTED[what] == PredictionStep.name:
         return ""
     if threshold is None and len(names) == 1:
         return names[0]

@@ -22,19 +22,26 @@ from blockwise.volume import Address, delete_volume, remove_bare_container
 from pipeline.assembly.geometry import output_dataset
 from pipeline.assembly.known import KNOWN
 from pipeline.assembly.object_steps import DATASETS, ObjectSteps
+from pipeline.assembly.stages import STAGE_1
 from pipeline.assembly.steps import Steps
 from pipeline.configuration.settings import Settings
 from pipeline.running.lock import LOCK, OWNER
 from pipeline.running.session import begin_session, end_sessions
 from tasks.components.merge_step import ComponentMergeStep
+from tasks.context_prediction import ContextPredictionStep
 from tasks.objects.table_step import ObjectTableStep
-from tasks.prediction import CLASSIFIERS
+from tasks.prediction import CLASSIFIERS, PredictionStep
 from tasks.simple_segmentation import SimpleSegmentationStep
 
-FORMER_DATASETS = {**DATASETS, SimpleSegmentationStep.name: SimpleSegmentationStep.name}
+FORMER_DATASETS = {
+    **DATASETS,
+    SimpleSegmentationStep.name: SimpleSegmentationStep.name,
+    PredictionStep.name: STAGE_1,
+    ContextPredictionStep.name: "probabilities",
+}
 """Names of datasets, without that of a threshold, by the steps that write them."""
 
-FORMER_STEPS = (*ObjectSteps.names(), SimpleSegmentationStep.name)
+FORMER_STEPS = (*ObjectSteps.names(), SimpleSegmentationStep.name, ContextPredictionStep.name)
 """Steps that a configuration may have had: their labels begin so."""
 
 LOGS = ("logs/run.log", "logs/run.log.1")
@@ -60,6 +67,8 @@ def find_ours(settings: Settings, steps: Steps) -> list[str]:
     former = [label for label in labels_in(work_dir) if label not in known and label.startswith(FORMER_STEPS)]
     for label in former:
         found += _former_dataset(settings, work_dir / label)
+    if not steps.before:  # a project of two stages, in whose place there is one of one stage, has left the first
+        found += _datasets_of(settings, work_dir / PredictionStep.name)
     found += find_work(work_dir, (*known, *former))
     # Without the step's folder nothing says that tables of these names are ours.
     labels = {Path(item).parent.name for item in found}
@@ -86,6 +95,11 @@ def _former_dataset(settings: Settings, folder: Path) -> Iterator[str]:
             f"{jobs}: {title} jobs of this step, which the configuration has no more, may be alive; "
             "put it back into the configuration, so that clean can cancel them"
         )
+    yield from _datasets_of(settings, folder)
+
+
+def _datasets_of(settings: Settings, folder: Path) -> Iterator[str]:
+    """Former datasets of which the folder of a step tells that they are its own."""
     for path in _identities(folder.parent, folder.name):
         identity, output = _read(path) or {}, _read(path.parent / OUTPUT) or {}
         if (key := FORMER_DATASETS.get(identity["step"])) is not None:

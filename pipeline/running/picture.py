@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from blockwise.step import BlockStep
 from blockwise.volume import open_volume
+from tasks.prediction import PredictionStep
 from tasks.threshold import CORE
 
 Panel = tuple[str, NDArray[Any], dict[str, Any]]
@@ -64,15 +65,16 @@ def _without_backend() -> Iterator[None]:
 def _rows(steps: tuple[BlockStep, ...]) -> list[list[Panel]]:
     """The panels of each threshold; one row without thresholds."""
     variants = list(dict.fromkeys(step.variant for step in steps if step.name == "threshold")) or [""]
-    shared = [step for step in steps if step.name in ("prediction", "simple_segmentation")]
+    shared = [step for step in steps if step.name == "simple_segmentation"]
+    prediction = [step for step in steps if isinstance(step, PredictionStep)][-1]
     return [
-        _panels({step.name: step for step in (*shared, *(s for s in steps if s.variant == variant))})
+        _panels(prediction, {step.name: step for step in (*shared, *(s for s in steps if s.variant == variant))})
         for variant in variants
     ]
 
 
-def _panels(by_name: dict[str, Any]) -> list[Panel]:
-    prediction, threshold = by_name["prediction"], by_name.get("threshold")
+def _panels(prediction: PredictionStep, by_name: dict[str, Any]) -> list[Panel]:
+    threshold = by_name.get("threshold")
     panels: list[Panel] = [("raw", _middle_of_raw(prediction), {"cmap": "gray"})]
     shown = threshold.class_index if threshold else prediction.classes[-1]
     channel = prediction.classes.index(shown)

@@ -14,6 +14,7 @@ from blockwise.step import BlockStep
 from pipeline.configuration.settings import Settings
 from pipeline.running.picture import draw_overview
 from tasks.objects.table_step import ObjectTableStep
+from tasks.prediction import PredictionStep
 
 PICTURE = "overview.png"
 """Record in the work folder."""
@@ -81,7 +82,7 @@ class RunReport:
         from tasks.objects.table import read_column  # slow to load: a run with nothing to do is over before
 
         lines = [f"{self.workflow} is finished."]
-        grid = self.steps[0].grid
+        grid = [step for step in self.steps if isinstance(step, PredictionStep)][-1].grid
         voxels = grid.voxels
         size = " x ".join(str(s.stop - s.start) for s in grid.domain)
         lines.append(f"  volume   {size} ({grid.axes}), {voxels:,} voxels in {len(grid)} blocks")
