@@ -30,13 +30,12 @@ from pipeline.running.session import begin_session, end_sessions
 from tasks.components.merge_step import ComponentMergeStep
 from tasks.context_prediction import ContextPredictionStep
 from tasks.objects.table_step import ObjectTableStep
-from tasks.prediction import CLASSIFIERS, PredictionStep
+from tasks.prediction import CLASSIFIERS
 from tasks.simple_segmentation import SimpleSegmentationStep
 
 FORMER_DATASETS = {
     **DATASETS,
     SimpleSegmentationStep.name: SimpleSegmentationStep.name,
-    PredictionStep.name: STAGE_1,
     ContextPredictionStep.name: "probabilities",
 }
 """Names of datasets, without that of a threshold, by the steps that write them."""
@@ -67,8 +66,9 @@ def find_ours(settings: Settings, steps: Steps) -> list[str]:
     former = [label for label in labels_in(work_dir) if label not in known and label.startswith(FORMER_STEPS)]
     for label in former:
         found += _former_dataset(settings, work_dir / label)
-    if not steps.before:  # a project of two stages, in whose place there is one of one stage, has left the first
-        found += _datasets_of(settings, work_dir / PredictionStep.name)
+    stage_1 = output_dataset(settings, STAGE_1)
+    if not steps.before and found_dataset(stage_1) is not None:  # there was a project of two stages
+        found.append(stage_1)
     found += find_work(work_dir, (*known, *former))
     # Without the step's folder nothing says that tables of these names are ours.
     labels = {Path(item).parent.name for item in found}
@@ -95,11 +95,6 @@ def _former_dataset(settings: Settings, folder: Path) -> Iterator[str]:
             f"{jobs}: {title} jobs of this step, which the configuration has no more, may be alive; "
             "put it back into the configuration, so that clean can cancel them"
         )
-    yield from _datasets_of(settings, folder)
-
-
-def _datasets_of(settings: Settings, folder: Path) -> Iterator[str]:
-    """Former datasets of which the folder of a step tells that they are its own."""
     for path in _identities(folder.parent, folder.name):
         identity, output = _read(path) or {}, _read(path.parent / OUTPUT) or {}
         if (key := FORMER_DATASETS.get(identity["step"])) is not None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import lzma
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,12 +23,27 @@ DATA = ROOT / "tests" / "data"
 REFERENCE = ROOT.parent / "shared" / "reference"
 
 
+UNPACKED = tempfile.TemporaryDirectory(prefix="cases-")
+
+
 def case_folder(name: str) -> Path:
     """The case's folder in this repository, else beside the project; skips where it is in neither."""
+    if (DATA / name / "project.ilp.xz").exists():
+        return _unpacked(name)
     for parent in (DATA, REFERENCE):
         if (parent / name / "project.ilp").exists():
             return parent / name
     pytest.skip(f"the reference case {name} is not there: no folder {REFERENCE}")
+
+
+@functools.cache
+def _unpacked(name: str) -> Path:
+    """A case whose project is compressed, as ilastik's own files are not."""
+    folder = Path(UNPACKED.name, name)
+    shutil.copytree(DATA / name, folder)
+    with lzma.open(folder / "project.ilp.xz") as packed, (folder / "project.ilp").open("wb") as file:
+        shutil.copyfileobj(packed, file)
+    return folder
 
 
 def read(path: Path, key: str) -> NDArray[Any]:
