@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,10 @@ from blockwise.step import BASE_MEMORY, Before
 from blockwise.upstream import BlocksSource
 from blockwise.volume import Volume, open_volume
 from blockwise.volume_step import Holds, VolumeStep, giving
+from tasks.ilastik_smoothing import reach, smooth_as_ilastik
+
+Like = Literal["skimage", "ilastik"]
+"""Whose threshold is meant: scikit-image's Gaussian and ``>``, or that of ilastik's threshold applet and ``>=``."""
 
 TRUNCATE = 4.0
 """The Gaussian ends after this many sigmas."""
@@ -61,6 +65,7 @@ def smooth_and_threshold(
     inside: NDArray[np.bool_] | None = None,
     core: float | None = None,
     core_probabilities: NDArray[Any] | None = None,
+    like: Like = "skimage",
 ) -> NDArray[np.uint8]:
     """Smooth a block and cut it at a threshold.
 
@@ -74,22 +79,33 @@ def smooth_and_threshold(
         core_probabilities: of another class, that of the cores, of the same shape; None for the same. ``core`` is
             then compared with this class alone, and ``threshold`` with the sum of both, each smoothed by itself, as
             ilastik does.
+        like: whose threshold is meant. As ilastik's the values are smoothed by ``smooth_as_ilastik``, with ``inside``
+            0 outside, and compared in float32; equal to a threshold is above it.
 
     Returns:
         uint8, equal to that of the whole volume: each value depends on the same neighbours in the same order.
     """
-    smoothed = smooth(probabilities, sigma, inside)[interior]
+    smoothing = smooth if like == "skimage" else _smooth_as_ilastik
+    exceeds = np.greater if like == "skimage" else np.greater_equal
+    smoothed = smoothing(probabilities, sigma, inside)[interior]
     of_core = smoothed
     if core_probabilities is not None:
-        of_core = smooth(core_probabilities, sigma, inside)[interior]
+        of_core = smoothing(core_probabilities, sigma, inside)[interior]
         smoothed = smoothed + of_core
-    above = smoothed > threshold
+    above = exceeds(smoothed, threshold)
     if inside is not None:
         above &= inside[interior]
     found = above.astype(np.uint8)
     if core is not None:
-        found[above & (of_core > core)] = CORE
+        found[above & exceeds(of_core, core)] = CORE
     return found
+
+
+def _smooth_as_ilastik(
+    probabilities: NDArray[Any], sigma: tuple[float, ...], inside: NDArray[np.bool_] | None
+) -> NDArray[np.float32]:
+    kept = probabilities if inside is None else np.where(inside, probabilities, probabilities.dtype.type(0))
+    return smooth_as_ilastik(kept, sigma)
 
 
 class ThresholdStep(VolumeStep):
@@ -104,6 +120,7 @@ class ThresholdStep(VolumeStep):
         core: smoothed probability above which it is ``CORE``; None without hysteresis.
         core_class: class of the cores where it is another one; see ``smooth_and_threshold``.
         core_channel: of the probabilities, that holds the class of the cores; None where there is none.
+        like: whose threshold is meant; see ``smooth_and_threshold``.
     """
 
     name: ClassVar[str] = "threshold"
@@ -118,12 +135,15 @@ class ThresholdStep(VolumeStep):
     core: float | None = None
     core_class: int | None = None
     core_channel: int | None = None
+    like: Like = "skimage"
 
     def settings(self) -> Mapping[str, Any]:
         """Settings that can change the result."""
         optional: dict[str, Any] = {} if self.core is None else {"core": self.core}
         if self.core_class is not None:
             optional["core_class"] = self.core_class
+        if self.like != "skimage":
+            optional["as"] = self.like
         return {"class": self.class_index, "sigma": list(self.sigma), "threshold": self.threshold, **optional}
 
     def sources(self) -> tuple[Source, ...]:
@@ -137,6 +157,8 @@ class ThresholdStep(VolumeStep):
     @cached_property
     def halo(self) -> tuple[int, ...]:
         """What the Gaussian reaches."""
+        if self.like == "ilastik":
+            return tuple(map(reach, self.sigma))
         return tuple(int(TRUNCATE * sigma + 0.5) for sigma in self.sigma)
 
     def projected_memory(self) -> int:
@@ -175,7 +197,9 @@ class ThresholdStep(VolumeStep):
         of_core = None if self.core_channel is None else self._read(volume, read_box, self.core_channel)
         inside = mask and mask.read(read_box)
         interior = relative(block.write_box, read_box)
-        return smooth_and_threshold(probabilities, self.sigma, self.threshold, interior, inside, self.core, of_core)
+        return smooth_and_threshold(
+            probabilities, self.sigma, self.threshold, interior, inside, self.core, of_core, self.like
+        )
 
     def _read(self, volume: Volume, read_box: Box, channel: int) -> NDArray[Any]:
         """Probabilities of one class, of the grid's axes."""

@@ -13,6 +13,7 @@ from blockwise.volume import Spacing
 from blockwise.volume.lengths import in_micrometers
 from pipeline.assembly.classes import class_index
 from pipeline.assembly.geometry import output_dataset
+from pipeline.assembly.ilastik_threshold import as_ilastik, check_cores, smoothed_sigma
 from pipeline.assembly.object_sizes import sizes_in_voxels
 from pipeline.assembly.smoothing import sigma_in_voxels
 from pipeline.configuration.settings import ConnectedComponents, Settings, Threshold
@@ -65,6 +66,8 @@ def object_steps(
     grid = prediction.grid
     where = "threshold" if len(settings.threshold) == 1 else f"threshold {threshold.name}"
     components = threshold.connected_components or settings.connected_components
+    threshold, components = as_ilastik(settings, threshold, components, grid, where)
+    is_ilastik = threshold.as_ == "ilastik"
     suffix = f"_{threshold.name}" if threshold.name else ""
     common = {
         "work_dir": settings.work_dir,
@@ -75,31 +78,37 @@ def object_steps(
     blocks = {**common, "grid": grid, "mask": prediction.mask}
     class_ = _class_index(settings, threshold.class_, prediction, f"{where}.class")
     core_class = _core_class(settings, threshold, prediction, where, class_)
+    sigma = sigma_in_voxels(threshold, prediction.raw, grid.axes.replace("t", ""))
+    if is_ilastik:
+        check_cores(threshold, where)
+        sigma = smoothed_sigma(sigma, grid, where)
     thresholded = ThresholdStep(
         **blocks,
         probabilities=prediction,
         class_index=class_,
         channel=prediction.classes.index(class_),
-        sigma=(0.0,) * ("t" in grid.axes) + sigma_in_voxels(threshold, prediction.raw, grid.axes.replace("t", "")),
+        sigma=(0.0,) * ("t" in grid.axes) + sigma,
         threshold=threshold.lowest,
         core=threshold.core,
         core_class=core_class,
         core_channel=None if core_class is None else prediction.classes.index(core_class),
+        like="ilastik" if is_ilastik else "skimage",
         address=output_dataset(settings, DATASETS["threshold"] + suffix),
         **storage,
     )
     _check_components(components, threshold, prediction, where)
+    raw, spatial = prediction.raw, grid.axes.replace("t", "")
+    step_um = in_micrometers(spacing, raw.axes, spatial)
+    min_size, max_size = sizes_in_voxels(components, step_um, len(spatial), raw.address)
+    cores_fit = (min_size, max_size) if is_ilastik else (threshold.core_min_size, threshold.core_max_size)
     faces = ComponentFacesStep(
         **blocks,
         thresholded=thresholded,
         foreground=components.foreground,
         connectivity=_connectivity(components, grid),
         cores=threshold.core is not None,
-        core_sizes=threshold.core_min_size > 1 or threshold.core_max_size is not None,
+        core_sizes=threshold.core is not None and (cores_fit[0] > 1 or cores_fit[1] is not None),
     )
-    raw, spatial = prediction.raw, grid.axes.replace("t", "")
-    step_um = in_micrometers(spacing, raw.axes, spatial)
-    min_size, max_size = sizes_in_voxels(components, step_um, len(spatial), raw.address)
     known = None if grid.known is None else Region(grid.known.roi)
     one_block = Grid(grid.axes, grid.shape, grid.shape, grid.roi, known=known)
     merge = ComponentMergeStep(
@@ -110,8 +119,8 @@ def object_steps(
         max_size=max_size,
         exclude_border=components.exclude_border,
         numbering=components.numbering,
-        core_min_size=threshold.core_min_size,
-        core_max_size=threshold.core_max_size,
+        core_min_size=cores_fit[0],
+        core_max_size=cores_fit[1],
     )
     address = output_dataset(settings, DATASETS["connected_components"] + suffix)
     final = ConnectedComponentsStep(**blocks, **storage, faces=faces, merge=merge, address=address)

@@ -159,6 +159,7 @@ def _with_named_thresholds(shared: Any, changes: Any, where: str) -> Any:
     """
     if not isinstance(shared, list) or not isinstance(changes, dict):
         return changes
+    shared = [_sections(threshold, "as") for threshold in shared]
     if len(shared) == 1:
         named = changes.get(shared[0].get("name"))
         return [_merged(shared[0], named if isinstance(named, dict) and len(changes) == 1 else changes)]

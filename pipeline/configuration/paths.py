@@ -18,6 +18,7 @@ PATHS = (
     "output",
     "blocks.mask",
     "prediction.project",
+    "threshold.project",
     "batch.files",
     "batch.manifest",
     *(f"backend.{name}.{option}" for name, kind in BACKENDS.items() for option in kind.paths),
@@ -86,6 +87,8 @@ def _expanded(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             found[key] = _expanded(value, f"{name}.")
+        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+            found[key] = [_expanded(item, f"{name}.") if isinstance(item, Mapping) else item for item in value]
         elif name in PATHS:
             found[key] = [_item(item, name) for item in value] if isinstance(value, list) else _item(value, name)
         else:

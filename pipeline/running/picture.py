@@ -84,7 +84,10 @@ def _panels(prediction: PredictionStep, by_name: dict[str, Any]) -> list[Panel]:
     panels.append((title, probability, {"cmap": "magma", "vmin": 0, "vmax": top}))
     if threshold:
         name = f"{threshold.variant}: " if threshold.variant else ""
-        levels = f"> {threshold.threshold:g}" + ("" if threshold.core is None else f", core > {threshold.core:g}")
+        sign = ">" if threshold.like == "skimage" else ">="
+        levels = f"{sign} {threshold.threshold:g}"
+        if threshold.core is not None:
+            levels += f", core {sign} {threshold.core:g}"
         if threshold.core_class is not None:
             levels += f" of {prediction.class_names[threshold.core_class]!r}"
         options = {"cmap": "gray", "vmin": 0, "vmax": 1 if threshold.core is None else CORE}

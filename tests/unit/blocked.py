@@ -21,7 +21,7 @@ from tasks.components.merge_step import ComponentMergeStep
 from tasks.objects.columns import columns_of
 from tasks.objects.measures_step import MeasuresStep
 from tasks.objects.table_step import ObjectTableStep
-from tasks.threshold import ThresholdStep
+from tasks.threshold import Like, ThresholdStep
 
 
 class Array:
@@ -120,6 +120,7 @@ def blocked_threshold(
     inside: NDArray[np.bool_] | None = None,
     core: float | None = None,
     core_probabilities: NDArray[Any] | None = None,
+    like: Like = "skimage",
 ) -> NDArray[np.uint8]:
     channels = [probabilities] if core_probabilities is None else [probabilities, core_probabilities]
     step = ThresholdStep(
@@ -133,6 +134,7 @@ def blocked_threshold(
         sigma=sigma,
         threshold=threshold,
         core=core,
+        like=like,
         address="nowhere.n5:thresholded",
         chunks=grid.block_shape,
     )

@@ -69,9 +69,9 @@ def predict(project: Project, image: NDArray[Any], variant: str = "fastfilters")
     return np.moveaxis(engine.predict(image, whole(image)), 0, -1)
 
 
-def copied(name: str, folder: Path) -> Path:
-    """A copy of a case's project and image that a test may change."""
-    for file in ("project.ilp", "input.h5"):
+def copied(name: str, folder: Path, *files: str) -> Path:
+    """A copy of a case's project and image, or of these files, that a test may change."""
+    for file in files or ("project.ilp", "input.h5"):
         shutil.copy(case_folder(name) / file, folder / file)
     return folder / "project.ilp"
 
