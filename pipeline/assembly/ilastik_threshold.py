@@ -51,15 +51,15 @@ def as_ilastik(
 
 
 def check_cores(threshold: Threshold, where: str) -> None:
-    """Refuse cores that may reach out of the objects: ilastik counts all of their voxels, which the mask does not hold.
+    """Refuse cores that may reach out of the objects: ilastik counts voxels of them that the mask does not hold.
 
     Raises:
         UserError: naming both values.
     """
     if threshold.core is not None and threshold.final is not None and threshold.core < threshold.final:
         raise UserError(
-            f"{where}.core: {threshold.core:g} is below final {threshold.final:g}; cores that reach out of the objects "
-            "are not computed as ilastik does it. Use a core of final at the least, or leave out as: ilastik"
+            f"{where}.core: {threshold.core:g} is below final {threshold.final:g}; cores that reach out of the "
+            "objects are not computed as ilastik does it. Use a core of final at the least, or leave out as: ilastik"
         )
 
 

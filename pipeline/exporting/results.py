@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from pipeline.assembly.stages import STAGE_1
 from pipeline.assembly.steps import Steps
 from pipeline.configuration.nickname import nickname
 from pipeline.exporting.content import Content, SimpleSegmentation
+from pipeline.exporting.conversion import target_dtype
 from pipeline.exporting.pyramid import Scales
 from pipeline.exporting.write import export
 from tasks.nodes.terminal import progress_bar
@@ -50,6 +52,7 @@ def export_result(
     scale: tuple[float, float] | None = None,
     compress: bool = False,
     scales: int | None = 1,
+    axes: str | None = None,
 ) -> list[str]:
     """Export a finished result of a run.
 
@@ -64,6 +67,7 @@ def export_result(
         compress: deflate the pages of TIFF files.
         scales: number of scales of an OME-Zarr image, None for as many as viewers need; coarser voxels are means of
             probabilities, else the first of those that they stand for.
+        axes: see ``pipeline.exporting.write.export``.
 
     Returns:
         The paths or addresses written.
@@ -76,7 +80,29 @@ def export_result(
         scale = (0, 1) if content.dtype.kind == "f" else None
     names = {"nickname": nickname(steps.prediction.raw.address), "dataset": name}
     wanted = Scales(scales, is_mean=what in PROBABILITIES)
-    return export(content, target, dtype=dtype, scale=scale, names=names, compress=compress, scales=wanted)
+    described = {"drange": _drange(content.dtype, dtype, scale)} if what in PROBABILITIES else {}
+    return export(
+        content,
+        target,
+        dtype=dtype,
+        scale=scale,
+        names=names,
+        compress=compress,
+        scales=wanted,
+        axes=axes,
+        attributes=described,
+    )
+
+
+def _drange(stored: np.dtype[Any], dtype: str | None, scale: tuple[float, float] | None) -> list[float]:
+    """What probabilities of 0 and 1 are called in an export: ilastik divides by it, where it thresholds them."""
+    wanted = target_dtype(dtype, stored)
+    if scale is None or wanted.kind not in "iu":
+        return [0.0, 1.0] if stored.kind == "f" else [0.0, float(np.iinfo(stored).max)]
+    limits = np.iinfo(wanted)
+    per_unit = (limits.max - limits.min) / (scale[1] - scale[0])
+    top = 1.0 if stored.kind == "f" else float(np.iinfo(stored).max)
+    return [limits.min - scale[0] * per_unit, limits.min + (top - scale[0]) * per_unit]
 
 
 def _content(steps: Steps, what: str, threshold: str | None) -> tuple[Content, str]:

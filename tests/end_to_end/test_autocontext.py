@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,10 @@ def two_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proj
 def stored(dataset: str, container: str = "result.n5") -> np.ndarray[Any, Any]:
     volume = open_volume(f"{container}:{dataset}")
     return volume.read(tuple(slice(0, n) for n in volume.shape))
+
+
+def keys(dataset: h5py.Dataset) -> list[str]:
+    return [axis["key"] for axis in json.loads(dataset.attrs["axistags"])["axes"]]
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -99,9 +104,12 @@ def test_the_first_stage_is_exported_where_it_is_kept(
     assert two_stages.run(workflow=PredictionWorkflow).ok
     np.testing.assert_array_equal(stored(STAGE_2), cut)
     for what, file in ((STAGE_1, "expected_stage1.h5"), (STAGE_2, "expected_probabilities.h5")):
-        assert call(capsys, "export", what, f"{what}.h5")[0] == 0
-        found = np.moveaxis(read(Path(f"{what}.h5"), "exported_data"), 0, -1)
-        check_agreement(found, read(case_folder(CASE) / file, "exported_data"))
+        assert call(capsys, "export", what, f"{what}.h5", "--axes", "yxc")[0] == 0
+        with h5py.File(f"{what}.h5") as exported, h5py.File(case_folder(CASE) / file) as ilastiks:
+            found, expected = exported["exported_data"], ilastiks["exported_data"]
+            check_agreement(found[()], expected[()])
+            assert list(found.attrs["drange"]) == list(expected.attrs["drange"])
+            assert keys(found) == keys(expected)
 
 
 def test_what_a_project_of_two_stages_has_left_is_removed_with_the_results_of_another(
