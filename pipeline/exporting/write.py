@@ -132,7 +132,8 @@ def _ordered(axes: str, wanted: str | None, target: str) -> str:
     suffix = Address.parse(target).suffix
     if suffix not in HDF5_SUFFIXES + N5_SUFFIXES + ZARR_SUFFIXES or suffix == ".ome.zarr":
         raise UserError(
-            f"export to {target!r}: the order of axes is the format's own; only .h5, .n5 and .zarr take one"
+            f"export to {target!r}: axes {wanted!r}, but this format has an order of axes of its own; let the name "
+            "end in .h5, .n5 or .zarr"
         )
     if sorted(wanted) != sorted(axes):
         raise UserError(f"export to {target!r}: axes {wanted!r}, but the data has {axes!r}; name each of them once")

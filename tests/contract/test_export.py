@@ -103,17 +103,17 @@ def test_hdf5_is_read_by_ilastik(probabilities: Volume, tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["a.h5", "a.n5:p", "a.zarr:p"])
 def test_axes_may_have_the_order_of_ilastik(probabilities: Volume, tmp_path: Path, target: str) -> None:
     [path] = export(probabilities, f"{tmp_path}/{target}", axes="zyxc", attributes={"drange": [0.0, 1.0]})
-    volume = open_volume(path if ":" in path else f"{path}:exported_data")
-    assert volume.axes == "zyxc"
-    np.testing.assert_array_equal(everything(volume), np.moveaxis(everything(probabilities), 0, -1))
     if target == "a.h5":
         with h5py.File(path) as file:
             assert list(file["exported_data"].attrs["drange"]) == [0, 1]
+    volume = open_volume(path if ":" in path else f"{path}:exported_data")
+    assert volume.axes == "zyxc"
+    np.testing.assert_array_equal(everything(volume), np.moveaxis(everything(probabilities), 0, -1))
 
 
 @pytest.mark.parametrize(("target", "axes"), [("a.tif", "zyxc"), ("a.ome.zarr", "zyxc"), ("a.h5", "zyx")])
 def test_an_order_that_cannot_be_is_refused(probabilities: Volume, tmp_path: Path, target: str, axes: str) -> None:
-    with pytest.raises(UserError, match="order of axes of its own|name each of them once"):
+    with pytest.raises(UserError, match="order of axes of its own" if axes == "zyxc" else "name each of them once"):
         export(probabilities, f"{tmp_path}/{target}", axes=axes)
 
 
