@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from blockwise.grid import Block, Box, box_shape, relative
+from blockwise.grid import Block, Box, box_shape, grow, relative
 from blockwise.mask import open_mask
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import Source
@@ -85,20 +85,32 @@ def smooth_and_threshold(
     Returns:
         uint8, equal to that of the whole volume: each value depends on the same neighbours in the same order.
     """
-    smoothing = smooth if like == "skimage" else _smooth_as_ilastik
     exceeds = np.greater if like == "skimage" else np.greater_equal
-    smoothed = smoothing(probabilities, sigma, inside)[interior]
-    of_core = smoothed
-    if core_probabilities is not None:
-        of_core = smoothing(core_probabilities, sigma, inside)[interior]
-        smoothed = smoothed + of_core
-    above = exceeds(smoothed, threshold)
+    smoothed, of_core = smoothed_values(probabilities, sigma, interior, inside, core_probabilities, like)
+    above: NDArray[np.bool_] = exceeds(smoothed, threshold)
     if inside is not None:
         above &= inside[interior]
     found = above.astype(np.uint8)
     if core is not None:
         found[above & exceeds(of_core, core)] = CORE
     return found
+
+
+def smoothed_values(
+    probabilities: NDArray[Any],
+    sigma: tuple[float, ...],
+    interior: Box,
+    inside: NDArray[np.bool_] | None = None,
+    core_probabilities: NDArray[Any] | None = None,
+    like: Like = "skimage",
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """What objects and cores are cut at their thresholds; see ``smooth_and_threshold``."""
+    smoothing = smooth if like == "skimage" else _smooth_as_ilastik
+    smoothed = smoothing(probabilities, sigma, inside)[interior]
+    if core_probabilities is None:
+        return smoothed, smoothed
+    of_core = smoothing(core_probabilities, sigma, inside)[interior]
+    return smoothed + of_core, of_core
 
 
 def _smooth_as_ilastik(
@@ -191,15 +203,23 @@ class ThresholdStep(VolumeStep):
 
     def compute(self, block: Block, prepared: Any) -> NDArray[np.uint8]:
         """Compute the mask of one block."""
-        volume, mask = prepared
-        read_box = self.read_box(block)
-        probabilities = self._read(volume, read_box, self.channel)
-        of_core = None if self.core_channel is None else self._read(volume, read_box, self.core_channel)
-        inside = mask and mask.read(read_box)
-        interior = relative(block.write_box, read_box)
+        probabilities, interior, inside, of_core = self._around(block.write_box, prepared)
         return smooth_and_threshold(
             probabilities, self.sigma, self.threshold, interior, inside, self.core, of_core, self.like
         )
+
+    def heights(self, box: Box, prepared: Any) -> NDArray[Any]:
+        """What was compared with the threshold in a box of the grid; ``prepared`` as ``prepare`` gives it."""
+        probabilities, interior, inside, of_core = self._around(box, prepared)
+        return smoothed_values(probabilities, self.sigma, interior, inside, of_core, self.like)[0]
+
+    def _around(self, box: Box, prepared: Any) -> tuple[NDArray[Any], Box, Any, NDArray[Any] | None]:
+        """Probabilities of a box with what the Gaussian reaches, the box within, the mask, those of the cores."""
+        volume, mask = prepared
+        read_box = grow(box, self.halo, self.read_domain)
+        probabilities = self._read(volume, read_box, self.channel)
+        of_core = None if self.core_channel is None else self._read(volume, read_box, self.core_channel)
+        return probabilities, relative(box, read_box), mask and mask.read(read_box), of_core
 
     def _read(self, volume: Volume, read_box: Box, channel: int) -> NDArray[Any]:
         """Probabilities of one class, of the grid's axes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from pipeline.assembly.geometry import output_dataset
 from pipeline.assembly.ilastik_threshold import as_ilastik, check_cores, smoothed_sigma
 from pipeline.assembly.object_sizes import sizes_in_voxels
 from pipeline.assembly.smoothing import sigma_in_voxels
+from pipeline.assembly.splitting import split_steps
 from pipeline.configuration.settings import ConnectedComponents, Settings, Threshold
 from tasks.components.cores_step import CoresStep
 from tasks.components.faces_step import ComponentFacesStep
@@ -26,9 +28,17 @@ from tasks.objects.image_measures import EXACT_DTYPES
 from tasks.objects.measures_step import MeasuresStep
 from tasks.objects.table_step import ObjectTableStep
 from tasks.prediction import PredictionStep
+from tasks.splitting.labels_step import SplitObjectsStep
+from tasks.splitting.merge_step import SplitMergeStep
+from tasks.splitting.parts_step import SplitPartsStep
 from tasks.threshold import ThresholdStep
 
-DATASETS = {"threshold": "thresholded", "connected_components": "connected_components", "cores": "cores"}
+DATASETS = {
+    "threshold": "thresholded",
+    "connected_components": "connected_components",
+    "cores": "cores",
+    "split_objects": "split_objects",
+}
 """Names of datasets, to which that of the threshold is added, by the steps that write them."""
 
 
@@ -40,6 +50,9 @@ class ObjectSteps:
     component_faces: ComponentFacesStep
     component_merge: ComponentMergeStep
     connected_components: ConnectedComponentsStep
+    split_parts: SplitPartsStep | None
+    split_merge: SplitMergeStep | None
+    split_objects: SplitObjectsStep | None
     cores: CoresStep | None
     measures: MeasuresStep | None
     object_table: ObjectTableStep
@@ -116,20 +129,26 @@ def object_steps(
         grid=one_block,
         faces=faces,
         min_size=min_size,
-        max_size=max_size,
-        exclude_border=components.exclude_border,
+        # Of objects that touch, their parts may have the right size, or lie off the border.
+        max_size=max_size if components.split is None else None,
+        exclude_border=components.exclude_border and components.split is None,
         numbering=components.numbering,
         core_min_size=cores_fit[0],
         core_max_size=cores_fit[1],
     )
     address = output_dataset(settings, DATASETS["connected_components"] + suffix)
     final = ConnectedComponentsStep(**blocks, **storage, faces=faces, merge=merge, address=address)
+    split: tuple[Any, Any, Any] = (None, None, None)
+    if components.split is not None:
+        address = output_dataset(settings, DATASETS["split_objects"] + suffix)
+        split = split_steps(components, max_size, final, thresholded, merge, address, where)
+    parts, numbered, labelled = split
     cores = None
     if threshold.keep_cores:
         cores = CoresStep(
             **blocks,
             **storage,
-            objects=final,
+            objects=labelled or final,
             thresholded=thresholded,
             connectivity=faces.connectivity,
             fitting=merge if faces.core_sizes else None,
@@ -139,13 +158,14 @@ def object_steps(
     if components.intensities or components.probabilities:
         measures = MeasuresStep(
             **blocks,
-            objects=final,
+            objects=labelled or final,
             raw=prediction.raw_channels if components.intensities else None,
             probabilities=prediction if components.probabilities else None,
             classes=prediction.classes if components.probabilities else (),
         )
-    table = ObjectTableStep(**common, grid=one_block, faces=faces, merge=merge, measures=measures, step_um=step_um)
-    return ObjectSteps(thresholded, faces, merge, final, cores, measures, table)
+    described = {"faces": parts or faces, "merge": numbered or merge}
+    table = ObjectTableStep(**common, **described, grid=one_block, measures=measures, step_um=step_um)
+    return ObjectSteps(thresholded, faces, merge, final, *split, cores, measures, table)
 
 
 def _class_index(settings: Settings, chosen: int | str, prediction: PredictionStep, key: str) -> int:

@@ -101,6 +101,14 @@ Sigma = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
+class Split(Section):
+    """Touching objects."""
+
+    method: Literal["distance", "seeds"] = "distance"
+    h: PositiveFloat = 1.0
+    largest: PositiveInt | tuple[PositiveInt, ...] = 128
+
+
 class ConnectedComponents(Section):
     """Objects."""
 
@@ -112,6 +120,7 @@ class ConnectedComponents(Section):
     intensities: bool = False
     probabilities: bool = False
     numbering: Literal["continue", "restart"] = "continue"
+    split: Split | None = None
 
     @model_validator(mode="after")
     def _sizes_leave_something(self) -> ConnectedComponents:

@@ -31,9 +31,16 @@ EXPORTED = {
     "segmentation": "prediction",
     "mask": "threshold",
     "labels": "connected_components",
+    "split": "split_objects",
     "cores": "cores",
 }
 """What can be exported, and the step that makes it."""
+
+NEEDS = {
+    "cores": ("threshold.keep_cores", "keep_cores: true, with method: hysteresis"),
+    "split": ("connected_components.split", "split: {method: distance}, or seeds"),
+}
+"""Of what can be exported, what is made only if it is asked for: by which key, and how."""
 
 PROBABILITIES = ("probabilities", STAGE_1)
 """Of what can be exported, what is 0 to 1."""
@@ -113,9 +120,10 @@ def _content(steps: Steps, what: str, threshold: str | None) -> tuple[Content, s
     if what == STAGE_1:
         chain = [_stage_1(steps)]
     if EXPORTED[what] not in [step.name for step in chain]:
+        key, remedy = NEEDS[what]
         raise UserError(
-            f"export of {what}: threshold.keep_cores is not set{f' for {variant}' * bool(variant)}, so they are not "
-            "written; set keep_cores: true, with method: hysteresis, and run the workflow"
+            f"export of {what}: {key} is not set{f' for {variant}' * bool(variant)}, so they are not written; set "
+            f"{remedy}, and run the workflow"
         )
     for step in chain:
         if not is_complete(step):
