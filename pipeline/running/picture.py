@@ -22,6 +22,13 @@ Panel = tuple[str, NDArray[Any], dict[str, Any]]
 LARGEST_PICTURE = 1024
 """Longest side of a slice in the picture, in voxels; of larger slices the middle is shown."""
 
+LABELLED = {
+    "simple_segmentation": "most probable class",
+    "connected_components": "objects",
+    "split_objects": "objects, cut where they touch",
+}
+"""Titles of what has a colour for each label, by step."""
+
 BACKEND = "MPLBACKEND"
 
 
@@ -93,7 +100,7 @@ def _panels(prediction: PredictionStep, by_name: dict[str, Any]) -> list[Panel]:
         options = {"cmap": "gray", "vmin": 0, "vmax": 1 if threshold.core is None else CORE}
         title = f"{name}mask (sigma {threshold.sigma[-1]:g}, {levels})"
         panels.append((title, _middle(threshold), options))
-    for name, title in (("simple_segmentation", "most probable class"), ("connected_components", "objects")):
+    for name, title in LABELLED.items():
         if labels := by_name.get(name):
             panels.append((title, _colours(_middle(labels)), {}))
     return panels

@@ -15,6 +15,7 @@ from pipeline.configuration.settings import Settings
 from pipeline.running.picture import draw_overview
 from tasks.objects.table_step import ObjectTableStep
 from tasks.prediction import PredictionStep
+from tasks.splitting.parts_step import SplitPartsStep
 
 PICTURE = "overview.png"
 """Record in the work folder."""
@@ -91,6 +92,9 @@ class RunReport:
             count, total, largest = len(voxels_each), voxels_each.sum(), voxels_each.max(initial=0)
             which = f" {table.variant}:" if table.variant else ""
             lines.append(f"  objects {which} {count:,}, {total:,} voxels in all, the largest {largest:,}")
+            if isinstance(table.faces, SplitPartsStep):
+                too_large = int(read_column(table.table("parquet"), "too_large").to_numpy().sum())
+                lines.append(f"           {too_large:,} of them too large to be cut (column too_large)")
         lines += [f"  {'step':<{self._width + 2}}  seconds   CPU seconds   per voxel   memory"]
         for name, target in self._targets().items():
             cpu = target["cpu_seconds"]
