@@ -90,6 +90,11 @@ class ContextPredictionStep(PredictionStep):
         return {**super().reads(block), self.before.name: self.read_box(block)}
 
     @property
+    def looks_at_numbers(self) -> bool:
+        """The first stage has read the same voxels."""
+        return False
+
+    @property
     def n_channels(self) -> int:
         """Channels of the raw volume, and classes of the earlier stage."""
         return super().n_channels + self.before.output().channels

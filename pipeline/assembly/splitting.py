@@ -46,8 +46,8 @@ def split_steps(
     has_seeds = split.method == "seeds"
     if has_seeds and thresholded.core is None:
         raise UserError(
-            f"{where}: connected_components.split.method: seeds are the cores of the objects, and there are none; set threshold.method: "
-            "hysteresis, with core and final, or split: {method: distance}"
+            f"{where}: connected_components.split.method: seeds are the cores of the objects, and there are none; set "
+            "threshold.method: hysteresis, with core and final, or split: {method: distance}"
         )
     cut = Cut(
         method=split.method,
@@ -95,6 +95,7 @@ def _largest(split: Split, grid: Grid, where: str) -> tuple[int, ...]:
         return (LARGEST_IN_A_PLANE if is_default else split.largest,) * len(spatial)
     if len(split.largest) != len(spatial):
         raise UserError(
-            f"{where}: connected_components.split.largest: {list(split.largest)} for the axes {spatial}; write one number, or one for each"
+            f"{where}: connected_components.split.largest: {list(split.largest)} for the axes {spatial}; write one "
+            "number, or one for each"
         )
     return split.largest

@@ -287,7 +287,7 @@ def test_steps_that_cut_come_only_if_they_are_asked_for(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("split", "said"),
     [
-        ({"method": "seeds"}, "connected_components.split.method: seeds are the cores"),
+        ({"method": "seeds"}, "threshold: connected_components.split.method: seeds are the cores"),
         ({"largest": [3, 4]}, "connected_components.split.largest: .3, 4. for the axes zyx"),
     ],
 )
