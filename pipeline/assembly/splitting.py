@@ -46,8 +46,8 @@ def split_steps(
     has_seeds = split.method == "seeds"
     if has_seeds and thresholded.core is None:
         raise UserError(
-            f"{where}: connected_components.split.method: seeds are the cores of the objects, and there are none; set "
-            "threshold.method: hysteresis, with core and final, or split: {method: distance}"
+            f"{where}: connected_components.split.method: seeds are the cores of the objects, but there are none; "
+            "set threshold.method: hysteresis, with core and final, or split: {method: distance}"
         )
     cut = Cut(
         method=split.method,
