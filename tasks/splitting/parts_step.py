@@ -111,7 +111,9 @@ class SplitPartsStep(ComponentFacesStep):
     def projected_memory(self) -> int:
         """What lies around a block as far as objects reach, and one object of the largest box."""
         around = math.prod(self.grid.largest_read_shape(self.halo))
-        return BASE_MEMORY + BYTES_PER_VOXEL_READ * around + BYTES_PER_VOXEL_CUT * math.prod(self.cut.largest)
+        lengths = (self.grid.domain[i].stop - self.grid.domain[i].start for i in self.spatial)
+        cut = math.prod(map(min, self.cut.largest, lengths))
+        return BASE_MEMORY + BYTES_PER_VOXEL_READ * around + BYTES_PER_VOXEL_CUT * cut
 
     def bytes_of_all_blocks(self) -> tuple[int, int]:
         """Labels, most of them once; a few numbers for each object."""
