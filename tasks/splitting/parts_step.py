@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -18,8 +18,14 @@ from blockwise.upstream import BlocksSource
 from blockwise.volume import Volume, open_volume
 from blockwise.volume_step import VolumeStep, giving
 from tasks.components.faces_step import ComponentFacesStep
-from tasks.components.measures import MeasureColumns, component_columns, measure_components, side_by_side
-from tasks.splitting.cutting import cut_by_distance, cut_by_seeds, in_raster_order
+from tasks.components.measures import (
+    MeasureColumns,
+    component_columns,
+    from_columns,
+    measure_components,
+    side_by_side,
+)
+from tasks.splitting.cutting import cut_by_distance, cut_by_seeds
 from tasks.splitting.surroundings import Surroundings, look_around
 from tasks.threshold import CORE, ThresholdStep
 
@@ -112,7 +118,7 @@ class SplitPartsStep(ComponentFacesStep):
         """What lies around a block as far as objects reach, and one object of the largest box."""
         around = math.prod(self.grid.largest_read_shape(self.halo))
         lengths = (self.grid.domain[i].stop - self.grid.domain[i].start for i in self.spatial)
-        cut = math.prod(map(min, self.cut.largest, lengths))
+        cut = math.prod(min(n, most) for n, most in zip(self.cut.largest, lengths, strict=True))
         return BASE_MEMORY + BYTES_PER_VOXEL_READ * around + BYTES_PER_VOXEL_CUT * cut
 
     def bytes_of_all_blocks(self) -> tuple[int, int]:
@@ -129,12 +135,32 @@ class SplitPartsStep(ComponentFacesStep):
         return open_volume(self.objects.address), flooded
 
     def compute(self, block: Block, prepared: Any) -> dict[str, NDArray[Any]]:
-        """Describe the parts of a block's objects: their measures side by side, int64."""
+        """Find the parts of the objects that begin in a block.
+
+        Returns:
+            ``components``: measures of the parts side by side, int64. Of the objects that fall into several parts
+            ``cut``: label and number of voxels, int64 (objects, 2); and ``parts``: the part of each voxel, one object
+            after the other, in raster order, so that nobody has to cut them again.
+        """
         around = self.look_around(block, prepared)
-        tables = [self._of_object(block, around, number, prepared) for number in around.touching]
-        rows = [side_by_side(measures, self.columns) for measures in tables if measures is not None]
         width = sum(max(n, 1) for _, n in self.columns)
-        return {"components": np.concatenate([*rows, np.empty((0, width), np.int64)])}
+        rows, cut, flat = [np.empty((0, width), np.int64)], [], [np.empty(0, np.uint8)]
+        for number in around.touching:
+            if number in around.too_large:
+                rows.append(self._row_of_what_stays_whole(block, around, number))
+            elif self._begins_in(block, around, number):
+                parts = self._parts(block, around, number, prepared)
+                origin = tuple(s.start for s in around.place(number))
+                rows.append(self._rows(block, parts, origin, around.name(number), is_cut=True))
+                if (count := int(parts.max())) > 1:
+                    of_voxels = parts[parts > 0].astype(np.min_scalar_type(count))
+                    cut.append((around.name(number), len(of_voxels)))
+                    flat.append(of_voxels)
+        return {
+            "components": np.concatenate(rows),
+            "cut": np.array(cut, np.int64).reshape(-1, 2),
+            "parts": np.concatenate(flat),
+        }
 
     def look_around(self, block: Block, prepared: Any) -> Surroundings:
         """The objects that touch a block, whole; spatial axes only."""
@@ -148,7 +174,15 @@ class SplitPartsStep(ComponentFacesStep):
         write_box, domain = (tuple(box[i] for i in self.spatial) for box in (block.write_box, self.grid.domain))
         return look_around(read, write_box, domain, self.cut.largest)
 
-    def parts(self, block: Block, around: Surroundings, number: int, prepared: Any) -> NDArray[np.uint32]:
+    def _begins_in(self, block: Block, around: Surroundings, number: int) -> bool:
+        """Whether the first voxel of a whole object, in raster order, lies in the block."""
+        inside = around.labels[around.boxes[number - 1]] == number
+        first = np.unravel_index(int(inside.argmax()), inside.shape)
+        begins = [int(f) + s.start for f, s in zip(first, around.place(number), strict=True)]
+        box = [block.write_box[i] for i in self.spatial]
+        return all(s.start <= b < s.stop for s, b in zip(box, begins, strict=True))
+
+    def _parts(self, block: Block, around: Surroundings, number: int, prepared: Any) -> NDArray[np.uint32]:
         """The parts of a whole object, in its bounding box."""
         inside = around.labels[around.boxes[number - 1]] == number
         place = around.place(number)
@@ -162,55 +196,36 @@ class SplitPartsStep(ComponentFacesStep):
         heights = self.flooded.heights((*lead, *place), smoothed).reshape(inside.shape)
         return cut_by_seeds(inside, seeds, heights, self.connectivity, self.cut.min_seed, self.cut.max_seed)
 
-    def _of_object(
-        self, block: Block, around: Surroundings, number: int, prepared: Any
-    ) -> dict[str, NDArray[np.int64]] | None:
-        """Measures of the parts of an object that begins in the block; of one that is too large, of what is in it."""
-        if number in around.too_large:
-            inner = (around.labels[around.inner] == number).astype(np.uint32)
-            origin = tuple(block.write_box[i].start for i in self.spatial)
-            return self._measured(block, inner, origin, around.name(number), is_cut=False)
-        inside = around.labels[around.boxes[number - 1]] == number
-        place = around.place(number)
-        first = np.unravel_index(int(inside.argmax()), inside.shape)
-        begins = [int(f) + s.start for f, s in zip(first, place, strict=True)]
-        box = [block.write_box[i] for i in self.spatial]
-        if not all(s.start <= b < s.stop for s, b in zip(box, begins, strict=True)):
-            return None
-        parts = self.parts(block, around, number, prepared)
-        return self._measured(block, parts, tuple(s.start for s in place), around.name(number), is_cut=True)
+    def _row_of_what_stays_whole(self, block: Block, around: Surroundings, number: int) -> NDArray[np.int64]:
+        """Measures of what lies in the block of an object that is too large."""
+        inner = (around.labels[around.inner] == number).astype(np.uint32)
+        origin = tuple(block.write_box[i].start for i in self.spatial)
+        return self._rows(block, inner, origin, around.name(number), is_cut=False)
 
-    def _measured(
+    def _rows(
         self, block: Block, parts: NDArray[np.uint32], origin: tuple[int, ...], whole: int, *, is_cut: bool
-    ) -> dict[str, NDArray[np.int64]]:
+    ) -> NDArray[np.int64]:
+        """Measures of the parts of one object, side by side."""
         shape = tuple(self.grid.shape[i] for i in self.spatial)
-        measures = measure_components(in_raster_order(parts), origin, shape)
+        measures = measure_components(parts, origin, shape)
         if "t" in self.grid.axes:
             measures["first"] = measures["first"] + block.write_box[0].start * math.prod(shape)
         count = len(measures["voxels"])
-        return {
-            **measures,
+        own = {
             "whole": np.full(count, whole, np.int64),
             "part": np.arange(1, count + 1) if count > 1 else np.zeros(count, np.int64),
             "uncut": np.full(count, not is_cut, np.int64),
         }
+        return side_by_side({**measures, **own}, self.columns)
 
-    def new_labels(self, blocks: Iterator[Block], lookup: Any, offsets: NDArray[np.int64]) -> dict[Any, np.uint64]:
-        """The numbers of parts of the objects that some blocks tell of, by object and number in the object.
+    def told_by(self, block: Block) -> tuple[list[tuple[int, int]], list[int]]:
+        """What a block tells of: label and number in the object of each part; labels of objects of several parts."""
+        known = from_columns(self.read_table(block, "components"), self.columns)
+        parts = list(zip(known["whole"].tolist(), known["part"].tolist(), strict=True))
+        return parts, self.read_table(block, "cut")[:, 0].tolist()
 
-        Args:
-            blocks: of one time step.
-            lookup: number of each part, one block's after the other's.
-            offsets: where each block's begin.
-        """
-        places = {name: i for i, name in enumerate(self._flat_columns())}
-        found: dict[Any, np.uint64] = {}
-        for block in blocks:
-            table = self.read_table(block, "components")
-            keys = zip(table[:, places["whole"]].tolist(), table[:, places["part"]].tolist(), strict=True)
-            found.update(zip(keys, lookup[offsets[block.id] : offsets[block.id + 1]], strict=True))
-        return found
-
-    def _flat_columns(self) -> Iterator[str]:
-        for name, width in self.columns:
-            yield from [name] * max(width, 1)
+    def parts_of_voxels(self, block: Block) -> dict[int, NDArray[np.integer]]:
+        """By label of the objects of several parts that a block tells of: the part of each voxel, in raster order."""
+        cut, flat = self.read_table(block, "cut"), self.output().read(block, "parts")
+        stops = np.cumsum(cut[:, 1])
+        return {label: flat[b - n : b] for (label, n), b in zip(cut.tolist(), stops.tolist(), strict=True)}

@@ -148,7 +148,7 @@ def blocked_split(
     )
     found = merge.compute(one_block.block(0), None)
     final = SplitObjectsStep(**written, parts=parts, merge=merge, address="nowhere.n5:split")
-    result = whole(final, np.uint64, (opened, found["lookup"], found["offsets"]))
+    result = whole(final, np.uint64, (opened[0], found["lookup"], found["offsets"]))
     table = ObjectTableStep(work_dir="nowhere", grid=one_block, faces=parts, merge=merge)
     return result, columns_of(table.objects(found["lookup"]))
 
