@@ -29,6 +29,9 @@ TRUNCATE = 4.0
 CORE = 2
 """Value of the thresholded volume in the core of hysteresis; 1 elsewhere above the final threshold."""
 
+CORE_OUTSIDE = 3
+"""Value, in ilastik's hysteresis of two classes, where a core reaches out of what is above the final threshold."""
+
 
 def smooth(
     probabilities: NDArray[Any], sigma: tuple[float, ...], inside: NDArray[np.bool_] | None = None
@@ -80,7 +83,8 @@ def smooth_and_threshold(
             then compared with this class alone, and ``threshold`` with the sum of both, each smoothed by itself, as
             ilastik does.
         like: whose threshold is meant. As ilastik's the values are smoothed by ``smooth_as_ilastik``, with ``inside``
-            0 outside, and compared in float32; equal to a threshold is above it.
+            0 outside, and compared in float32; equal to a threshold is above it. Cores, whose sizes count, may reach
+            out of the objects there: the result is ``CORE_OUTSIDE`` where they do.
 
     Returns:
         uint8, equal to that of the whole volume: each value depends on the same neighbours in the same order.
@@ -92,7 +96,10 @@ def smooth_and_threshold(
         above &= inside[interior]
     found = above.astype(np.uint8)
     if core is not None:
-        found[above & exceeds(of_core, core)] = CORE
+        in_core = exceeds(of_core, core)
+        found[above & in_core] = CORE
+        if like == "ilastik":
+            found[in_core & ~above & (True if inside is None else inside[interior])] = CORE_OUTSIDE
     return found
 
 

@@ -50,19 +50,6 @@ def as_ilastik(
     return threshold, components.model_copy(update=given)
 
 
-def check_cores(threshold: Threshold, where: str) -> None:
-    """Refuse cores that may reach out of the objects: ilastik counts voxels of them that the mask does not hold.
-
-    Raises:
-        UserError: naming both values.
-    """
-    if threshold.core is not None and threshold.final is not None and threshold.core < threshold.final:
-        raise UserError(
-            f"{where}.core: {threshold.core:g} is below final {threshold.final:g}; cores that reach out of the "
-            "objects are not computed as ilastik does it. Use a core of final at the least, or leave out as: ilastik"
-        )
-
-
 def smoothed_sigma(sigma: tuple[float, ...], grid: Grid, where: str) -> tuple[float, ...]:
     """Standard deviations of ilastik's Gaussian per spatial axis of the grid, 0 where it does not smooth.
 

@@ -14,7 +14,7 @@ from blockwise.volume import Spacing
 from blockwise.volume.lengths import in_micrometers
 from pipeline.assembly.classes import class_index
 from pipeline.assembly.geometry import output_dataset
-from pipeline.assembly.ilastik_threshold import as_ilastik, check_cores, smoothed_sigma
+from pipeline.assembly.ilastik_threshold import as_ilastik, smoothed_sigma
 from pipeline.assembly.object_sizes import sizes_in_voxels
 from pipeline.assembly.smoothing import sigma_in_voxels
 from pipeline.assembly.splitting import split_steps
@@ -93,7 +93,6 @@ def object_steps(
     core_class = _core_class(settings, threshold, prediction, where, class_)
     sigma = sigma_in_voxels(threshold, prediction.raw, grid.axes.replace("t", ""))
     if is_ilastik:
-        check_cores(threshold, where)
         sigma = smoothed_sigma(sigma, grid, where)
     thresholded = ThresholdStep(
         **blocks,
@@ -121,6 +120,7 @@ def object_steps(
         connectivity=_connectivity(components, grid),
         cores=threshold.core is not None,
         core_sizes=threshold.core is not None and (cores_fit[0] > 1 or cores_fit[1] is not None),
+        cores_outside=is_ilastik and threshold.core is not None and threshold.core < threshold.lowest,
     )
     known = None if grid.known is None else Region(grid.known.roi)
     one_block = Grid(grid.axes, grid.shape, grid.shape, grid.roi, known=known)

@@ -16,7 +16,7 @@ from blockwise.outputs import FilesOutput
 from blockwise.outputs.files import Arrays
 from blockwise.step import BASE_MEMORY, BlockStep
 from blockwise.upstream import BlocksSource, TableSource
-from tasks.components.core_sizes import core_flags_of, fitting_cores
+from tasks.components.core_sizes import core_flags_of, fitting_cores, flags_of_places
 from tasks.components.faces_step import ComponentFacesStep
 from tasks.components.labelling import group_numbers, neighbour_axes, touching_pairs
 from tasks.components.measures import Measures, combine_measures, from_columns
@@ -196,7 +196,11 @@ class ComponentMergeStep(BlockStep):
             cores, core_offsets = self._read("cores")
             pairs = self._pairs("core_faces", core_offsets)
             fits = fitting_cores(cores[:, 0], pairs, self.core_min_size, self.core_max_size)
-            measures["core"] = core_flags_of(cores, fits, core_offsets, offsets)
+            if self.faces.cores_outside:
+                places, place_offsets = self._read("core_places")
+                measures["core"] = flags_of_places(places, fits, place_offsets, core_offsets, offsets)
+            else:
+                measures["core"] = core_flags_of(cores, fits, core_offsets, offsets)
             found |= {"core_lookup": fits, "core_offsets": core_offsets}
         groups = self._groups(known, offsets)
         objects = combine_measures(measures, groups)

@@ -152,6 +152,7 @@ def blocked_components(
     max_size: int | None = None,
     has_core: bool = False,
     core_sizes: tuple[int, int | None] | None = None,
+    cores_outside: bool = False,
     raw: Mapping[int, NDArray[Any]] | None = None,
     probabilities: Sequence[NDArray[Any]] = (),
     exclude_border: bool = False,
@@ -167,6 +168,7 @@ def blocked_components(
         connectivity=connectivity,
         cores=has_core,
         core_sizes=core_sizes is not None,
+        cores_outside=cores_outside,
     )
     labelled = Array(mask), None if inside is None else Array(inside)
     faces.run(labelled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -120,19 +121,27 @@ def test_simple_equals_the_whole_volume(case: Any, low: float, sizes: Any) -> No
 @given(
     case=cases(),
     low=st.sampled_from([0.3, 0.45, 0.5]),
-    span=st.sampled_from([0.0, 0.05, 0.1]),
+    span=st.sampled_from([-0.2, -0.05, 0.0, 0.05, 0.1]),
     other=st.booleans(),
     sizes=st.sampled_from([(0, None), (3, 40), (2, None)]),
 )
 def test_hysteresis_equals_the_whole_volume(case: Any, low: float, span: float, other: bool, sizes: Any) -> None:
     image, of_core, blocks, sigma = case
-    grid, high = Grid("zyx", image.shape, blocks), low + span
+    grid, high = Grid("zyx", image.shape, blocks), low + (span if other else abs(span))
     mask = blocked_threshold(
         image, sigma, low, grid, core=high, core_probabilities=of_core if other else None, like="ilastik"
     )
     has_sizes = sizes[0] > 1
     found, _ = blocked_components(
-        mask, 1, 6, grid, sizes[0], max_size=sizes[1], has_core=True, core_sizes=sizes if has_sizes else None
+        mask,
+        1,
+        6,
+        grid,
+        sizes[0],
+        max_size=sizes[1],
+        has_core=True,
+        core_sizes=sizes if has_sizes else None,
+        cores_outside=other and span < 0,
     )
     core = smoothed(of_core if other else image, sigma)
     final = smoothed(image, sigma) + core if other else core
@@ -202,6 +211,19 @@ def test_a_project_says_all_values(tmp_path: Path) -> None:
     assert objects(tmp_path, {"as": "project", "project": other}).threshold.fingerprint != again.threshold.fingerprint
 
 
+def test_a_project_of_pixels_and_objects_says_both(tmp_path: Path) -> None:
+    """ilastik's "Object Classification (from pixel classification)" has the groups of pixel classification."""
+    path = tmp_path / "both.ilp"
+    shutil.copy(ROOT / "data" / "membranes.ilp", path)
+    with h5py.File(path, "r+") as both, h5py.File(stored_in(tmp_path), "r", locking=False) as of_objects:
+        replace("workflowName", b"Object Classification (from pixel classification)")(both)
+        of_objects.copy("ThresholdTwoLevels", both)
+    made = objects(tmp_path, "project", prediction={"project": str(path)})
+    assert (made.threshold.class_index, made.threshold.threshold, made.threshold.core) == (1, 0.45, 0.8)
+    plain = objects(tmp_path, {"class": 1})
+    assert made.threshold.probabilities.fingerprint == plain.threshold.probabilities.fingerprint
+
+
 def test_simple_and_very_old_projects(tmp_path: Path) -> None:
     path = stored_in(tmp_path, replace("ThresholdTwoLevels/CurOperator", 0), remove("ThresholdTwoLevels/CoreChannel"))
     assert objects(tmp_path, {"as": "project", "project": path}).threshold.threshold == 0.45
@@ -246,11 +268,6 @@ def test_what_a_project_says_and_cannot_be_is_refused(tmp_path: Path, edit: Edit
         ),
         ({"as": "ilastik"}, {"connectivity": 26}, "threshold.as: ilastik makes objects .* joined over faces"),
         ({"as": "ilastik"}, {"foreground": 0}, "threshold.as: ilastik makes objects of what lies above"),
-        (
-            {"as": "ilastik", "method": "hysteresis", "core": 0.4, "final": 0.5, "core_class": 0},
-            {},
-            "threshold.core: 0.4 is below final 0.5",
-        ),
         ("project", {}, "membranes.ilp: holds no threshold .* the workflow is 'Pixel Classification'"),
         ([{"as": "project", "name": "a", "project": "none.ilp"}], {}, "project none.ilp: there is no such file"),
     ],
