@@ -13,6 +13,7 @@ from blockwise.grid import Grid, Region, grow
 from blockwise.mask import Mask
 from blockwise.volume.info import VolumeInfo
 from pipeline.assembly.geometry import output_dataset
+from pipeline.assembly.given import given_prediction
 from pipeline.assembly.masking import mask_and_grid
 from pipeline.configuration.settings import Settings
 from tasks.context_prediction import ContextPredictionStep, check_converts
@@ -34,6 +35,14 @@ def prediction_steps(
     Raises:
         UserError: a value does not fit the project, or the raw volume has a type in which no stage can be written.
     """
+    if settings.prediction.probabilities is not None:
+        address, common = settings.prediction.probabilities, fields(project, grid, mask)
+        return (given_prediction(settings, address, project, grid, common),)
+    if not project.features:
+        raise UserError(
+            f"project {project.path}: classifies objects of probabilities that are given, not pixels; name these "
+            "with prediction.probabilities, or a project of pixel classification with prediction.project"
+        )
     if project.then is None:
         if settings.prediction.export_stage_1:
             raise UserError(
@@ -62,16 +71,15 @@ def _with_halo(
     settings: Settings, grid: Grid, mask: Mask | None, halo: tuple[int, int, int]
 ) -> tuple[Grid, Mask | None]:
     """The grid whose region of interest reaches as far as the second stage looks, and its mask."""
-    if grid.roi is None:
-        return grid, mask
     reach = dict(zip("zyx", halo, strict=True))
     reaches = tuple(reach.get(axis, 0) for axis in grid.axes)
-    wide = replace(grid, roi=_grown(grid.roi, reaches, grid), kept=None, known=None)
-    wide_mask, wide = mask_and_grid(settings, wide)
+    wide, wide_mask = replace(grid, known=None), mask
+    if grid.roi is not None:
+        wide_mask, wide = mask_and_grid(settings, replace(wide, roi=_grown(grid.roi, reaches, grid), kept=None))
     before = grid.known
     if before is not None and before.kept is None and wide.kept is None:
-        region = None if before.roi is None else _grown(before.roi, reaches, grid)
-        wide = replace(wide, known=Region(region, None))
+        known = Region(None if before.roi is None else _grown(before.roi, reaches, grid))
+        wide = replace(wide, known=None if known == wide.region else known)
     return wide, wide_mask
 
 

@@ -32,6 +32,7 @@ from pipeline.assembly.masking import mask_and_grid
 from pipeline.assembly.object_steps import ObjectSteps, object_steps
 from pipeline.assembly.stages import prediction_steps
 from pipeline.configuration.settings import BackendSettings, Settings
+from tasks.given_prediction import GivenPredictionStep
 from tasks.pixel_classification.engines import make_engine
 from tasks.pixel_classification.project import Project
 from tasks.pixel_classification.training import open_project
@@ -172,6 +173,8 @@ def _check_not_in_place(steps: Steps) -> None:
     read = {place(steps.prediction.raw.address): "the raw volume"}
     if steps.prediction.mask is not None:
         read[place(steps.prediction.mask.address)] = "the mask"
+    if isinstance(steps.prediction, GivenPredictionStep):
+        read[place(steps.prediction.given.address)] = "the given probabilities"
     for step in steps.everything():
         output = step.output()
         if isinstance(output, VolumeOutput) and (what := read.get(place(output.address))):
@@ -193,6 +196,8 @@ def _prediction_fields(
     # Results of two stages know their classes by the names that they have.
     known_classes = known.classes(project) if project.then is None else ()
     prediction = settings.prediction
+    if prediction.probabilities is not None:
+        return _common_fields(settings, info, _chosen_channels(settings, info), grid, mask)
     channels = _channels(settings, info, project)
     _check_axes(settings, info, project, grid)
     engine = make_engine(prediction.engine, stage, structure_tensor=prediction.structure_tensor)
@@ -206,23 +211,32 @@ def _prediction_fields(
     halo = engine.halo if "z" in grid.axes else (0, *engine.halo[1:])
     read = tuple(min(b + 2 * h, sizes.get(a, 1)) for a, b, h in zip("zyx", block, halo, strict=True))
     return dict(
+        **_common_fields(settings, info, channels, grid, mask),
+        project_hash=(stage.with_classes(known_classes) if known_classes else stage).content_hash,
+        known_classes=known_classes,
+        classes=chosen_classes(settings, project.stages[-1].classes),
+        class_names=project.stages[-1].classes,
+        engine=prediction.engine,
+        feature_halo=halo,
+        engine_memory=int(engine.bytes_per_voxel * math.prod(read)),
+    )
+
+
+def _common_fields(
+    settings: Settings, info: VolumeInfo, channels: tuple[int, ...], grid: Grid, mask: Mask | None
+) -> dict[str, Any]:
+    """Fields of every step that gives probabilities."""
+    return dict(
         work_dir=settings.work_dir,
         change_detection=settings.change_detection,
         grid=grid,
         mask=mask,
         raw=info,
         channels=channels,
-        project=prediction.project,
-        project_hash=(stage.with_classes(known_classes) if known_classes else stage).content_hash,
-        known_classes=known_classes,
-        classes=chosen_classes(settings, project.stages[-1]),
-        class_names=project.stages[-1].classes,
-        dtype=prediction.dtype,
-        engine=prediction.engine,
-        structure_tensor=prediction.structure_tensor,
-        seed=prediction.seed,
-        feature_halo=halo,
-        engine_memory=int(engine.bytes_per_voxel * math.prod(read)),
+        project=settings.prediction.project,
+        dtype=settings.prediction.dtype,
+        structure_tensor=settings.prediction.structure_tensor,
+        seed=settings.prediction.seed,
         address=output_dataset(settings, "probabilities"),
         **output_storage(settings, grid),
     )
@@ -243,12 +257,17 @@ def _check_axes(settings: Settings, info: VolumeInfo, project: Project, grid: Gr
         )
 
 
-def _channels(settings: Settings, info: VolumeInfo, project: Project) -> tuple[int, ...]:
+def _chosen_channels(settings: Settings, info: VolumeInfo) -> tuple[int, ...]:
     available = info.shape[info.axes.index("c")] if "c" in info.axes else 1
     chosen = settings.raw.channel
     channels = tuple(range(available)) if chosen is None else (chosen,) if isinstance(chosen, int) else chosen
     if not channels or not all(0 <= c < available for c in channels):
         raise UserError(f"raw.channel: {chosen}, but {info.address} has channels 0 to {available - 1}")
+    return channels
+
+
+def _channels(settings: Settings, info: VolumeInfo, project: Project) -> tuple[int, ...]:
+    channels = _chosen_channels(settings, info)
     if len(channels) != project.n_channels:
         raise UserError(
             f"raw {info.address}: {len(channels)} channels ({info.axes}, shape {info.shape}), but project "

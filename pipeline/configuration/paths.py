@@ -18,6 +18,7 @@ PATHS = (
     "output",
     "blocks.mask",
     "prediction.project",
+    "prediction.probabilities",
     "threshold.project",
     "batch.files",
     "batch.manifest",
@@ -45,8 +46,8 @@ def check_local(path: str) -> str:
     """
     if is_url(path):
         raise ValueError(
-            "this must lie on this machine, or on a file system that it has mounted; only raw, output and "
-            "blocks.mask may lie in a store"
+            "this must lie on this machine, or on a file system that it has mounted; only raw, output, "
+            "blocks.mask and prediction.probabilities may lie in a store"
         )
     return path
 

@@ -93,6 +93,7 @@ class Prediction(Section):
     structure_tensor: Literal["fastfilters", "vigra"] = "fastfilters"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     export_stage_1: bool = False
+    probabilities: str | None = None
 
 
 Sigma = Annotated[float, Field(ge=0)]

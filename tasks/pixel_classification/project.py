@@ -30,6 +30,7 @@ WORKFLOWS = {
     "Pixel Classification": ("",),
     "AutocontextTwoStage": ("", "01"),
     "Object Classification (from pixel classification)": ("",),
+    "Object Classification (from prediction image)": (),
 }
 """ilastik's names of the kinds of projects that are read, and for each stage what its groups' names end with."""
 CLASSIFIER = "ParallelVigraRfLazyflowClassifier"
@@ -46,7 +47,7 @@ class Project:
         axes: of the images, from the last one.
         n_channels: channels of what the features are made of: of a raw image, and in a second stage the classes of
             the one before after them.
-        features: the selected features in the project's order.
+        features: the selected features in the project's order; none where the project classifies no pixels.
         forest: the classifier; None where the project has labels only.
         lanes: the training images.
         labels: int64 (voxels, 6), see `labels.read_labels`; empty where the classifier is stored.
@@ -146,6 +147,9 @@ def _read(path: str, file: h5py.File) -> Project:
     lanes = read_lanes(file)
     if not lanes or not lanes[-1].axes:
         raise LayoutError("names no axes of its images; open it in ilastik, check the images, and save it again")
+    if not endings:
+        version, channels = read_text(file, "ilastikVersion", "unknown"), lanes[-1].length("c") or 1
+        return Project(path, version, (), lanes[-1].axes, channels, (), None, lanes, np.empty((0, 6), np.int64))
     if len(endings) == 1:
         return _read_stage(path, file, lanes)
     stages: list[Project] = []

@@ -29,7 +29,7 @@ REFUSED: dict[str, tuple[Edit, str]] = {
     ),
     "objects": (
         replace("workflowName", b"Object Classification (from binary image)"),
-        "'Object Classification .from pixel classification.'; train a project of that kind",
+        "'Object Classification .from prediction image.'; train a project of that kind",
     ),
     "no workflow": (remove("workflowName"), "it names no workflow"),
     "very old": (replace("ilastikVersion", 0.5), "written by ilastik 0.5; make it anew with ilastik 1.2 or later"),
