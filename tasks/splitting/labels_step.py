@@ -69,7 +69,7 @@ class SplitObjectsStep(VolumeStep):
         """Open the labels, and map the numbers of parts into memory."""
         table = self.merge.output()
         labels = open_volume(self.parts.objects.address)
-        return labels, np.load(table.path("lookup"), mmap_mode="r"), np.load(table.path("offsets"))
+        return labels, table.mapped("lookup"), table.load("offsets")
 
     def compute(self, block: Block, prepared: Any) -> NDArray[np.uint64]:
         """Compute the labels of one block."""

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from blockwise.grid import Block, Box, grow
-from blockwise.outputs import FolderOutput
 from blockwise.sources import Source
 from blockwise.step import BASE_MEMORY, Before
 from blockwise.upstream import BlocksSource
@@ -124,10 +123,6 @@ class SplitPartsStep(ComponentFacesStep):
     def bytes_of_all_blocks(self) -> tuple[int, int]:
         """Labels, most of them once; a few numbers for each object."""
         return 8 * self.grid.voxels, 0
-
-    def output(self) -> FolderOutput:
-        """One file per block."""
-        return FolderOutput(self.folder / "data", self.grid)
 
     def prepare(self) -> Any:
         """Open the labels, and what is flooded."""
