@@ -113,6 +113,25 @@ def test_the_first_stage_is_exported_where_it_is_kept(
             assert keys(ours) == keys(theirs)
 
 
+def test_a_region_that_grows_redoes_what_its_border_has_cut(two_stages: Project) -> None:
+    """The first stage is computed beyond the region, as far as the second looks, and grows with it."""
+    two_stages.change("blocks", {"shape": [30, 40], "chunks": [30, 40], "roi": [[0, 60], [0, 90]]})
+    assert two_stages.run(workflow=PredictionWorkflow).ok
+    first = set(two_stages.step("prediction").grid.ids())
+    assert len(first) > len(two_stages.step("prediction_2").grid)
+    two_stages.change("blocks.roi", None)
+    run = two_stages.run(workflow=PredictionWorkflow)
+    assert run.ok, run.text
+    assert len(run.computed["prediction"]) < len(two_stages.step("prediction").grid)
+    assert len(run.computed["prediction_2"]) < len(two_stages.step("prediction_2").grid)
+    found = stored(STAGE_1), stored(STAGE_2)
+    two_stages.change("work_dir", "fresh")
+    two_stages.change("output", "fresh.n5")
+    assert two_stages.run(workflow=PredictionWorkflow).ok
+    for mine, dataset in zip(found, (STAGE_1, STAGE_2), strict=True):
+        np.testing.assert_array_equal(mine, stored(dataset, "fresh.n5"))
+
+
 def test_what_a_project_of_two_stages_has_left_is_removed_with_the_results_of_another(
     two_stages: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
