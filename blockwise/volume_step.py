@@ -11,7 +11,8 @@ from blockwise.outputs import VolumeOutput
 from blockwise.step import BlockStep
 
 Holds = Literal["probabilities", "classes", "mask", "labels"]
-"""What a dataset holds: probabilities along c; classes from 1; 0, 1, and 2 in cores; objects from 1. 0 is outside."""
+"""What a dataset holds: probabilities along c; classes from 1; 0, 1, and 2 in cores, 3 where these reach out of
+what is above the threshold; objects from 1. 0 is outside."""
 
 
 class VolumeStep(BlockStep):

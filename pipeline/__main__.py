@@ -130,6 +130,9 @@ def _add_export(commands: Any) -> None:
         "--range", dest="scale", nargs=2, type=float, metavar=("LOW", "HIGH"), default=None,
         help="values that become the smallest and largest of an integer dtype; probabilities: 0 1",
     )  # fmt: skip
+    command.add_argument(
+        "--axes", default=None, help=".h5, .n5, .zarr: order of the axes, such as zyxc, which is ilastik's own"
+    )
     command.add_argument("--compress", action="store_true", help="deflate the pages of TIFF files")
     command.add_argument(
         "--scales", type=_scales, default=1, metavar="N",
@@ -200,6 +203,7 @@ def _export(options: argparse.Namespace) -> int:
         scale=scale,
         compress=options.compress,
         scales=options.scales,
+        axes=options.axes,
     ):
         print(name)
     return 0

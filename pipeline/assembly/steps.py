@@ -7,6 +7,7 @@ import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from blockwise.backends.registry import BACKENDS
 from blockwise.errors import UserError
@@ -29,7 +30,9 @@ from pipeline.assembly.geometry import (
 from pipeline.assembly.known import NOTHING, Known, load_known
 from pipeline.assembly.masking import mask_and_grid
 from pipeline.assembly.object_steps import ObjectSteps, object_steps
+from pipeline.assembly.stages import prediction_steps
 from pipeline.configuration.settings import BackendSettings, Settings
+from tasks.given_prediction import GivenPredictionStep
 from tasks.pixel_classification.engines import make_engine
 from tasks.pixel_classification.project import Project
 from tasks.pixel_classification.training import open_project
@@ -42,20 +45,27 @@ class Steps:
     """The steps of a configuration.
 
     Attributes:
-        prediction: the step that all others read.
+        prediction: the step that all others read; of autocontext the last stage.
         objects: from probabilities to objects, for each threshold.
         simple_segmentation: the most probable class; None where classes are left out of the probabilities.
         axes_from: who says what the raw volume's axes are, for people.
+        before: of autocontext the stage before it.
     """
 
     prediction: PredictionStep
     objects: tuple[ObjectSteps, ...]
     simple_segmentation: SimpleSegmentationStep | None
     axes_from: str
+    before: tuple[PredictionStep, ...] = ()
+
+    @property
+    def stages(self) -> tuple[PredictionStep, ...]:
+        """The steps that predict, each after the one that it reads."""
+        return (*self.before, self.prediction)
 
     def all(self) -> tuple[BlockStep, ...]:
         """All steps from the raw volume to objects, each after those that it reads."""
-        return (self.prediction, *(step for objects in self.objects for step in objects.all()))
+        return (*self.stages, *(step for objects in self.objects for step in objects.all()))
 
     def everything(self) -> tuple[BlockStep, ...]:
         """The steps of all workflows, each after those that it reads."""
@@ -78,8 +88,10 @@ class Steps:
                     f"prediction.classes: {list(self.prediction.classes)} leaves out classes, and one of these may "
                     "be the most probable; a simple segmentation needs prediction.classes: all"
                 )
-            return (self.prediction, self.simple_segmentation)
-        order = (self.prediction.name, *ObjectSteps.names())
+            return (*self.stages, self.simple_segmentation)
+        if name == PredictionStep.name:
+            return self.stages
+        order = (*(stage.name for stage in self.stages), *ObjectSteps.names())
         return tuple(step for step in self.all() if order.index(step.name) <= order.index(name))
 
 
@@ -124,9 +136,14 @@ def make_steps(
     if whole:
         settings = settings.model_copy(update={"blocks": one_block(settings.blocks, info)})
     mask, grid = mask_and_grid(settings, make_grid(settings, info))
-    prediction = _prediction_step(settings, info, project, known.grid(grid), mask, known.classes(project))
+
+    def fields(stage: Project, grid: Grid, mask: Mask | None) -> dict[str, Any]:
+        return _prediction_fields(settings, info, project, stage, grid, mask, known)
+
+    *before, prediction = prediction_steps(settings, info, project, known.grid(grid), mask, fields)
     objects = tuple(object_steps(settings, threshold, prediction, raw.spacing) for threshold in settings.threshold)
-    return Steps(prediction, objects, _simple_segmentation_step(settings, prediction), raw.axes_from)
+    simple_segmentation = _simple_segmentation_step(settings, prediction)
+    return Steps(prediction, objects, simple_segmentation, raw.axes_from, tuple(before))
 
 
 def _simple_segmentation_step(settings: Settings, prediction: PredictionStep) -> SimpleSegmentationStep | None:
@@ -156,6 +173,8 @@ def _check_not_in_place(steps: Steps) -> None:
     read = {place(steps.prediction.raw.address): "the raw volume"}
     if steps.prediction.mask is not None:
         read[place(steps.prediction.mask.address)] = "the mask"
+    if isinstance(steps.prediction, GivenPredictionStep):
+        read[place(steps.prediction.given.address)] = "the given probabilities"
     for step in steps.everything():
         output = step.output()
         if isinstance(output, VolumeOutput) and (what := read.get(place(output.address))):
@@ -164,18 +183,24 @@ def _check_not_in_place(steps: Steps) -> None:
             )
 
 
-def _prediction_step(
+def _prediction_fields(
     settings: Settings,
     info: VolumeInfo,
     project: Project,
+    stage: Project,
     grid: Grid,
     mask: Mask | None,
-    known_classes: tuple[str, ...],
-) -> PredictionStep:
+    known: Known,
+) -> dict[str, Any]:
+    """Fields of the step that predicts with one stage of a project."""
+    # Results of two stages know their classes by the names that they have.
+    known_classes = known.classes(project) if project.then is None else ()
     prediction = settings.prediction
+    if prediction.probabilities is not None:
+        return _common_fields(settings, info, _chosen_channels(settings, info), grid, mask)
     channels = _channels(settings, info, project)
     _check_axes(settings, info, project, grid)
-    engine = make_engine(prediction.engine, project, structure_tensor=prediction.structure_tensor)
+    engine = make_engine(prediction.engine, stage, structure_tensor=prediction.structure_tensor)
     sizes = dict(zip(grid.axes, grid.shape, strict=True))
     try:
         engine.check_shape((sizes.get("z", 1), sizes["y"], sizes["x"]))
@@ -185,24 +210,33 @@ def _prediction_step(
     block = (blocks.get("z", 1), blocks["y"], blocks["x"])
     halo = engine.halo if "z" in grid.axes else (0, *engine.halo[1:])
     read = tuple(min(b + 2 * h, sizes.get(a, 1)) for a, b, h in zip("zyx", block, halo, strict=True))
-    return PredictionStep(
+    return dict(
+        **_common_fields(settings, info, channels, grid, mask),
+        project_hash=(stage.with_classes(known_classes) if known_classes else stage).content_hash,
+        known_classes=known_classes,
+        classes=chosen_classes(settings, project.stages[-1].classes),
+        class_names=project.stages[-1].classes,
+        engine=prediction.engine,
+        feature_halo=halo,
+        engine_memory=int(engine.bytes_per_voxel * math.prod(read)),
+    )
+
+
+def _common_fields(
+    settings: Settings, info: VolumeInfo, channels: tuple[int, ...], grid: Grid, mask: Mask | None
+) -> dict[str, Any]:
+    """Fields of every step that gives probabilities."""
+    return dict(
         work_dir=settings.work_dir,
         change_detection=settings.change_detection,
         grid=grid,
         mask=mask,
         raw=info,
         channels=channels,
-        project=prediction.project,
-        project_hash=(project.with_classes(known_classes) if known_classes else project).content_hash,
-        known_classes=known_classes,
-        classes=chosen_classes(settings, project),
-        class_names=project.classes,
-        dtype=prediction.dtype,
-        engine=prediction.engine,
-        structure_tensor=prediction.structure_tensor,
-        seed=prediction.seed,
-        feature_halo=halo,
-        engine_memory=int(engine.bytes_per_voxel * math.prod(read)),
+        project=settings.prediction.project,
+        dtype=settings.prediction.dtype,
+        structure_tensor=settings.prediction.structure_tensor,
+        seed=settings.prediction.seed,
         address=output_dataset(settings, "probabilities"),
         **output_storage(settings, grid),
     )
@@ -223,12 +257,17 @@ def _check_axes(settings: Settings, info: VolumeInfo, project: Project, grid: Gr
         )
 
 
-def _channels(settings: Settings, info: VolumeInfo, project: Project) -> tuple[int, ...]:
+def _chosen_channels(settings: Settings, info: VolumeInfo) -> tuple[int, ...]:
     available = info.shape[info.axes.index("c")] if "c" in info.axes else 1
     chosen = settings.raw.channel
     channels = tuple(range(available)) if chosen is None else (chosen,) if isinstance(chosen, int) else chosen
     if not channels or not all(0 <= c < available for c in channels):
         raise UserError(f"raw.channel: {chosen}, but {info.address} has channels 0 to {available - 1}")
+    return channels
+
+
+def _channels(settings: Settings, info: VolumeInfo, project: Project) -> tuple[int, ...]:
+    channels = _chosen_channels(settings, info)
     if len(channels) != project.n_channels:
         raise UserError(
             f"raw {info.address}: {len(channels)} channels ({info.axes}, shape {info.shape}), but project "

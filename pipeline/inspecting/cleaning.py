@@ -22,22 +22,27 @@ from blockwise.volume import Address, delete_volume, remove_bare_container
 from pipeline.assembly.geometry import output_dataset
 from pipeline.assembly.known import KNOWN
 from pipeline.assembly.object_steps import DATASETS, ObjectSteps
+from pipeline.assembly.stages import STAGE_1
 from pipeline.assembly.steps import Steps
 from pipeline.configuration.settings import Settings
 from pipeline.inspecting.live_stores import CONTAINERS, live_folders
 from pipeline.running.lock import LOCK, OWNER
 from pipeline.running.session import begin_session, end_sessions
 from tasks.components.merge_step import ComponentMergeStep
+from tasks.context_prediction import ContextPredictionStep
 from tasks.objects.table_step import ObjectTableStep
 from tasks.prediction import CLASSIFIERS, PredictionStep
 from tasks.simple_segmentation import SimpleSegmentationStep
 
 FORMER_DATASETS = {
-    PredictionStep.name: "probabilities", **DATASETS, SimpleSegmentationStep.name: SimpleSegmentationStep.name
-}  # fmt: skip
+    PredictionStep.name: "probabilities",
+    ContextPredictionStep.name: "probabilities",
+    **DATASETS,
+    SimpleSegmentationStep.name: SimpleSegmentationStep.name,
+}
 """Names of datasets, without that of a threshold, by the steps that write them."""
 
-FORMER_STEPS = (*ObjectSteps.names(), SimpleSegmentationStep.name)
+FORMER_STEPS = (*ObjectSteps.names(), SimpleSegmentationStep.name, ContextPredictionStep.name)
 """Steps that a configuration may have had: their labels begin so."""
 
 LOGS = ("logs/run.log", "logs/run.log.1")
@@ -63,6 +68,9 @@ def find_ours(settings: Settings, steps: Steps) -> list[str]:
     former = [label for label in labels_in(work_dir) if label not in known and label.startswith(FORMER_STEPS)]
     for label in former:
         found += _former_dataset(settings, work_dir / label)
+    stage_1 = output_dataset(settings, STAGE_1)
+    if not steps.before and found_dataset(stage_1) is not None:  # there was a project of two stages
+        found.append(stage_1)
     found += find_work(work_dir, (*known, *former))
     for folder in live_folders(work_dir):
         found += find_trial(settings, folder)
