@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import h5py
 
 from blockwise.errors import UserError
 from tasks.pixel_classification.project_fields import read_text
+from tasks.project_file import ProjectFile
 
 GROUP = "ThresholdTwoLevels"
 SIMPLE, HYSTERESIS, GRAPH_CUT, ONE_PER_CORE = range(4)
@@ -56,34 +55,20 @@ def load_threshold(path: str) -> StoredThreshold:
     Raises:
         UserError: there is no such project, or it holds no threshold.
     """
-    try:
-        status = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"project {path}: there is no such file (looked from {Path.cwd()})") from None
-    except OSError as error:
-        raise UserError(f"project {path}: cannot be read: {error.strerror}") from error
-    return _load(path, (status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns)
+    return _load(ProjectFile.at(path))
 
 
 @lru_cache(maxsize=4)
-def _load(path: str, file_id: tuple[int, int], size: int, modified_ns: int) -> StoredThreshold:
-    if Path(path).is_dir() or not h5py.is_hdf5(path):
-        raise UserError(f"project {path}: is not an HDF5 file, so not an ilastik project; is it cut off?")
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            group = file.get(GROUP)
-            if not isinstance(group, h5py.Group):
-                raise UserError(
-                    f"project {path}: holds no threshold (no group {GROUP}); the workflow is "
-                    f"{read_text(file, 'workflowName')!r}, expected 'Object Classification (from prediction image)' "
-                    "or '(from pixel classification)'"
-                )
-            return _read(group)
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise UserError(
-            f"project {path}: its threshold cannot be read, the file is damaged or of a layout that is not known "
-            f"here ({error}); open it in ilastik and save it again"
-        ) from error
+def _load(project: ProjectFile) -> StoredThreshold:
+    with project.opened("its threshold") as file:
+        group = file.get(GROUP)
+        if not isinstance(group, h5py.Group):
+            raise UserError(
+                f"project {project.path}: holds no threshold (no group {GROUP}); the workflow is "
+                f"{read_text(file, 'workflowName')!r}, expected 'Object Classification (from prediction image)' "
+                "or '(from pixel classification)'"
+            )
+        return _read(group)
 
 
 def _read(group: h5py.Group) -> StoredThreshold:

@@ -6,11 +6,9 @@ Nothing in it is ever unpickled.
 from __future__ import annotations
 
 import math
-import os
 import re
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -25,6 +23,7 @@ from tasks.pixel_classification.labels import read_labels
 from tasks.pixel_classification.lanes import Lane, read_lanes
 from tasks.pixel_classification.project_fields import LayoutError, decode, read_text
 from tasks.pixel_classification.vigra_forest import read_forest
+from tasks.project_file import ProjectFile
 
 WORKFLOWS = {
     "Pixel Classification": ("",),
@@ -116,30 +115,17 @@ def load_project(path: str) -> Project:
         UserError: it is missing, no HDF5, of another workflow or version, without features or classes, or holds a
             feature or classifier that is not known here. The message says which, and what to do.
     """
-    try:
-        status = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"project {path}: there is no such file (looked from {Path.cwd()})") from None
-    except OSError as error:
-        raise UserError(f"project {path}: cannot be read: {error.strerror}") from error
-    return _load(path, (status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns)
+    return _load(ProjectFile.at(path))
 
 
 @lru_cache(maxsize=4)
-def _load(path: str, file_id: tuple[int, int], size: int, modified_ns: int) -> Project:
+def _load(project: ProjectFile) -> Project:
     """Read a project; kept, because reading a forest takes longer than predicting a small image."""
-    if Path(path).is_dir() or not h5py.is_hdf5(path):
-        raise UserError(f"project {path}: is not an HDF5 file, so not an ilastik project; is it cut off?")
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            return _read(path, file)
-    except LayoutError as error:
-        raise UserError(f"project {path}: {error}") from error
-    except Exception as error:  # whatever h5py, or what reads it, stumbles over
-        raise UserError(
-            f"project {path}: cannot be read, it is damaged or of a layout that is not known here ({error}); "
-            "open it in ilastik and save it again"
-        ) from error
+    with project.opened() as file:
+        try:
+            return _read(project.path, file)
+        except LayoutError as error:
+            raise UserError(f"project {project.path}: {error}") from error
 
 
 def _read(path: str, file: h5py.File) -> Project:
