@@ -10,8 +10,10 @@ from pydantic import AfterValidator
 from blockwise.outputs import VolumeOutput
 from blockwise.step import BlockStep
 
-Holds = Literal["probabilities", "classes", "mask", "labels"]
-"""What a dataset holds: probabilities along c; classes from 1; 0, 1, and 2 in cores; objects from 1. 0 is outside."""
+Holds = Literal["probabilities", "classes", "mask", "labels", "scale"]
+"""What a dataset holds: probabilities along c; classes from 1; 0, 1, and 2 in cores; objects from 1. 0 is outside.
+
+A scale is another dataset with larger voxels."""
 
 
 class VolumeStep(BlockStep):

@@ -43,6 +43,7 @@ class VolumeOutput:
         channels: number of channels along an axis ``c`` after t, one a chunk; 0 for no such axis.
         extra: further attributes.
         shards: of the grid's axes, in voxels: several chunks a file, for Zarr 3; None for one chunk a file.
+        is_scale: it is one of the scales of an image, whose group tells what they are.
     """
 
     address: str
@@ -52,6 +53,7 @@ class VolumeOutput:
     channels: int
     extra: Mapping[str, Any]
     shards: tuple[int, ...] | None = None
+    is_scale: bool = False
 
     @property
     def axes(self) -> str:
@@ -110,6 +112,7 @@ class VolumeOutput:
                 self.dtype,
                 {"axes": list(self.axes), **self.extra, **attributes},
                 shards=None if self.shards is None else self._with_channels(self.shards, 1),
+                is_scale=self.is_scale,
             )
         except (OSError, RuntimeError) as error:
             raise UserError(f"output {self.address}: cannot be created: {error}") from error

@@ -191,6 +191,7 @@ def create_volume(
     zarr_format: int | None = None,
     shards: tuple[int, ...] | None = None,
     levels: tuple[Level, ...] = (),
+    is_scale: bool = False,
 ) -> None:
     """Create an empty dataset that appears, with its attributes, in one moment; nothing may lie there yet.
 
@@ -205,6 +206,7 @@ def create_volume(
         zarr_format: 2 or 3; by default that of the container, 3 with shards, else 2.
         shards: unit of storage for Zarr 3, whole chunks; the volume's ``chunks`` are then these.
         levels: coarser scales of an image, as arrays beside it, empty as well.
+        is_scale: it is one of the scales of an image, so it becomes an array and no image also in ``.ome.zarr``.
 
     Raises:
         UserError: the format cannot be written, or something lies there already.
@@ -216,7 +218,7 @@ def create_volume(
         raise UserError(f"{address}: there is something already; delete it, or choose another key")
     kind = _kind(store, address, zarr_format, shards)
     _check_array(address, shape, chunks, dtype, shards)
-    is_ome = address.suffix == ".ome.zarr"
+    is_ome = address.suffix == ".ome.zarr" and not is_scale
     store.create(address.key, NewArray(kind, tuple(shape), tuple(chunks), dtype, attributes, shards, is_ome, levels))
 
 

@@ -6,6 +6,7 @@ import functools
 import math
 import os
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from blockwise.backends.registry import BACKENDS
@@ -17,6 +18,7 @@ from blockwise.step import BlockStep
 from blockwise.volume import Address
 from blockwise.volume.formats import check_writable
 from blockwise.volume.info import VolumeInfo
+from blockwise.volume_step import VolumeStep
 from pipeline.assembly.classes import chosen_classes
 from pipeline.assembly.geometry import (
     RawDescription,
@@ -29,11 +31,14 @@ from pipeline.assembly.geometry import (
 from pipeline.assembly.known import NOTHING, Known, load_known
 from pipeline.assembly.masking import mask_and_grid
 from pipeline.assembly.object_steps import ObjectSteps, object_steps
+from pipeline.assembly.pyramids import RAW, Dataset, FoundScale, Pyramids, found_scales
 from pipeline.configuration.settings import BackendSettings, Settings
 from tasks.pixel_classification.engines import make_engine
 from tasks.pixel_classification.project import Project
 from tasks.pixel_classification.training import open_project
 from tasks.prediction import PredictionStep
+from tasks.pyramid.group_step import PyramidStep
+from tasks.pyramid.scale_step import ScaleStep
 from tasks.simple_segmentation import SimpleSegmentationStep
 
 
@@ -46,25 +51,93 @@ class Steps:
         objects: from probabilities to objects, for each threshold.
         simple_segmentation: the most probable class; None where classes are left out of the probabilities.
         axes_from: who says what the raw volume's axes are, for people.
+        settings: the configuration.
+        whole: one block is all of the volume, which then gets no coarser scales.
     """
 
     prediction: PredictionStep
     objects: tuple[ObjectSteps, ...]
     simple_segmentation: SimpleSegmentationStep | None
     axes_from: str
+    settings: Settings
+    whole: bool
 
     def all(self) -> tuple[BlockStep, ...]:
         """All steps from the raw volume to objects, each after those that it reads."""
         return (self.prediction, *(step for objects in self.objects for step in objects.all()))
 
+    @cached_property
+    def pyramids(self) -> tuple[BlockStep, ...]:
+        """The steps of coarser scales, as many as the configuration says, or would say with ``auto``.
+
+        Raises:
+            UserError: a setting does not fit.
+        """
+        if self.whole:
+            return ()
+        return Pyramids(self.settings, self.prediction, self._datasets()).steps()
+
+    def scales(self) -> dict[str, tuple[FoundScale, ...]]:
+        """The scales of each dataset, the finest first: where they lie or will lie, and which are finished.
+
+        Datasets are called as in the output, the raw volume ``raw``; those without coarser scales have one.
+        """
+        made = [dataset.step for dataset in self._datasets() if dataset.step is not None]
+        return found_scales(self.prediction.raw, made, self._pyramids_wanted_or_begun())
+
+    def _datasets(self) -> list[Dataset]:
+        """What may get coarser scales: the raw volume and what steps write, images before labels."""
+        steps = [step for step in (*self.all(), self.simple_segmentation) if isinstance(step, VolumeStep)]
+        found = [Dataset(RAW, None, is_label=False), *map(Dataset.of, steps)]
+        return sorted(found, key=lambda dataset: dataset.is_label)
+
+    def _are_pyramids_wanted(self) -> bool:
+        return self.settings.pyramid.scales is not None and not self.whole
+
+    def _pyramids_wanted_or_begun(self) -> tuple[BlockStep, ...]:
+        """Those that a run makes, or was once asked for."""
+        if self._are_pyramids_wanted():
+            return self.pyramids
+        if not any(Path(self.settings.work_dir).glob(f"{ScaleStep.name}_*")):  # else the raw volume is not opened
+            return ()
+        return tuple(step for step in self.pyramids if step.folder.parent.exists())
+
+    def needed(self) -> tuple[BlockStep, ...]:
+        """What a run of any workflow computes; coarser scales only where the configuration says so."""
+        simple = () if self.simple_segmentation is None else (self.simple_segmentation,)
+        return (*self.all(), *simple, *(self.pyramids if self._are_pyramids_wanted() else ()))
+
     def everything(self) -> tuple[BlockStep, ...]:
         """The steps of all workflows, each after those that it reads."""
-        return self.all() + (() if self.simple_segmentation is None else (self.simple_segmentation,))
+        simple = () if self.simple_segmentation is None else (self.simple_segmentation,)
+        return (*self.all(), *simple, *self.pyramids)
 
     def begun(self) -> tuple[BlockStep, ...]:
-        """All steps to objects, and those beside them that a run was once asked for: they have a folder."""
-        others = (step for step in self.everything()[len(self.all()) :] if step.folder.parent.exists())
-        return (*self.all(), *others)
+        """All steps to objects, and those beside them that a run is or was once asked for: they have a folder."""
+        simple = self.simple_segmentation
+        others = (simple,) if simple is not None and simple.folder.parent.exists() else ()
+        return (*self.all(), *others, *self._pyramids_wanted_or_begun())
+
+    def run_to(self, name: str) -> tuple[BlockStep, ...]:
+        """The steps of the workflow that ends with the steps of this name, with the coarser scales of its datasets.
+
+        Raises:
+            UserError: the configuration has no such step.
+        """
+        if name == PyramidStep.name:
+            chain = self.all()
+            if SimpleSegmentationStep.name in self.settings.pyramid.datasets:
+                chain += self.up_to(SimpleSegmentationStep.name)[1:]
+        else:
+            chain = self.up_to(name)
+        if not self._are_pyramids_wanted():
+            return chain
+        known = {RAW, *(step.label for step in chain)}
+        for step in self.pyramids:
+            if all(source.label in known for source in step.sources()):
+                chain += (step,)
+                known.add(step.label)
+        return chain
 
     def up_to(self, name: str) -> tuple[BlockStep, ...]:
         """The steps that a workflow needs which ends with the steps of this name, so far as there are any.
@@ -126,7 +199,8 @@ def make_steps(
     mask, grid = mask_and_grid(settings, make_grid(settings, info))
     prediction = _prediction_step(settings, info, project, known.grid(grid), mask, known.classes(project))
     objects = tuple(object_steps(settings, threshold, prediction, raw.spacing) for threshold in settings.threshold)
-    return Steps(prediction, objects, _simple_segmentation_step(settings, prediction), raw.axes_from)
+    simple = _simple_segmentation_step(settings, prediction)
+    return Steps(prediction, objects, simple, raw.axes_from, settings, whole)
 
 
 def _simple_segmentation_step(settings: Settings, prediction: PredictionStep) -> SimpleSegmentationStep | None:
@@ -156,7 +230,7 @@ def _check_not_in_place(steps: Steps) -> None:
     read = {place(steps.prediction.raw.address): "the raw volume"}
     if steps.prediction.mask is not None:
         read[place(steps.prediction.mask.address)] = "the mask"
-    for step in steps.everything():
+    for step in steps.needed():
         output = step.output()
         if isinstance(output, VolumeOutput) and (what := read.get(place(output.address))):
             raise UserError(
@@ -245,7 +319,7 @@ def check_memory(steps: Steps, settings: Settings) -> None:
         UserError: naming the step, what it needs, what it may have, and what to change.
     """
     limit, allowed = _memory_limit(settings.backend)
-    for step in steps.everything():
+    for step in steps.needed():
         needed = step.projected_memory()
         if needed > limit:
             raise UserError(

@@ -18,6 +18,7 @@ PATHS = (
     "output",
     "blocks.mask",
     "prediction.project",
+    "pyramid.output",
     "batch.files",
     "batch.manifest",
     *(f"backend.{name}.{option}" for name, kind in BACKENDS.items() for option in kind.paths),

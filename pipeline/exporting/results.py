@@ -17,7 +17,7 @@ from blockwise.volume.ingest import ingest
 from pipeline.assembly.steps import Steps
 from pipeline.configuration.nickname import nickname
 from pipeline.exporting.content import Content, SimpleSegmentation
-from pipeline.exporting.pyramid import Scales
+from pipeline.exporting.scales import Scales
 from pipeline.exporting.write import export
 from tasks.nodes.terminal import progress_bar
 from tasks.prediction import PredictionStep
@@ -58,7 +58,7 @@ def export_result(
         scale: values that become the smallest and largest of an integer ``dtype``; for probabilities 0 to 1.
         compress: deflate the pages of TIFF files.
         scales: number of scales of an OME-Zarr image, None for as many as viewers need; coarser voxels are means of
-            probabilities, else the first of those that they stand for.
+            probabilities, else the most frequent of the values that they stand for.
 
     Returns:
         The paths or addresses written.
@@ -70,7 +70,7 @@ def export_result(
     if what == "probabilities" and scale is None and (dtype or "").startswith(("int", "uint")):
         scale = (0, 1) if content.dtype.kind == "f" else None
     names = {"nickname": nickname(steps.prediction.raw.address), "dataset": name}
-    wanted = Scales(scales, is_mean=what == "probabilities")
+    wanted = Scales(scales, "mean" if what == "probabilities" else "mode")
     return export(content, target, dtype=dtype, scale=scale, names=names, compress=compress, scales=wanted)
 
 

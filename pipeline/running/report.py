@@ -14,6 +14,7 @@ from blockwise.step import BlockStep
 from pipeline.configuration.settings import Settings
 from pipeline.running.picture import draw_overview
 from tasks.objects.table_step import ObjectTableStep
+from tasks.pyramid.scale_step import ScaleStep
 
 PICTURE = "overview.png"
 """Record in the work folder."""
@@ -108,7 +109,8 @@ class RunReport:
 
     def places(self) -> str:
         """Where the results lie."""
-        rows = [(step.label, step.output().address) for step in self.steps if hasattr(step, "address")]
+        shown = [step for step in self.steps if hasattr(step, "address") and step.name != ScaleStep.name]
+        rows = [(step.label, step.output().address) for step in shown]
         rows += [(_table_name(table), f"{table.table('csv')} and .parquet") for table in self._tables()]
         why = (read_json(self.records, self.key) or {}).get(NO_PICTURE)
         rows.append(("picture", f"not drawn: {why}" if why else self.records.place(PICTURE)))

@@ -1,0 +1,296 @@
+"""From the settings of pyramids to their steps, and what scales a configuration has of which dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from blockwise.errors import UserError
+from blockwise.outputs import VolumeOutput
+from blockwise.step import BlockStep
+from blockwise.volume import Address, Spacing, open_volume
+from blockwise.volume.address import N5_SUFFIXES
+from blockwise.volume.formats import check_writable
+from blockwise.volume.info import VolumeInfo
+from blockwise.volume_step import VolumeStep
+from pipeline.configuration.settings import Settings
+from tasks.prediction import PredictionStep
+from tasks.pyramid.group_step import LabelsStep, PyramidStep
+from tasks.pyramid.layouts import Image, Layout, scale_name
+from tasks.pyramid.scale_step import ScaleStep
+from tasks.pyramid.scales import Scale, coarser_grid, coarser_scales
+
+GROUP = "pyramid"
+"""Group of the output in which the pyramids lie, where they have no container of their own."""
+
+RAW = "raw"
+"""Name of the raw volume among the datasets."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Something that gets coarser scales.
+
+    Attributes:
+        name: as the dataset in the output is called; ``raw``.
+        step: that makes it; None of the raw volume.
+        is_label: its values are numbers of objects or classes.
+    """
+
+    name: str
+    step: VolumeStep | None
+    is_label: bool
+
+    @classmethod
+    def of(cls, step: VolumeStep) -> Dataset:
+        """What a step makes."""
+        return cls(Address.parse(step.address).key.rpartition("/")[2], step, step.gives != "probabilities")
+
+    @property
+    def kind(self) -> str:
+        """Name of the dataset without that of its threshold, as the configuration has it."""
+        variant = "" if self.step is None else self.step.variant
+        return self.name.removesuffix(f"_{variant}") if variant else self.name
+
+
+@dataclass(frozen=True)
+class FoundScale:
+    """A scale of a dataset.
+
+    Attributes:
+        address: where it lies, or will lie.
+        axes: one letter of ``tczyx`` each.
+        shape: in its own voxels, per axis.
+        factors: voxels of the finest scale along one of it, per axis.
+        is_finished: whether it is whole; what is not may lack blocks, or not be there at all.
+    """
+
+    address: str
+    axes: str
+    shape: tuple[int, ...]
+    factors: tuple[int, ...]
+    is_finished: bool
+
+
+class Pyramids:
+    """Makes the pyramids of a configuration.
+
+    Args:
+        settings: the configuration.
+        prediction: its first step.
+        datasets: what may get coarser scales, images before labels.
+
+    Raises:
+        UserError: a setting does not fit.
+    """
+
+    def __init__(self, settings: Settings, prediction: PredictionStep, datasets: Sequence[Dataset]) -> None:
+        self._settings = settings
+        self._prediction = prediction
+        self._datasets = [each for each in datasets if each.kind in settings.pyramid.datasets]
+        self._container = settings.pyramid.output or settings.output
+        check_writable(Address(self._container, ""))
+        self._layout: Layout = "n5" if Address(self._container, "").suffix in N5_SUFFIXES else "ome-zarr"
+        self._shards = self._checked_shards()
+        self._spacing = _spacing(prediction.raw)
+
+    def steps(self) -> tuple[BlockStep, ...]:
+        """All steps, each after those that it reads."""
+        found: list[BlockStep] = []
+        groups: list[PyramidStep] = []
+        for dataset in self._datasets:
+            scales = self._scales(dataset)
+            groups.append(self._group(dataset, scales))
+            found += [*scales, groups[-1]]
+        labels = [group for group in groups if group.image.is_label]
+        if self._layout == "ome-zarr" and labels:
+            found.append(self._labels(labels))
+        return tuple(found)
+
+    def _scales(self, dataset: Dataset) -> tuple[ScaleStep, ...]:
+        """The steps of a dataset's scales; the first one copies the finest scale, unless that is linked."""
+        found: list[ScaleStep] = []
+        before, grid = dataset.step, replace(self._prediction.grid, kept=None, roi=None)
+        if dataset.step is not None:
+            grid = dataset.step.grid
+        ones = (1,) * len(grid.axes)
+        copied = [] if self._link(dataset) else [Scale(grid.shape, ones, ones)]
+        described = self._image(dataset)
+        for scale in (*copied, *self._plan(grid.axes, grid.shape)):
+            number = len(found) + (not copied)
+            grid = coarser_grid(grid, scale.step)
+            found.append(
+                ScaleStep(
+                    **self._common(f"{number}_{dataset.name}"),
+                    grid=grid,
+                    before=before,
+                    raw=self._prediction.raw if before is None else None,
+                    factors=scale.step,
+                    method="mode" if dataset.is_label else "mean",
+                    number=number,
+                    group_layout=self._layout,
+                    image=described,
+                    address=self._address(dataset, scale_name(self._layout, number)),
+                    chunks=self._prediction.chunks,
+                    shards=self._shards,
+                )
+            )
+            before = found[-1]
+        return tuple(found)
+
+    def _group(self, dataset: Dataset, scales: tuple[ScaleStep, ...]) -> PyramidStep:
+        link = self._link(dataset)
+        first = (dataset.step,) if link and dataset.step is not None else ()
+        grid = (dataset.step or scales[0]).grid if (dataset.step or scales) else self._prediction.grid
+        return PyramidStep(
+            **self._common(dataset.name),
+            grid=replace(grid, block_shape=grid.shape, kept=None),
+            address=self._address(dataset),
+            scales=(*first, *scales),
+            group_layout=self._layout,
+            image=self._image(dataset),
+            link=link,
+        )
+
+    def _labels(self, groups: list[PyramidStep]) -> LabelsStep:
+        grid = groups[0].grid
+        address = Address.parse(groups[0].address)
+        return LabelsStep(
+            **self._common(""),
+            grid=grid,
+            address=str(address.within(address.key.rpartition("/")[0])),
+            pyramids=tuple(groups),
+            names=tuple(group.image.name for group in groups),
+        )
+
+    def _common(self, variant: str) -> dict[str, Any]:
+        settings = self._settings
+        return {"work_dir": settings.work_dir, "change_detection": settings.change_detection, "variant": variant}
+
+    def _plan(self, axes: str, shape: tuple[int, ...]) -> tuple[Scale, ...]:
+        number = self._settings.pyramid.scales
+        spacing = self._spacing.along(self._prediction.raw.axes, axes)
+        return coarser_scales(shape, axes, spacing.steps, number if isinstance(number, int) else None)
+
+    def _image(self, dataset: Dataset) -> Image:
+        grid = self._prediction.grid
+        axes = self._axes(dataset)
+        spacing = self._spacing.along(self._prediction.raw.axes, axes)
+        ones = (1,) * len(grid.axes)
+        factors = [ones, *(scale.factors for scale in self._plan(grid.axes, grid.shape))]
+        return Image(
+            name=dataset.name,
+            axes=axes,
+            steps=spacing.steps,
+            units=spacing.units,
+            factors=tuple(_along(grid.axes, each, axes) for each in factors),
+            method="mode" if dataset.is_label else "mean",
+            is_label=dataset.is_label,
+            of="../../" if dataset.is_label and self._holder else "",
+        )
+
+    def _axes(self, dataset: Dataset) -> str:
+        if dataset.step is not None:
+            return dataset.step.output().axes
+        return "".join(axis for axis in "tczyx" if axis in self._prediction.raw.axes)
+
+    @property
+    def _holder(self) -> str:
+        """Name of the image that labels belong to, as OME-Zarr has it; empty for none."""
+        images = [each.name for each in self._datasets if not each.is_label]
+        return images[0] if images and self._layout == "ome-zarr" else ""
+
+    def _address(self, dataset: Dataset, scale: str = "") -> str:
+        """Of a dataset's group, or of a scale in it."""
+        root = "" if self._settings.pyramid.output else GROUP
+        between = (self._holder, "labels") if dataset.is_label and self._layout == "ome-zarr" else ()
+        key = "/".join(filter(None, (root, *between, dataset.name, scale)))
+        return str(Address(self._container, "").within(key))
+
+    def _link(self, dataset: Dataset) -> str:
+        """Address of the finest scale, where it can stand in the group as it is; else empty."""
+        source = self._prediction.raw.address if dataset.step is None else dataset.step.address
+        here, there = Address.parse(source), Address(self._container, "")
+        if self._settings.pyramid.copy_finest or here.is_remote or there.is_remote:
+            return ""
+        if dataset.step is None:
+            return source if _links_raw(self._prediction.raw, self._axes(dataset), there) else ""
+        same = (here.suffix in N5_SUFFIXES) == (self._layout == "n5")
+        return source if same and bool(dataset.step.shards) == bool(self._shards) else ""
+
+    def _checked_shards(self) -> tuple[int, ...] | None:
+        """Shards of the pyramids' own container, or those of the output."""
+        own, prediction = self._settings.pyramid.shards, self._prediction
+        if own is None:
+            return prediction.shards if self._layout == "ome-zarr" else None
+        shards = (1,) * (len(prediction.chunks) - len(own)) + own
+        if self._layout == "n5":
+            raise UserError(f"pyramid.shards: only Zarr has shards, but the pyramids go into {self._container}")
+        for name, whole, part in (
+            ("blocks.shape", prediction.grid.block_shape, shards),
+            ("pyramid.shards", shards, prediction.chunks),
+        ):
+            if len(whole) != len(part) or any(w % p for w, p in zip(whole, part, strict=True)):
+                raise UserError(
+                    f"{name}: {list(whole)} is no multiple of {list(part)}; blocks consist of whole pyramid.shards, "
+                    f"and these of whole chunks of {list(prediction.chunks)}"
+                )
+        if not self._settings.pyramid.output:
+            raise UserError("pyramid.shards: is for a pyramid.output of its own; else blocks.shards counts")
+        return shards
+
+
+def _along(axes: str, values: tuple[int, ...], wanted: str) -> tuple[int, ...]:
+    """Values of some axes in the order of others; 1 where there is none."""
+    named = dict(zip(axes, values, strict=True))
+    return tuple(named.get(axis, 1) for axis in wanted)
+
+
+def _spacing(raw: VolumeInfo) -> Spacing:
+    """Distance between the raw volume's voxels; 1 without units where it says nothing, or has several units."""
+    spacing = open_volume(raw.address).spacing
+    ones = Spacing((1.0,) * len(raw.axes), ("",) * len(raw.axes))
+    if spacing is None or len(spacing.steps) != len(raw.axes):
+        return ones
+    spatial = [(s, u) for axis, s, u in zip(raw.axes, spacing.steps, spacing.units, strict=True) if axis in "zyx"]
+    is_usable = len({unit for _, unit in spatial}) == 1 and all(0 < step < float("inf") for step, _ in spatial)
+    return spacing if is_usable else ones
+
+
+def _links_raw(raw: VolumeInfo, axes: str, container: Address) -> bool:
+    """Whether the raw volume can stand in a container's group as it is."""
+    is_n5 = Address.parse(raw.address).suffix in N5_SUFFIXES and container.suffix in N5_SUFFIXES
+    return is_n5 and raw.axes == axes
+
+
+def found_scales(
+    raw: VolumeInfo, outputs: Sequence[VolumeStep], pyramids: Sequence[BlockStep]
+) -> dict[str, tuple[FoundScale, ...]]:
+    """Scales by the name of the dataset, the finest first; see ``Steps.scales``."""
+    finest = FoundScale(raw.address, raw.axes, raw.shape, (1,) * len(raw.shape), is_finished=True)
+    found = {RAW: [finest]}
+    for step in outputs:
+        found[Dataset.of(step).name] = [_found(step.output(), (1,) * len(step.grid.axes), step)]
+    for group in pyramids:
+        if isinstance(group, PyramidStep):
+            found.setdefault(group.image.name, []).extend(_coarser_of(group))
+    return {name: tuple(scales) for name, scales in found.items()}
+
+
+def _coarser_of(group: PyramidStep) -> Iterator[FoundScale]:
+    for step in group.scales:
+        if isinstance(step, ScaleStep) and max(step.factors) > 1:
+            named = dict(zip(group.image.axes, group.image.factors[step.number], strict=True))
+            yield _found(step.output(), tuple(named[axis] for axis in step.grid.axes), step)
+
+
+def _found(output: VolumeOutput, factors: tuple[int, ...], step: BlockStep) -> FoundScale:
+    box = output.box(tuple(slice(0, n) for n in output.grid.shape))
+    return FoundScale(
+        output.address,
+        output.axes,
+        tuple(s.stop for s in box),
+        _along(output.grid.axes, factors, output.axes),
+        is_finished=step.read_target() is not None,
+    )
