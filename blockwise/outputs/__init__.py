@@ -2,7 +2,7 @@
 
 from blockwise.outputs.base import NotOursError, Output, new_attributes
 from blockwise.outputs.files import ATTRIBUTES, FilesOutput, FolderOutput
-from blockwise.outputs.group import GroupOutput
+from blockwise.outputs.group import GroupOutput, found_group
 from blockwise.outputs.volume import VolumeOutput, found_dataset
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     "Output",
     "VolumeOutput",
     "found_dataset",
+    "found_group",
     "new_attributes",
 ]

@@ -49,8 +49,7 @@ class GroupOutput:
 
     def found(self) -> Mapping[str, Any] | None:
         """Attributes of the group; None where there is none, or one without fingerprint."""
-        attributes = self._attributes()
-        return attributes if attributes and {"fingerprint", "id"} <= attributes.keys() else None
+        return found_group(self.address)
 
     def description_files(self) -> tuple[Path, ...]:
         """None: what ``found`` reads is read each time, for the one block that there is."""
@@ -99,10 +98,7 @@ class GroupOutput:
         return _State(self._state())
 
     def _attributes(self) -> Mapping[str, Any] | None:
-        try:
-            return group_attributes(self._place)
-        except DamagedMetadataError:
-            return None
+        return _readable_attributes(self._place)
 
     def _sum(self, attributes: Mapping[str, Any]) -> str:
         links = {name: linked_to(self._within(name)) for name in self.links}
@@ -113,6 +109,23 @@ class GroupOutput:
 
     def _within(self, name: str) -> Address:
         return self._place.within(f"{self._place.key}/{name}")
+
+
+def found_group(address: str) -> Mapping[str, Any] | None:
+    """Attributes of a group of ours; None where there is none, or one without fingerprint.
+
+    Raises:
+        UserError: what lies there cannot be looked at.
+    """
+    attributes = _readable_attributes(Address.parse(address))
+    return attributes if attributes and {"fingerprint", "id"} <= attributes.keys() else None
+
+
+def _readable_attributes(place: Address) -> Mapping[str, Any] | None:
+    try:
+        return group_attributes(place)
+    except DamagedMetadataError:
+        return None
 
 
 @dataclass(frozen=True)

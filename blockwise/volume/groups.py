@@ -39,7 +39,7 @@ def group_attributes(address: Address) -> Mapping[str, Any] | None:
         if kind == "n5":
             return None if "dimensions" in document else document
         if kind == "zarr":
-            return document
+            return None if store.read(f"{address.key}/" * bool(address.key) + ".zarray") is not None else document
         return None if document.get("node_type") != "group" else dict(document.get("attributes", {}))
     return None
 
@@ -68,16 +68,13 @@ def write_group(address: Address, attributes: Mapping[str, Any]) -> None:
     store.write(attributes_name, encode(document))
 
 
-def delete_group(address: Address, links: tuple[str, ...] = ()) -> None:
-    """Delete a group's documents and links; arrays below it stay, and so do the groups above it that hold anything.
-
-    Args:
-        address: of the group.
-        links: names of arrays that were linked into it.
-    """
+def delete_group(address: Address) -> None:
+    """Delete a group's documents and its links; the rest stays, and so do groups above it that hold anything."""
     store = open_store(address)
-    for link in links:
-        unlink_array(address.within(f"{address.key}/{link}"))
+    folder = Path(address.path, address.key)
+    for place in folder.iterdir() if not address.is_remote and folder.is_dir() else ():
+        if place.is_symlink():
+            place.unlink()
     for kind in store.kinds:
         store.delete_objects([_name(address.key, kind)])
         if kind == "zarr":
@@ -110,13 +107,6 @@ def link_array(address: Address, target: Address) -> None:
             f"{address}: the finest scale cannot be linked: {error}; let it be copied, or choose another place"
         ) from error
     temporary.rename(place)
-
-
-def unlink_array(address: Address) -> None:
-    """Remove what ``link_array`` has made; anything else stays."""
-    place = Path(address.path, address.key)
-    if place.is_symlink():
-        place.unlink()
 
 
 def linked_to(address: Address) -> str:

@@ -294,3 +294,20 @@ def _found(output: VolumeOutput, factors: tuple[int, ...], step: BlockStep) -> F
         _along(output.grid.axes, factors, output.axes),
         is_finished=step.read_target() is not None,
     )
+
+
+def former_places(settings: Settings, step: str, variant: str) -> Iterator[str]:
+    """Where a step of this name and variant, which the configuration has no more, may have written.
+
+    Whether it has, what lies there tells.
+    """
+    number, _, scaled = variant.partition("_")
+    name, scales = (scaled, (f"/s{number}", f"/{number}")) if step == ScaleStep.name else (variant, ("",))
+    holders = ("", "raw/labels/", "probabilities/labels/", "labels/")
+    places = [f"{holder}{name}{scale}" for holder in holders for scale in scales]
+    if step == LabelsStep.name:
+        places = [holder.rstrip("/") for holder in holders[1:]]
+    for place in places:
+        yield str(Address(settings.output, "").within(f"{GROUP}/{place}"))
+        if settings.pyramid.output:
+            yield str(Address(settings.pyramid.output, "").within(place))
