@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from blockwise.errors import UserError
-from blockwise.outputs import VolumeOutput
 from blockwise.step import BlockStep
 from blockwise.volume import Address, Spacing, open_volume
 from blockwise.volume.address import N5_SUFFIXES
@@ -52,25 +51,6 @@ class Dataset:
         """Name of the dataset without that of its threshold, as the configuration has it."""
         variant = "" if self.step is None else self.step.variant
         return self.name.removesuffix(f"_{variant}") if variant else self.name
-
-
-@dataclass(frozen=True)
-class FoundScale:
-    """A scale of a dataset.
-
-    Attributes:
-        address: where it lies, or will lie.
-        axes: one letter of ``tczyx`` each.
-        shape: in its own voxels, per axis.
-        factors: voxels of the finest scale along one of it, per axis.
-        is_finished: whether it is whole; what is not may lack blocks, or not be there at all.
-    """
-
-    address: str
-    axes: str
-    shape: tuple[int, ...]
-    factors: tuple[int, ...]
-    is_finished: bool
 
 
 class Pyramids:
@@ -184,7 +164,7 @@ class Pyramids:
             axes=axes,
             steps=spacing.steps,
             units=spacing.units,
-            factors=tuple(_along(grid.axes, each, axes) for each in factors),
+            factors=tuple(along(grid.axes, each, axes) for each in factors),
             method="mode" if dataset.is_label else "mean",
             is_label=dataset.is_label,
             of="../../" if dataset.is_label and self._holder else "",
@@ -241,7 +221,7 @@ class Pyramids:
         return shards
 
 
-def _along(axes: str, values: tuple[int, ...], wanted: str) -> tuple[int, ...]:
+def along(axes: str, values: tuple[int, ...], wanted: str) -> tuple[int, ...]:
     """Values of some axes in the order of others; 1 where there is none."""
     named = dict(zip(axes, values, strict=True))
     return tuple(named.get(axis, 1) for axis in wanted)
@@ -262,52 +242,3 @@ def _links_raw(raw: VolumeInfo, axes: str, container: Address) -> bool:
     """Whether the raw volume can stand in a container's group as it is."""
     is_n5 = Address.parse(raw.address).suffix in N5_SUFFIXES and container.suffix in N5_SUFFIXES
     return is_n5 and raw.axes == axes
-
-
-def found_scales(
-    raw: VolumeInfo, outputs: Sequence[VolumeStep], pyramids: Sequence[BlockStep]
-) -> dict[str, tuple[FoundScale, ...]]:
-    """Scales by the name of the dataset, the finest first; see ``Steps.scales``."""
-    finest = FoundScale(raw.address, raw.axes, raw.shape, (1,) * len(raw.shape), is_finished=True)
-    found = {RAW: [finest]}
-    for step in outputs:
-        found[Dataset.of(step).name] = [_found(step.output(), (1,) * len(step.grid.axes), step)]
-    for group in pyramids:
-        if isinstance(group, PyramidStep):
-            found.setdefault(group.image.name, []).extend(_coarser_of(group))
-    return {name: tuple(scales) for name, scales in found.items()}
-
-
-def _coarser_of(group: PyramidStep) -> Iterator[FoundScale]:
-    for step in group.scales:
-        if isinstance(step, ScaleStep) and max(step.factors) > 1:
-            named = dict(zip(group.image.axes, group.image.factors[step.number], strict=True))
-            yield _found(step.output(), tuple(named[axis] for axis in step.grid.axes), step)
-
-
-def _found(output: VolumeOutput, factors: tuple[int, ...], step: BlockStep) -> FoundScale:
-    box = output.box(tuple(slice(0, n) for n in output.grid.shape))
-    return FoundScale(
-        output.address,
-        output.axes,
-        tuple(s.stop for s in box),
-        _along(output.grid.axes, factors, output.axes),
-        is_finished=step.read_target() is not None,
-    )
-
-
-def former_places(settings: Settings, step: str, variant: str) -> Iterator[str]:
-    """Where a step of this name and variant, which the configuration has no more, may have written.
-
-    Whether it has, what lies there tells.
-    """
-    number, _, scaled = variant.partition("_")
-    name, scales = (scaled, (f"/s{number}", f"/{number}")) if step == ScaleStep.name else (variant, ("",))
-    holders = ("", "raw/labels/", "probabilities/labels/", "labels/")
-    places = [f"{holder}{name}{scale}" for holder in holders for scale in scales]
-    if step == LabelsStep.name:
-        places = [holder.rstrip("/") for holder in holders[1:]]
-    for place in places:
-        yield str(Address(settings.output, "").within(f"{GROUP}/{place}"))
-        if settings.pyramid.output:
-            yield str(Address(settings.pyramid.output, "").within(place))

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import math
-import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from blockwise.backends.registry import BACKENDS
 from blockwise.errors import UserError
 from blockwise.grid import Grid
 from blockwise.mask import Mask
-from blockwise.outputs import VolumeOutput
 from blockwise.step import BlockStep
 from blockwise.volume import Address
 from blockwise.volume.formats import check_writable
 from blockwise.volume.info import VolumeInfo
 from blockwise.volume_step import VolumeStep
+from pipeline.assembly.checks import check_memory, check_not_in_place
 from pipeline.assembly.classes import chosen_classes
 from pipeline.assembly.geometry import (
     RawDescription,
@@ -31,8 +28,9 @@ from pipeline.assembly.geometry import (
 from pipeline.assembly.known import NOTHING, Known, load_known
 from pipeline.assembly.masking import mask_and_grid
 from pipeline.assembly.object_steps import ObjectSteps, object_steps
-from pipeline.assembly.pyramids import RAW, Dataset, FoundScale, Pyramids, found_scales
-from pipeline.configuration.settings import BackendSettings, Settings
+from pipeline.assembly.pyramids import RAW, Dataset, Pyramids
+from pipeline.assembly.scales import FoundScale, found_scales
+from pipeline.configuration.settings import Settings
 from tasks.pixel_classification.engines import make_engine
 from tasks.pixel_classification.project import Project
 from tasks.pixel_classification.training import open_project
@@ -130,6 +128,14 @@ class Steps:
                 chain += self.up_to(SimpleSegmentationStep.name)[1:]
         else:
             chain = self.up_to(name)
+        return self._with_scales(chain)
+
+    def usual(self) -> tuple[BlockStep, ...]:
+        """All steps from the raw volume to objects, and coarser scales of their datasets, if these are wanted."""
+        return self._with_scales(self.all())
+
+    def _with_scales(self, chain: tuple[BlockStep, ...]) -> tuple[BlockStep, ...]:
+        """Steps, and those of coarser scales that read nothing but them."""
         if not self._are_pyramids_wanted():
             return chain
         known = {RAW, *(step.label for step in chain)}
@@ -171,8 +177,8 @@ def build_steps(settings: Settings, *, whole: bool = False) -> Steps:
     raw = describe_raw(settings.raw, project)
     known = NOTHING if whole else load_known(settings.work_dir)
     steps = make_steps(settings, project, replace(raw, info=known.volume(raw.info)), whole=whole, known=known)
-    check_memory(steps, settings)
-    _check_not_in_place(steps)
+    check_memory(steps.needed(), settings.backend)
+    check_not_in_place(steps.needed(), steps.prediction)
     return steps
 
 
@@ -217,25 +223,6 @@ def _simple_segmentation_step(settings: Settings, prediction: PredictionStep) ->
         chunks=prediction.chunks,
         shards=prediction.shards,
     )
-
-
-def _check_not_in_place(steps: Steps) -> None:
-    """Refuse to write over what is read; the raw volume and the mask may be results of other runs."""
-    resolve = functools.cache(os.path.realpath)  # the outputs share a container, and a batch has thousands
-
-    def place(text: str) -> Path:
-        address = Address.parse(text)
-        return Path(resolve(address.path), address.key)
-
-    read = {place(steps.prediction.raw.address): "the raw volume"}
-    if steps.prediction.mask is not None:
-        read[place(steps.prediction.mask.address)] = "the mask"
-    for step in steps.needed():
-        output = step.output()
-        if isinstance(output, VolumeOutput) and (what := read.get(place(output.address))):
-            raise UserError(
-                f"output {output.address}: this is {what} itself, which would be lost; set another `output`"
-            )
 
 
 def _prediction_step(
@@ -310,30 +297,6 @@ def _channels(settings: Settings, info: VolumeInfo, project: Project) -> tuple[i
             "raw.axes"
         )
     return channels
-
-
-def check_memory(steps: Steps, settings: Settings) -> None:
-    """Refuse a configuration whose workers would need more memory than there is.
-
-    Raises:
-        UserError: naming the step, what it needs, what it may have, and what to change.
-    """
-    limit, allowed = _memory_limit(settings.backend)
-    for step in steps.needed():
-        needed = step.projected_memory()
-        if needed > limit:
-            raise UserError(
-                f"{step.label}: a worker needs about {needed / 1e9:.2f} GB for blocks of "
-                f"{'x'.join(map(str, step.grid.block_shape))}, but {allowed}; use smaller blocks, fewer workers, or "
-                "more memory"
-            )
-
-
-def _memory_limit(backend: BackendSettings) -> tuple[float, str]:
-    """Bytes that a worker may have, and who says so."""
-    if backend.memory_gb:
-        return backend.memory_gb * 1e9, f"backend.memory_gb allows {backend.memory_gb:.2f} GB"
-    return BACKENDS[backend.name].memory_limit(backend.setups()[backend.name])
 
 
 def default_config() -> str:

@@ -23,7 +23,7 @@ from blockwise.volume.groups import delete_group
 from pipeline.assembly.geometry import output_dataset
 from pipeline.assembly.known import KNOWN
 from pipeline.assembly.object_steps import DATASETS, ObjectSteps
-from pipeline.assembly.pyramids import former_places
+from pipeline.assembly.scales import former_places
 from pipeline.assembly.steps import Steps
 from pipeline.configuration.settings import Settings
 from pipeline.running.lock import LOCK, OWNER
@@ -95,7 +95,7 @@ def _former_dataset(settings: Settings, folder: Path) -> Iterator[str]:
     for path in _identities(folder.parent, folder.name):
         identity, output = _read(path) or {}, _read(path.parent / OUTPUT) or {}
         for address in _former_addresses(settings, identity["step"], folder.name):
-            found = found_dataset(address) or found_group(address) or {}
+            found = found_group(address) or found_dataset(address) or {}
             if found.get("fingerprint") == path.parent.name and found["id"] == output.get("id", found["id"]):
                 yield address
 
