@@ -36,7 +36,7 @@ class GroupOutput:
 
     def places(self) -> tuple[str, ...]:
         """The container, unless it lies in a store."""
-        return () if self._place.is_remote else (self._place.path,)
+        return () if self._place.is_remote else (self._place.location,)
 
     def check_ours(self) -> None:
         """Refuse a group with attributes that does not carry one of our fingerprints."""

@@ -36,6 +36,8 @@ def group_attributes(address: Address) -> Mapping[str, Any] | None:
         document = store.document(_name(address.key, kind))
         if document is None:
             continue
+        if kind == "precomputed":
+            return None if address.key else document
         if kind == "n5":
             return None if "dimensions" in document else document
         if kind == "zarr":
@@ -54,10 +56,10 @@ def write_group(address: Address, attributes: Mapping[str, Any]) -> None:
     """
     store = open_store(address)
     kind = _kind(store, address)
-    found = store.find(address.key)
+    found = store.find(address.key) if address.key else None
     if found is not None and found.key == address.key:
         raise UserError(f"{address}: an array lies there, it cannot become a group; choose another place")
-    documents = store.missing_groups(f"{address.key}/", kind)
+    documents = store.missing_groups(f"{address.key}/" * bool(address.key), kind)
     attributes_name = _name(address.key, kind)
     for name, content in documents.items():
         if name != attributes_name:
@@ -71,7 +73,7 @@ def write_group(address: Address, attributes: Mapping[str, Any]) -> None:
 def delete_group(address: Address) -> None:
     """Delete a group's documents and its links; the rest stays, and so do groups above it that hold anything."""
     store = open_store(address)
-    folder = Path(address.path, address.key)
+    folder = Path(address.location, address.key)
     for place in folder.iterdir() if not address.is_remote and folder.is_dir() else ():
         if place.is_symlink():
             place.unlink()
@@ -116,6 +118,8 @@ def linked_to(address: Address) -> str:
 
 
 def _kind(store: Store, address: Address) -> Kind:
+    if store.kinds == ("precomputed",):
+        return "precomputed"
     for kind in store.kinds:
         for name in group_documents(kind, is_root=True):
             if store.read(name) is not None:
@@ -124,7 +128,9 @@ def _kind(store: Store, address: Address) -> Kind:
 
 
 def _name(key: str, kind: Kind) -> str:
-    """Name of the document with a group's attributes."""
+    """Name of the document with a group's attributes; all scales of a precomputed volume are one group."""
+    if kind == "precomputed":
+        return "info"
     return f"{key}/" * bool(key) + {"n5": "attributes.json", "zarr": ".zattrs", "zarr3": "zarr.json"}[kind]
 
 

@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from blockwise.errors import UserError
+from blockwise.grid import Grid
 from blockwise.step import BlockStep
 from blockwise.volume import Address, Spacing, open_volume
-from blockwise.volume.address import N5_SUFFIXES
+from blockwise.volume.address import N5_SUFFIXES, PRECOMPUTED, PRECOMPUTED_SUFFIX
 from blockwise.volume.formats import check_writable
 from blockwise.volume.info import VolumeInfo
+from blockwise.volume.metadata import written_dtype
+from blockwise.volume.precomputed_scale import DTYPES, shard_shape
 from blockwise.volume_step import VolumeStep
 from pipeline.configuration.settings import Settings
 from tasks.prediction import PredictionStep
@@ -70,8 +75,9 @@ class Pyramids:
         self._prediction = prediction
         self._datasets = [each for each in datasets if each.kind in settings.pyramid.datasets]
         self._container = settings.pyramid.output or settings.output
-        check_writable(Address(self._container, ""))
-        self._layout: Layout = "n5" if Address(self._container, "").suffix in N5_SUFFIXES else "ome-zarr"
+        check_writable(Address(self._container, ""), is_scale=True)
+        self._layout = _layout(Address(self._container, ""))
+        self._check_axes()
         self._shards = self._checked_shards()
         self._spacing = _spacing(prediction.raw)
 
@@ -113,7 +119,7 @@ class Pyramids:
                     image=described,
                     address=self._address(dataset, scale_name(self._layout, number)),
                     chunks=self._prediction.chunks,
-                    shards=self._shards,
+                    shards=self._shards_of(grid),
                 )
             )
             before = found[-1]
@@ -183,6 +189,10 @@ class Pyramids:
 
     def _address(self, dataset: Dataset, scale: str = "") -> str:
         """Of a dataset's group, or of a scale in it."""
+        if self._layout == "precomputed":  # a volume of its own, with all scales
+            container = Address(self._container, "")
+            volume = f"{PRECOMPUTED}{container.location}/{dataset.name}"
+            return str(Address(volume, scale, container.options))
         root = "" if self._settings.pyramid.output else GROUP
         between = (self._holder, "labels") if dataset.is_label and self._layout == "ome-zarr" else ()
         key = "/".join(filter(None, (root, *between, dataset.name, scale)))
@@ -192,18 +202,47 @@ class Pyramids:
         """Address of the finest scale, where it can stand in the group as it is; else empty."""
         source = self._prediction.raw.address if dataset.step is None else dataset.step.address
         here, there = Address.parse(source), Address(self._container, "")
-        if self._settings.pyramid.copy_finest or here.is_remote or there.is_remote:
+        if self._settings.pyramid.copy_finest or here.is_remote or there.is_remote or self._layout == "precomputed":
             return ""
         if dataset.step is None:
             return source if _links_raw(self._prediction.raw, self._axes(dataset), there) else ""
         same = (here.suffix in N5_SUFFIXES) == (self._layout == "n5")
-        return source if same and bool(dataset.step.shards) == bool(self._shards) else ""
+        return (
+            source
+            if same and self._layout != "precomputed" and bool(dataset.step.shards) == bool(self._shards)
+            else ""
+        )
+
+    def _check_axes(self) -> None:
+        """Refuse what a precomputed volume cannot hold."""
+        if self._layout != "precomputed":
+            return
+        axes = self._prediction.grid.axes
+        if axes != "zyx":
+            raise UserError(
+                f"pyramid.output {self._container}: a precomputed volume has the axes z, y, x, the volume here has "
+                f"{axes}; use an output of .n5 or .zarr"
+            )
+        dtype = np.dtype(self._prediction.raw.dtype)
+        if any(each.name == RAW for each in self._datasets) and written_dtype(dtype).name not in DTYPES:
+            raise UserError(
+                f"pyramid.datasets: raw holds {dtype.name}, a precomputed volume one of {', '.join(DTYPES)}; leave "
+                "raw out, or use an output of .n5 or .zarr"
+            )
+
+    def _shards_of(self, grid: Grid) -> tuple[int, ...] | None:
+        """Shards of a scale; in a precomputed volume they are as large as its blocks allow."""
+        if self._layout != "precomputed":
+            return self._shards
+        return shard_shape(grid.shape, self._prediction.chunks, grid.block_shape)
 
     def _checked_shards(self) -> tuple[int, ...] | None:
         """Shards of the pyramids' own container, or those of the output."""
         own, prediction = self._settings.pyramid.shards, self._prediction
         if own is None:
             return prediction.shards if self._layout == "ome-zarr" else None
+        if self._layout == "precomputed":
+            raise UserError("pyramid.shards: shards of precomputed volumes follow from blocks.shape; leave it out")
         shards = (1,) * (len(prediction.chunks) - len(own)) + own
         if self._layout == "n5":
             raise UserError(f"pyramid.shards: only Zarr has shards, but the pyramids go into {self._container}")
@@ -219,6 +258,12 @@ class Pyramids:
         if not self._settings.pyramid.output:
             raise UserError("pyramid.shards: is for a pyramid.output of its own; else blocks.shards counts")
         return shards
+
+
+def _layout(container: Address) -> Layout:
+    if container.suffix == PRECOMPUTED_SUFFIX:
+        return "precomputed"
+    return "n5" if container.suffix in N5_SUFFIXES else "ome-zarr"
 
 
 def along(axes: str, values: tuple[int, ...], wanted: str) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from blockwise.outputs import VolumeOutput
 from blockwise.step import BlockStep
 from blockwise.volume import Address
+from blockwise.volume.address import PRECOMPUTED, PRECOMPUTED_SUFFIX
 from blockwise.volume.info import VolumeInfo
 from blockwise.volume_step import VolumeStep
 from pipeline.assembly.pyramids import GROUP, RAW, Dataset, along
@@ -80,5 +81,9 @@ def former_places(settings: Settings, step: str, variant: str) -> Iterator[str]:
         places = [holder.rstrip("/") for holder in holders[1:]]
     for place in places:
         yield str(Address(settings.output, "").within(f"{GROUP}/{place}"))
-        if settings.pyramid.output:
+        if settings.pyramid.output and Address(settings.pyramid.output, "").suffix == PRECOMPUTED_SUFFIX:
+            volume, _, key = place.partition("/")
+            location = Address(settings.pyramid.output, "").location
+            yield str(Address(f"{PRECOMPUTED}{location}/{volume}", key))
+        elif settings.pyramid.output:
             yield str(Address(settings.pyramid.output, "").within(place))

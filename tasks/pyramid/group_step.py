@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from blockwise.errors import UserError
 from blockwise.grid import Block, Box
 from blockwise.outputs import GroupOutput
 from blockwise.sources import Source
 from blockwise.step import BASE_MEMORY, Before, BlockStep
 from blockwise.upstream import BlocksSource
 from blockwise.volume import Address
+from blockwise.volume.formats import open_store
 from blockwise.volume.groups import container_kind
+from blockwise.volume.metadata import Array
 from blockwise.volume_step import VolumeStep
 from tasks.pyramid.layouts import Image, Layout, group_document, labels_document, scale_name
 
@@ -76,7 +79,19 @@ class PyramidStep(_OfSteps):
 
     def compute(self, block: Block, prepared: Any) -> dict[str, Any]:
         """The group's attributes."""
-        return group_document(container_kind(Address.parse(self.address)), self.image)
+        kind = container_kind(Address.parse(self.address))
+        return group_document(kind, self.image, {} if self.link else self._arrays())
+
+    def _arrays(self) -> dict[str, Array]:
+        """The scales by their names."""
+        found = {}
+        for number, step in enumerate(self.scales):
+            address = Address.parse(step.address)
+            array = open_store(address).find(address.key)
+            if array is None:
+                raise UserError(f"{address}: has vanished; run again")
+            found[scale_name(self.group_layout, number)] = array
+        return found
 
 
 class LabelsStep(_OfSteps):

@@ -1,4 +1,4 @@
-"""How scales are named and described, so that viewers take them for one image: N5, OME-Zarr."""
+"""How scales are named and described, so that viewers take them for one image: N5, OME-Zarr, precomputed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from blockwise.volume.metadata import Kind
+from blockwise.volume.metadata import Array, Kind
 from blockwise.volume.ome import Level, image
+from blockwise.volume.precomputed_scale import info_document
 from tasks.pyramid.coarser import DESCRIPTIONS, Method
 
-Layout = Literal["n5", "ome-zarr"]
+Layout = Literal["n5", "ome-zarr", "precomputed"]
 
 _SHORT_UNITS = {
     "angstrom": ("nm", 0.1),
@@ -55,7 +56,7 @@ class Image(BaseModel):
 
 def scale_name(layout: Layout, number: int) -> str:
     """Name of a scale in its group; 0 is the finest."""
-    return f"s{number}" if layout == "n5" else str(number)
+    return str(number) if layout == "ome-zarr" else f"s{number}"
 
 
 def scale_attributes(layout: Layout, described: Image, number: int) -> dict[str, Any]:
@@ -67,11 +68,20 @@ def scale_attributes(layout: Layout, described: Image, number: int) -> dict[str,
     if layout == "n5":
         return {"downsamplingFactors": list(factors[::-1])}
     steps = [step * f for step, f in zip(described.steps, factors, strict=True)]
-    return {"resolution": steps, "units": list(described.units)}
+    kind = {"type": "segmentation" if described.is_label else "image"} if layout == "precomputed" else {}
+    return {"resolution": steps, "units": list(described.units), **kind}
 
 
-def group_document(kind: Kind, described: Image) -> dict[str, Any]:
-    """Attributes of the group of all scales."""
+def group_document(kind: Kind, described: Image, arrays: Mapping[str, Array]) -> dict[str, Any]:
+    """Attributes of the group of all scales.
+
+    Args:
+        kind: of the container.
+        described: what there is to say of them.
+        arrays: the scales by their names, as they lie there.
+    """
+    if kind == "precomputed":
+        return info_document({name: array.document for name, array in arrays.items()})
     return _n5(described) if kind == "n5" else _ome(described, zarr3=kind == "zarr3")
 
 

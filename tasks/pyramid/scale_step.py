@@ -97,7 +97,17 @@ class ScaleStep(VolumeStep):
         """As the scale before, with its channels."""
         dtype, channels = self._holds
         extra = scale_attributes(self.group_layout, self.image, self.number)
-        return VolumeOutput(self.address, self.grid, self.chunks, dtype, channels, extra, self.shards, is_scale=True)
+        return VolumeOutput(
+            self.address,
+            self.grid,
+            self.chunks,
+            dtype,
+            channels,
+            extra,
+            self.shards,
+            is_scale=True,
+            chunks_of_all_channels=self.group_layout == "precomputed",
+        )
 
     @cached_property
     def _holds(self) -> tuple[str, int]:

@@ -144,6 +144,38 @@ def check_image(holder: dict[str, Any], version: str, *, is_label: bool, method:
         assert holder["image-label"]["source"] == {"image": "../../"}
 
 
+def test_precomputed(project: Project) -> None:
+    """Sharded, whole shards a block; labels compressed as segmentation; ``info`` when all scales are finished."""
+    options = {"output": "pyramid.precomputed", "datasets": ["raw", *RESULTS], "scales": 3}
+    run(project, **options)
+    assert run(project, **options).computed == {}
+    for name in ("raw", *RESULTS):
+        folder = Path("pyramid.precomputed", name)
+        info = json.loads((folder / "info").read_text())
+        assert (info["type"] == "segmentation") is (METHODS[name] == "mode")
+        encoding = "compressed_segmentation" if name == "connected_components" else "raw"
+        assert [scale["encoding"] for scale in info["scales"]] == [encoding] * 3
+        for number, expected in enumerate(expected_scales(name, 3)):
+            assert info["scales"][number]["resolution"] == [2**number] * 3
+            found = everything(f"precomputed://{folder}:s{number}")
+            np.testing.assert_array_equal(found, expected, err_msg=f"{name} {number}", strict=True)
+            spec = {
+                "driver": "neuroglancer_precomputed",
+                "scale_index": number,
+                "kvstore": f"file://{folder.resolve()}/",
+            }
+            others = ts.open(spec).result().read().result().T
+            np.testing.assert_array_equal(others if expected.ndim == 4 else others[0], expected)
+    shards = list(Path("pyramid.precomputed/raw/s0").glob("*.shard"))
+    assert len(shards) == 16, "a block of 2 x 1 x 2 chunks is two shards of 1 x 1 x 2"
+    scales = project.steps().scales()["probabilities"]
+    assert [each.address for each in scales[1:]] == [
+        f"precomputed://pyramid.precomputed/probabilities:s{n}" for n in (1, 2)
+    ]
+    assert main(["clean", "--yes", "--config", "config.yaml"]) == 0
+    assert not any(path.is_file() for path in Path("pyramid.precomputed").rglob("*"))
+
+
 def test_ome_zarr_beside_results_of_ome_zarr_copies_nothing(unused: Project) -> None:
     unused.change("output", "result.ome.zarr")
     unused.change("pyramid", {"scales": 2})
@@ -173,6 +205,17 @@ def test_readers_of_other_people(project: Project) -> None:
         for name in ("thresholded", "connected_components"):
             assert kinds.ImageLabel.from_zarr(opened[f"raw/labels/{name}"]).attributes
         assert kinds.Image.from_zarr(opened["raw"]).labels is not None
+
+
+def test_cloud_volume_reads_precomputed(project: Project) -> None:
+    cloudvolume = pytest.importorskip("cloudvolume", reason="pip install 'blockwise-ilastik[readers]'")
+    run(project, output="pyramid.precomputed", datasets=["raw", *RESULTS], scales=3)
+    for name in ("raw", *RESULTS):
+        for number, expected in enumerate(expected_scales(name, 3)):
+            path = f"precomputed://file://{Path('pyramid.precomputed', name).resolve()}"
+            volume = cloudvolume.CloudVolume(path, mip=number, progress=False)
+            found = np.asarray(volume[:, :, :]).T
+            np.testing.assert_array_equal(found if expected.ndim == 4 else found[0], expected)
 
 
 def test_the_workflow_alone_makes_as_many_as_viewers_need(
