@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorstore as ts
+from numpy.typing import NDArray
 
 from blockwise.volume import Address, open_volume
 from blockwise.volume.formats import open_store
@@ -19,7 +20,13 @@ from tests.runs import Project
 METHODS: dict[str, Method] = {"probabilities": "mean", "connected_components": "mode"}
 
 
-CASES = [("s3", ".n5", None), ("gs", ".zarr", None), ("s3", ".ome.zarr", [36, 18, 32])]
+CASES = [
+    ("s3", ".n5", None),
+    ("gs", ".zarr", None),
+    ("s3", ".ome.zarr", [36, 18, 32]),
+    pytest.param("s3", ".precomputed", None, marks=pytest.mark.soak),
+    ("gs", ".precomputed", None),
+]
 
 
 @pytest.mark.parametrize(("scheme", "ending", "shards"), CASES)
@@ -36,19 +43,33 @@ def test_pyramids_in_stores(
     for name, method in METHODS.items():
         volume = open_volume(f"result.n5:{name}")
         expected = volume.read(tuple(slice(0, n) for n in volume.shape))
-        below = name == "connected_components" and ending != ".n5"
-        place = f"probabilities/labels/{name}" if below else name
-        assert group_attributes(container.within(place))
+        group = place_of(container, name, ending)
+        assert group_attributes(group)
         for number in range(2):
-            scale = container.within(f"{place}/{'s' * (ending == '.n5')}{number}")
-            np.testing.assert_array_equal(read(scale, ending, shards), expected, strict=True)
+            np.testing.assert_array_equal(read(group, number, ending, shards), expected)
             expected = coarser(expected, (1,) * (expected.ndim - 3) + (2, 2, 2), method)
     assert main(["clean", "--yes", "--config", "config.yaml"]) == 0
-    assert open_store(container).array_keys() == []
+    for name in METHODS:
+        group = place_of(container, name, ending)
+        assert group_attributes(group) is None
+        assert open_store(group).array_keys() == []
 
 
-def read(scale: Address, ending: str, shards: Any) -> np.ndarray:
+def place_of(container: Address, name: str, ending: str) -> Address:
+    """The group of a dataset's scales."""
+    if ending == ".precomputed":
+        return Address(f"precomputed://{container.location}/{name}", "", container.options)
+    return container.within(f"probabilities/labels/{name}" if name != "probabilities" and ending != ".n5" else name)
+
+
+def read(group: Address, number: int, ending: str, shards: Any) -> NDArray[Any]:
+    """A scale, as TensorStore finds it by itself."""
+    store = open_store(group)
+    if ending == ".precomputed":
+        spec = {"driver": "neuroglancer_precomputed", "scale_index": number, "kvstore": store.kvstore("")}
+        array = ts.open(spec).result().read().result().T
+        return array if len(array) > 1 else array[0]
+    key = f"{group.key}/{'s' * (ending == '.n5')}{number}"
     driver = "n5" if ending == ".n5" else "zarr3" if shards else "zarr"
-    spec = {"driver": driver, "kvstore": open_store(scale).kvstore(scale.key)}
-    array = ts.open(spec).result().read().result()
+    array = ts.open({"driver": driver, "kvstore": store.kvstore(key)}).result().read().result()
     return array.T if ending == ".n5" else array
