@@ -26,7 +26,7 @@ class FoundScale:
         axes: one letter of ``tczyx`` each.
         shape: in its own voxels, per axis.
         factors: voxels of the finest scale along one of it, per axis.
-        is_finished: whether it is whole; what is not may lack blocks, or not be there at all.
+        is_finished: whether it is whole, and of the present result; what is not may lack blocks, or not be there.
     """
 
     address: str
@@ -64,8 +64,19 @@ def _found(output: VolumeOutput, factors: tuple[int, ...], step: BlockStep) -> F
         output.axes,
         tuple(s.stop for s in box),
         along(output.grid.axes, factors, output.axes),
-        is_finished=step.read_target() is not None,
+        is_finished=_is_finished(step),
     )
+
+
+def _is_finished(step: BlockStep) -> bool:
+    """Whether a step has a target, and a scale is of the present result of the step before it; no data is looked at."""
+    target = step.read_target()
+    if target is None or not isinstance(step, ScaleStep):
+        return target is not None
+    if step.before is None:
+        return True
+    (name,), (source,) = step.inputs, step.inputs.values()
+    return _is_finished(step.before) and target["inputs"].get(name) == source.digest()
 
 
 def former_places(settings: Settings, step: str, variant: str) -> Iterator[str]:
