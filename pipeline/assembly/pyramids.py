@@ -1,4 +1,4 @@
-"""From the settings of pyramids to their steps, and what scales a configuration has of which dataset."""
+"""From the settings of pyramids to their steps."""
 
 from __future__ import annotations
 
@@ -6,30 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from blockwise.errors import UserError
-from blockwise.grid import Grid
 from blockwise.step import BlockStep
 from blockwise.volume import Address, Spacing, open_volume
-from blockwise.volume.address import N5_SUFFIXES, PRECOMPUTED, PRECOMPUTED_SUFFIX
-from blockwise.volume.formats import check_writable
 from blockwise.volume.info import VolumeInfo
-from blockwise.volume.metadata import written_dtype
-from blockwise.volume.precomputed_scale import DTYPES, shard_shape
 from blockwise.volume_step import VolumeStep
+from pipeline.assembly.pyramid_container import pyramid_container
 from pipeline.configuration.settings import Settings
 from tasks.prediction import PredictionStep
 from tasks.pyramid.group_step import LabelsStep, PyramidStep
-from tasks.pyramid.layouts import Image, Layout, scale_name
+from tasks.pyramid.layouts import Image, scale_name
 from tasks.pyramid.scale_step import ScaleStep
 from tasks.pyramid.scales import Scale, coarser_grid, coarser_scales
-
-GROUP = "pyramid"
-"""Group of the output in which the pyramids lie, where they have no container of their own."""
-
-RAW = "raw"
-"""Name of the raw volume among the datasets."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +61,8 @@ class Pyramids:
         self._settings = settings
         self._prediction = prediction
         self._datasets = [each for each in datasets if each.kind in settings.pyramid.datasets]
-        self._container = settings.pyramid.output or settings.output
-        check_writable(Address(self._container, ""), is_scale=True)
-        self._layout = _layout(Address(self._container, ""))
-        self._check_axes()
-        self._shards = self._checked_shards()
+        self._container = pyramid_container(settings, prediction)
+        self._layout = self._container.layout
         self._spacing = _spacing(prediction.raw)
 
     def steps(self) -> tuple[BlockStep, ...]:
@@ -118,8 +102,8 @@ class Pyramids:
                     group_layout=self._layout,
                     image=described,
                     address=self._address(dataset, scale_name(self._layout, number)),
-                    chunks=self._prediction.chunks,
-                    shards=self._shards_of(grid),
+                    chunks=self._container.chunks,
+                    shards=self._container.shards_of(grid),
                 )
             )
             before = found[-1]
@@ -189,81 +173,19 @@ class Pyramids:
 
     def _address(self, dataset: Dataset, scale: str = "") -> str:
         """Of a dataset's group, or of a scale in it."""
-        if self._layout == "precomputed":  # a volume of its own, with all scales
-            container = Address(self._container, "")
-            volume = f"{PRECOMPUTED}{container.location}/{dataset.name}"
-            return str(Address(volume, scale, container.options))
-        root = "" if self._settings.pyramid.output else GROUP
         between = (self._holder, "labels") if dataset.is_label and self._layout == "ome-zarr" else ()
-        key = "/".join(filter(None, (root, *between, dataset.name, scale)))
-        return str(Address(self._container, "").within(key))
+        return self._container.place((*filter(None, between), dataset.name), scale)
 
     def _link(self, dataset: Dataset) -> str:
         """Address of the finest scale, where it can stand in the group as it is; else empty."""
-        source = self._prediction.raw.address if dataset.step is None else dataset.step.address
-        here, there = Address.parse(source), Address(self._container, "")
-        if self._settings.pyramid.copy_finest or here.is_remote or there.is_remote or self._layout == "precomputed":
+        if self._settings.pyramid.copy_finest:
             return ""
-        if dataset.step is None:
-            return source if _links_raw(self._prediction.raw, self._axes(dataset), there) else ""
-        same = (here.suffix in N5_SUFFIXES) == (self._layout == "n5")
-        return (
-            source
-            if same and self._layout != "precomputed" and bool(dataset.step.shards) == bool(self._shards)
-            else ""
-        )
-
-    def _check_axes(self) -> None:
-        """Refuse what a precomputed volume cannot hold."""
-        if self._layout != "precomputed":
-            return
-        axes = self._prediction.grid.axes
-        if axes != "zyx":
-            raise UserError(
-                f"pyramid.output {self._container}: a precomputed volume has the axes z, y, x, the volume here has "
-                f"{axes}; use an output of .n5 or .zarr"
-            )
-        dtype = np.dtype(self._prediction.raw.dtype)
-        if any(each.name == RAW for each in self._datasets) and written_dtype(dtype).name not in DTYPES:
-            raise UserError(
-                f"pyramid.datasets: raw holds {dtype.name}, a precomputed volume one of {', '.join(DTYPES)}; leave "
-                "raw out, or use an output of .n5 or .zarr"
-            )
-
-    def _shards_of(self, grid: Grid) -> tuple[int, ...] | None:
-        """Shards of a scale; in a precomputed volume they are as large as its blocks allow."""
-        if self._layout != "precomputed":
-            return self._shards
-        return shard_shape(grid.shape, self._prediction.chunks, grid.block_shape)
-
-    def _checked_shards(self) -> tuple[int, ...] | None:
-        """Shards of the pyramids' own container, or those of the output."""
-        own, prediction = self._settings.pyramid.shards, self._prediction
-        if own is None:
-            return prediction.shards if self._layout == "ome-zarr" else None
-        if self._layout == "precomputed":
-            raise UserError("pyramid.shards: shards of precomputed volumes follow from blocks.shape; leave it out")
-        shards = (1,) * (len(prediction.chunks) - len(own)) + own
-        if self._layout == "n5":
-            raise UserError(f"pyramid.shards: only Zarr has shards, but the pyramids go into {self._container}")
-        for name, whole, part in (
-            ("blocks.shape", prediction.grid.block_shape, shards),
-            ("pyramid.shards", shards, prediction.chunks),
-        ):
-            if len(whole) != len(part) or any(w % p for w, p in zip(whole, part, strict=True)):
-                raise UserError(
-                    f"{name}: {list(whole)} is no multiple of {list(part)}; blocks consist of whole pyramid.shards, "
-                    f"and these of whole chunks of {list(prediction.chunks)}"
-                )
-        if not self._settings.pyramid.output:
-            raise UserError("pyramid.shards: is for a pyramid.output of its own; else blocks.shards counts")
-        return shards
-
-
-def _layout(container: Address) -> Layout:
-    if container.suffix == PRECOMPUTED_SUFFIX:
-        return "precomputed"
-    return "n5" if container.suffix in N5_SUFFIXES else "ome-zarr"
+        if dataset.step is not None:
+            address = dataset.step.address
+            return address if self._container.can_link(Address.parse(address), dataset.step.shards) else ""
+        raw = self._prediction.raw
+        is_alike = self._layout == "n5" and raw.axes == self._axes(dataset)
+        return raw.address if is_alike and self._container.can_link(Address.parse(raw.address), None) else ""
 
 
 def along(axes: str, values: tuple[int, ...], wanted: str) -> tuple[int, ...]:
@@ -281,9 +203,3 @@ def _spacing(raw: VolumeInfo) -> Spacing:
     spatial = [(s, u) for axis, s, u in zip(raw.axes, spacing.steps, spacing.units, strict=True) if axis in "zyx"]
     is_usable = len({unit for _, unit in spatial}) == 1 and all(0 < step < float("inf") for step, _ in spatial)
     return spacing if is_usable else ones
-
-
-def _links_raw(raw: VolumeInfo, axes: str, container: Address) -> bool:
-    """Whether the raw volume can stand in a container's group as it is."""
-    is_n5 = Address.parse(raw.address).suffix in N5_SUFFIXES and container.suffix in N5_SUFFIXES
-    return is_n5 and raw.axes == axes

@@ -11,7 +11,8 @@ from blockwise.volume import Address
 from blockwise.volume.address import PRECOMPUTED, PRECOMPUTED_SUFFIX
 from blockwise.volume.info import VolumeInfo
 from blockwise.volume_step import VolumeStep
-from pipeline.assembly.pyramids import GROUP, RAW, Dataset, along
+from pipeline.assembly.pyramid_container import GROUP, RAW
+from pipeline.assembly.pyramids import Dataset, along
 from pipeline.configuration.settings import Settings
 from tasks.pyramid.group_step import LabelsStep, PyramidStep
 from tasks.pyramid.scale_step import ScaleStep
@@ -69,7 +70,7 @@ def _found(output: VolumeOutput, factors: tuple[int, ...], step: BlockStep) -> F
 
 
 def _is_finished(step: BlockStep) -> bool:
-    """Whether a step has a target, and a scale is of the present result of the step before it; no data is looked at."""
+    """Whether a step has a target, and a scale is of what the step before it has now; no data is looked at."""
     target = step.read_target()
     if target is None or not isinstance(step, ScaleStep):
         return target is not None

@@ -28,7 +28,8 @@ from pipeline.assembly.geometry import (
 from pipeline.assembly.known import NOTHING, Known, load_known
 from pipeline.assembly.masking import mask_and_grid
 from pipeline.assembly.object_steps import ObjectSteps, object_steps
-from pipeline.assembly.pyramids import RAW, Dataset, Pyramids
+from pipeline.assembly.pyramid_container import RAW
+from pipeline.assembly.pyramids import Dataset, Pyramids
 from pipeline.assembly.scales import FoundScale, found_scales
 from pipeline.configuration.settings import Settings
 from tasks.pixel_classification.engines import make_engine

@@ -293,7 +293,9 @@ def test_places_of_other_people_are_left_alone(project: Project) -> None:
         ("pyramid.scales", 0, "pyramid.scales: found 0"),
         ("pyramid.datasets", ["labels"], "pyramid.datasets"),
         ("pyramid.output", "pyramid.h5", "results are written as N5 or Zarr"),
-        ("pyramid.shards", [36, 18, 32], "pyramid.shards: only Zarr has shards"),
+        ("pyramid.shards", [36, 18, 32], "only Zarr takes shards that are set, N5 has none"),
+        ("pyramid.output", "./result.n5", "this is the container of output"),
+        ("pyramid.output", "raw.n5", "this is the container of raw"),
     ],
 )
 def test_wrong_settings_are_refused(project: Project, key: str, value: Any, message: str) -> None:
