@@ -34,7 +34,7 @@ def volumes() -> dict[str, tuple[NDArray[np.generic], Method]]:
     return {
         "mean of uint8": (bytes_, "mean"),
         "mean of uint16": (bytes_.astype(np.uint16), "mean"),
-        "mean of float32": (rng.random(cubes.shape, np.float32), "mean"),
+        "mean of float32": (np.asarray(rng.random(cubes.shape), np.float32), "mean"),
         "mode of uint64, cubes of 8": (cubes, "mode"),
         "mode of uint64, a fifth of the voxels 0": (sparse, "mode"),
         "mode of uint8, a mask of noise": ((bytes_ < 50).astype(np.uint8), "mode"),

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from blockwise.step import BlockStep
-from blockwise.volume import Address, Spacing, open_volume
-from blockwise.volume.info import VolumeInfo
+from blockwise.volume import Address, Spacing
 from blockwise.volume_step import VolumeStep
 from pipeline.assembly.pyramid_container import pyramid_container
 from pipeline.configuration.settings import Settings
@@ -52,18 +51,21 @@ class Pyramids:
         settings: the configuration.
         prediction: its first step.
         datasets: what may get coarser scales, images before labels.
+        spacing: how far the raw volume's voxels lie apart; None where it does not say so.
 
     Raises:
         UserError: a setting does not fit.
     """
 
-    def __init__(self, settings: Settings, prediction: PredictionStep, datasets: Sequence[Dataset]) -> None:
+    def __init__(
+        self, settings: Settings, prediction: PredictionStep, datasets: Sequence[Dataset], spacing: Spacing | None
+    ) -> None:
         self._settings = settings
         self._prediction = prediction
         self._datasets = [each for each in datasets if each.kind in settings.pyramid.datasets]
         self._container = pyramid_container(settings, prediction)
         self._layout = self._container.layout
-        self._spacing = _spacing(prediction.raw)
+        self._spacing = _usable(spacing, prediction.raw.axes)
 
     def steps(self) -> tuple[BlockStep, ...]:
         """All steps, each after those that it reads."""
@@ -194,12 +196,11 @@ def along(axes: str, values: tuple[int, ...], wanted: str) -> tuple[int, ...]:
     return tuple(named.get(axis, 1) for axis in wanted)
 
 
-def _spacing(raw: VolumeInfo) -> Spacing:
-    """Distance between the raw volume's voxels; 1 without units where it says nothing, or has several units."""
-    spacing = open_volume(raw.address).spacing
-    ones = Spacing((1.0,) * len(raw.axes), ("",) * len(raw.axes))
-    if spacing is None or len(spacing.steps) != len(raw.axes):
+def _usable(spacing: Spacing | None, axes: str) -> Spacing:
+    """Distances between voxels with these axes; 1 without units where nothing is said, or in several units."""
+    ones = Spacing((1.0,) * len(axes), ("",) * len(axes))
+    if spacing is None or len(spacing.steps) != len(axes):
         return ones
-    spatial = [(s, u) for axis, s, u in zip(raw.axes, spacing.steps, spacing.units, strict=True) if axis in "zyx"]
+    spatial = [(s, u) for axis, s, u in zip(axes, spacing.steps, spacing.units, strict=True) if axis in "zyx"]
     is_usable = len({unit for _, unit in spatial}) == 1 and all(0 < step < float("inf") for step, _ in spatial)
     return spacing if is_usable else ones

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 from blockwise.errors import UserError
 from blockwise.grid import Grid
 from blockwise.mask import Mask
 from blockwise.step import BlockStep
-from blockwise.volume import Address
+from blockwise.volume import Address, Spacing
 from blockwise.volume.formats import check_writable
 from blockwise.volume.info import VolumeInfo
 from blockwise.volume_step import VolumeStep
@@ -37,7 +36,6 @@ from tasks.pixel_classification.project import Project
 from tasks.pixel_classification.training import open_project
 from tasks.prediction import PredictionStep
 from tasks.pyramid.group_step import PyramidStep
-from tasks.pyramid.scale_step import ScaleStep
 from tasks.simple_segmentation import SimpleSegmentationStep
 
 
@@ -51,6 +49,7 @@ class Steps:
         simple_segmentation: the most probable class; None where classes are left out of the probabilities.
         axes_from: who says what the raw volume's axes are, for people.
         settings: the configuration.
+        spacing: how far the raw volume's voxels lie apart; None where it does not say so.
         whole: one block is all of the volume, which then gets no coarser scales.
     """
 
@@ -59,6 +58,7 @@ class Steps:
     simple_segmentation: SimpleSegmentationStep | None
     axes_from: str
     settings: Settings
+    spacing: Spacing | None
     whole: bool
 
     def all(self) -> tuple[BlockStep, ...]:
@@ -74,7 +74,7 @@ class Steps:
         """
         if self.whole:
             return ()
-        return Pyramids(self.settings, self.prediction, self._datasets()).steps()
+        return Pyramids(self.settings, self.prediction, self._datasets(), self.spacing).steps()
 
     def scales(self) -> dict[str, tuple[FoundScale, ...]]:
         """The scales of each dataset, the finest first: where they lie or will lie, and which are finished.
@@ -97,8 +97,6 @@ class Steps:
         """Those that a run makes, or was once asked for."""
         if self._are_pyramids_wanted():
             return self.pyramids
-        if not any(Path(self.settings.work_dir).glob(f"{ScaleStep.name}_*")):  # else the raw volume is not opened
-            return ()
         return tuple(step for step in self.pyramids if step.folder.parent.exists())
 
     def needed(self) -> tuple[BlockStep, ...]:
@@ -168,6 +166,7 @@ def build_steps(settings: Settings, *, whole: bool = False) -> Steps:
 
     Args:
         settings: the configuration.
+        spacing: how far the raw volume's voxels lie apart; None where it does not say so.
         whole: one block for all of the volume (for each time step), whatever the configuration says.
 
     Raises:
@@ -207,7 +206,7 @@ def make_steps(
     prediction = _prediction_step(settings, info, project, known.grid(grid), mask, known.classes(project))
     objects = tuple(object_steps(settings, threshold, prediction, raw.spacing) for threshold in settings.threshold)
     simple = _simple_segmentation_step(settings, prediction)
-    return Steps(prediction, objects, simple, raw.axes_from, settings, whole)
+    return Steps(prediction, objects, simple, raw.axes_from, settings, raw.spacing, whole)
 
 
 def _simple_segmentation_step(settings: Settings, prediction: PredictionStep) -> SimpleSegmentationStep | None:
