@@ -103,6 +103,7 @@ class Pyramids:
                     number=number,
                     group_layout=self._layout,
                     image=described,
+                    chunks_of_all_channels=bool(copied),
                     address=self._address(dataset, scale_name(self._layout, number)),
                     chunks=self._container.chunks,
                     shards=self._container.shards_of(grid),

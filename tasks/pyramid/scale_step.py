@@ -39,6 +39,7 @@ class ScaleStep(VolumeStep):
         number: of the scale; 0 is the finest.
         group_layout: of the group that it lies in.
         image: what there is to say of all scales.
+        chunks_of_all_channels: a chunk holds all channels, as viewers want it, not one.
     """
 
     name: ClassVar[str] = "scale"
@@ -52,6 +53,7 @@ class ScaleStep(VolumeStep):
     number: int
     group_layout: Layout
     image: Image
+    chunks_of_all_channels: bool = False
 
     def settings(self) -> Mapping[str, Any]:
         """Factors and method."""
@@ -106,7 +108,7 @@ class ScaleStep(VolumeStep):
             extra,
             self.shards,
             is_scale=True,
-            chunks_of_all_channels=self.group_layout == "precomputed",
+            chunks_of_all_channels=self.chunks_of_all_channels,
         )
 
     @cached_property

@@ -123,6 +123,7 @@ def test_ome_zarr_in_a_container_of_its_own(
                 read_tensorstore(Path(container, place, str(number)), "zarr3" if version == "0.5" else "zarr"),
             ):
                 np.testing.assert_array_equal(found, expected, err_msg=f"{name} {number}")
+    assert opened["probabilities/1"].chunks[0] == 2, "viewers want all channels in one chunk"
     labels = dict(opened["raw/labels"].attrs)
     assert (labels["ome"] if version == "0.5" else labels)["labels"] == ["thresholded", "connected_components"]
 
