@@ -10,8 +10,9 @@ from typing import Any
 from blockwise.grid import Block, Box
 from blockwise.identity import canonical_json, digest
 from blockwise.outputs.base import NotOursError
+from blockwise.outputs.volume import found_dataset
 from blockwise.stamps import WrittenFiles
-from blockwise.volume import Address, DamagedDataError, DamagedMetadataError
+from blockwise.volume import Address, DamagedDataError, DamagedMetadataError, delete_volume
 from blockwise.volume.groups import group_attributes, link_array, linked_to, write_group
 
 OWN = ("fingerprint", "id", "provenance")
@@ -68,6 +69,7 @@ class GroupOutput:
             data: attributes, as JSON.
         """
         for name, target in self.links.items():
+            self._make_room(self._within(name))
             link_array(self._within(name), Address.parse(target))
         own = self._attributes() or {}
         write_group(self._place, {**data, **{name: own[name] for name in OWN if name in own}})
@@ -96,6 +98,11 @@ class GroupOutput:
     def files(self) -> WrittenFiles:
         """The same for the only block."""
         return _State(self._state())
+
+    def _make_room(self, link: Address) -> None:
+        """Delete a dataset of ours where a link is to be; what is not ours refuses it in a moment."""
+        if not linked_to(link) and found_dataset(str(link)) is not None:
+            delete_volume(link)
 
     def _attributes(self) -> Mapping[str, Any] | None:
         return _readable_attributes(self._place)

@@ -198,8 +198,11 @@ class LocalStore(Store):
         temporary.rename(target)
 
     def delete(self, key: str) -> None:
-        """Rename first, so that a half-deleted array is never taken for whole."""
+        """Rename first, so that a half-deleted array is never taken for whole; of a link, the link alone goes."""
         folder = self.folder / key
+        if folder.is_symlink():
+            folder.unlink()
+            return
         self._refuse_foreign(key, self._names(key))
         doomed = _doomed(folder)
         shutil.rmtree(doomed, ignore_errors=True)

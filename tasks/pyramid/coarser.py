@@ -47,7 +47,8 @@ def coarser(data: NDArray[Any], factors: tuple[int, ...], method: Method) -> NDA
     missing = max(0, 3 - data.ndim)
     lengths, target = ((1,) * missing + part for part in (data.shape, shape))
     in_three = ((1,) * missing + factors)[-3:]
-    source = np.ascontiguousarray(data, data.dtype.newbyteorder("=")).reshape(-1, *lengths[-3:])
+    # Loops are compiled for one kind of array: contiguous, aligned, writable, of this machine's byte order.
+    source = np.require(data, data.dtype.newbyteorder("="), ["C", "A", "W"]).reshape(-1, *lengths[-3:])
     if set(in_three) == {1}:
         return source.reshape(shape)
     make = _mean if method == "mean" else _mode

@@ -259,6 +259,18 @@ def test_workers_of_this_machine_make_them(project: Project) -> None:
     assert run_luigi(project, workflow="PyramidWorkflow")[1].startswith("Nothing to do")
 
 
+def test_a_link_becomes_a_copy_and_back(project: Project) -> None:
+    finest_scale, link = finest("thresholded"), Path("result.n5/pyramid/thresholded/s0")
+    for copied in (False, True, False):
+        run(project, scales=2, datasets=["thresholded"], copy_finest=copied)
+        assert link.is_symlink() is not copied
+        np.testing.assert_array_equal(everything("result.n5:pyramid/thresholded/s0"), finest_scale)
+        np.testing.assert_array_equal(finest("thresholded"), finest_scale)
+    project.change("pyramid.copy_finest", True)  # a run has not come to it
+    assert main(["clean", "--yes", "--config", "config.yaml"]) == 0
+    assert not Path("result.n5").exists()
+
+
 def test_thresholds_that_go_and_datasets_that_come(project: Project) -> None:
     """Scales of what the configuration has no more are cleaned with all else; other people's things stay."""
     run(project, scales=2)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+from tasks.pyramid import kernels
 from tasks.pyramid.coarser import coarser
 
 INTEGERS = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
@@ -138,8 +139,13 @@ def test_other_factors_are_refused(factors: tuple[int, ...]) -> None:
         coarser(np.zeros((2,) * max(3, len(factors)), np.uint8), factors, "mean")
 
 
-def test_views_and_foreign_byte_order_make_no_difference() -> None:
+def test_views_byte_orders_and_what_may_not_be_written_make_no_difference() -> None:
     data = np.arange(4 * 6 * 8, dtype=np.uint16).reshape(4, 6, 8)
     expected = coarser(data, (2, 2, 2), "mean")
-    for same in (data.astype(">u2"), np.asfortranarray(data), np.repeat(data, 2, axis=2)[..., ::2]):
+    fixed = data.copy()
+    fixed.flags.writeable = False
+    unaligned = np.frombuffer(b"." + data.tobytes(), np.uint8)[1:].view(np.uint16).reshape(data.shape)
+    others = (data.astype(">u2"), np.asfortranarray(data), np.repeat(data, 2, axis=2)[..., ::2], fixed, unaligned)
+    for same in others:
         np.testing.assert_array_equal(coarser(same, (2, 2, 2), "mean"), expected)
+    assert len(kernels.mean_uint16.signatures) == 1, "processes that compile at once write the same code"
