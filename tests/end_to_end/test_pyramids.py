@@ -248,14 +248,16 @@ def test_the_workflow_alone_makes_as_many_as_viewers_need(
 
 def test_workers_of_this_machine_make_them(project: Project) -> None:
     """Through Luigi's command line, as users do; the summary names the groups, and not each scale."""
-    project.change("pyramid.scales", 3)
+    project.change("pyramid", {"scales": 3, "output": "pyramid.precomputed"})
+    project.change("backend.workers", 2)
     code, text = run_luigi(project, workflow="PyramidWorkflow")
     assert code == 0, text
-    assert "result.n5:pyramid/connected_components\n" in text
-    assert "/s1" not in text
+    assert "precomputed://pyramid.precomputed/connected_components\n" in text
+    assert ":s1" not in text
     for name in RESULTS:
         for number, expected in enumerate(expected_scales(name, 3)):
-            np.testing.assert_array_equal(everything(f"result.n5:pyramid/{name}/s{number}"), expected)
+            found = everything(f"precomputed://pyramid.precomputed/{name}:s{number}")
+            np.testing.assert_array_equal(found, expected)
     assert run_luigi(project, workflow="PyramidWorkflow")[1].startswith("Nothing to do")
 
 
