@@ -238,7 +238,7 @@ def test_the_workflow_alone_makes_as_many_as_viewers_need(
     ]
     assert scales["probabilities"][2].factors == (1, 4, 4, 4)
     assert [each.address for each in scales["raw"]] == ["raw.n5:raw"]
-    project.step("connected_components").target_path.unlink()
+    project.step("connected_components").forget_target()
     Path("work/scale_2_thresholded.json").unlink()
     assert [each.is_finished for each in project.steps().scales()["thresholded"]] == [True, True, False]
     assert [each.is_finished for each in project.steps().scales()["connected_components"]] == [False] * 3
