@@ -20,11 +20,12 @@ from tests.runs import Project
 METHODS: dict[str, Method] = {"probabilities": "mean", "connected_components": "mode"}
 
 
+SOAK = pytest.mark.soak
 CASES = [
-    ("s3", ".n5", None),
-    ("gs", ".zarr", None),
+    pytest.param("s3", ".n5", None, marks=SOAK),
+    pytest.param("gs", ".zarr", None, marks=SOAK),
+    pytest.param("s3", ".precomputed", None, marks=SOAK),
     ("s3", ".ome.zarr", [36, 18, 32]),
-    pytest.param("s3", ".precomputed", None, marks=pytest.mark.soak),
     ("gs", ".precomputed", None),
 ]
 
