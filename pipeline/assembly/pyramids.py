@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+from blockwise.grid import Grid, Region
 from blockwise.step import BlockStep
 from blockwise.volume import Address, Spacing
 from blockwise.volume_step import VolumeStep
@@ -83,7 +84,7 @@ class Pyramids:
     def _scales(self, dataset: Dataset) -> tuple[ScaleStep, ...]:
         """The steps of a dataset's scales; the first one copies the finest scale, unless that is linked."""
         found: list[ScaleStep] = []
-        before, grid = dataset.step, replace(self._prediction.grid, kept=None, roi=None)
+        before, grid = dataset.step, self._prediction.grid.within(Region())
         if dataset.step is not None:
             grid = dataset.step.grid
         ones = (1,) * len(grid.axes)
@@ -118,7 +119,7 @@ class Pyramids:
         grid = (dataset.step or scales[0]).grid if (dataset.step or scales) else self._prediction.grid
         return PyramidStep(
             **self._common(dataset.name),
-            grid=replace(grid, block_shape=grid.shape, kept=None),
+            grid=_one_block(grid),
             address=self._address(dataset),
             scales=(*first, *scales),
             group_layout=self._layout,
@@ -189,6 +190,12 @@ class Pyramids:
         raw = self._prediction.raw
         is_alike = self._layout == "n5" and raw.axes == self._axes(dataset)
         return raw.address if is_alike and self._container.can_link(Address.parse(raw.address), None) else ""
+
+
+def _one_block(grid: Grid) -> Grid:
+    """One block over all that a grid computes, whatever a mask leaves of it."""
+    known = None if grid.known is None else Region(grid.known.roi)
+    return Grid(grid.axes, grid.shape, grid.shape, grid.roi, known=known)
 
 
 def along(axes: str, values: tuple[int, ...], wanted: str) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from blockwise.grid import Grid, pack_blocks, unpack_blocks
+from blockwise.grid import Grid, Region, pack_blocks, unpack_blocks
 
 SMALLEST = 256
 """Scales are added until no spatial axis is longer than this, where their number is not given."""
@@ -68,13 +68,20 @@ def coarser_grid(grid: Grid, step: tuple[int, ...]) -> Grid:
         step: voxels of it along one of the coarser scale, per axis.
     """
     shape = tuple(-(-n // s) for n, s in zip(grid.shape, step, strict=True))
+    coarse = Grid(grid.axes, shape, grid.block_shape)
+    region = _coarser_region(grid, step, coarse.blocks_per_axis)
+    known = None if grid.known is None else _coarser_region(grid.within(grid.known), step, coarse.blocks_per_axis)
+    return replace(coarse, roi=region.roi, kept=region.kept, known=known)
+
+
+def _coarser_region(grid: Grid, step: tuple[int, ...], blocks_per_axis: tuple[int, ...]) -> Region:
+    """The voxels and blocks of a scale that lie over any of the scale before."""
     roi = grid.roi and tuple((a // s, -(-b // s)) for (a, b), s in zip(grid.roi, step, strict=True))
-    coarse = Grid(grid.axes, shape, grid.block_shape, roi)
     if grid.kept is None:
-        return coarse
+        return Region(roi)
     kept = unpack_blocks(grid.kept, grid.blocks_per_axis)
-    for axis, (count, s) in enumerate(zip(coarse.blocks_per_axis, step, strict=True)):
+    for axis, (count, s) in enumerate(zip(blocks_per_axis, step, strict=True)):
         # A coarse block lies over s blocks, the last of which may not be there.
         below = [kept.take(range(s * i, min(s * (i + 1), kept.shape[axis])), axis) for i in range(count)]
         kept = np.stack([part.any(axis) for part in below], axis)
-    return replace(coarse, kept=pack_blocks(kept))
+    return Region(roi, pack_blocks(kept))

@@ -261,6 +261,25 @@ def test_workers_of_this_machine_make_them(project: Project) -> None:
     assert run_luigi(project, workflow="PyramidWorkflow")[1].startswith("Nothing to do")
 
 
+def test_a_region_that_grows_computes_what_it_has_cut(unused: Project) -> None:
+    """Also where the border lies within a coarser voxel, or moves within a coarser block."""
+    roi = [[0, 36], [0, 18], [0, 63]]
+    unused.change("blocks.roi", roi)
+    unused.change("pyramid", {"scales": 3, "datasets": ["probabilities", "thresholded"]})
+    assert unused.run().ok
+    for stop, redone in ((64, [0]), (96, [1]), (128, [1])):
+        roi[2][1] = stop
+        unused.change("blocks.roi", roi)
+        found = unused.run()
+        assert found.ok, found.text
+        assert found.computed["scale_1_probabilities"] == redone
+        for name in ("probabilities", "thresholded"):
+            for number, expected in enumerate(expected_scales(name, 3)):
+                found_scale = everything(f"result.n5:pyramid/{name}/s{number}")
+                np.testing.assert_array_equal(found_scale, expected, err_msg=f"{name} {number} {stop}")
+        assert unused.run().computed == {}
+
+
 def test_a_link_becomes_a_copy_and_back(project: Project) -> None:
     finest_scale, link = finest("thresholded"), Path("result.n5/pyramid/thresholded/s0")
     for copied in (False, True, False):
