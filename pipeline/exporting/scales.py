@@ -59,7 +59,7 @@ def write_levels(address: Address, levels: tuple[Level, ...], method: Method, me
     for number, level in enumerate(levels, 1):
         source, target = (open_volume(scale_address(address, n), "a") for n in (number - 1, number))
         factors = tuple(b // a for a, b in zip(before or (1,) * len(level.factors), level.factors, strict=True))
-        per_voxel = source.dtype.itemsize * (math.prod(factors) + 1)
+        per_voxel = 2 * source.dtype.itemsize * (math.prod(factors) + 1)  # libraries copy what they read and write
         for box in slabs(level.shape, level.chunks, memory_bytes // per_voxel):
             below = source.read(_below(box, factors, source.shape))
             target.write(box, coarser(below, factors, method))
