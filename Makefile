@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 # pip would compile on one processor, and the libraries' own tests too: half of an installation's time.
 COMPILE := $(BIN)/python -W ignore -m compileall -q -j 0 -x '/tests?/' .venv/lib || true
 
-.PHONY: help install run test bench soak check format clean
+.PHONY: help install run view test bench soak check format clean
 .NOTPARALLEL:  # two pips must not write into one .venv
 
 help:  ## list these verbs
@@ -32,6 +32,9 @@ install: .venv/installed  ## make .venv and install the pipeline into it
 
 run: .venv/installed  ## run the bundled example (or CONFIG=my.yaml WORKFLOW=ThresholdWorkflow)
 	@$(BIN)/luigi --module pipeline $(WORKFLOW) --config $(CONFIG) --local-scheduler
+
+view: .venv/view.installed  ## look at the example in a browser (or CONFIG=my.yaml)
+	@$(BIN)/blockwise-ilastik view --config $(CONFIG)
 
 test: .venv/test.installed  ## run the tests
 	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not soak"

@@ -13,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 
+from tasks.context_prediction import stack
+from tasks.pixel_classification.engines import make_engine
 from tasks.pixel_classification.features import FILTERS, Feature, compute_features, halo
 from tasks.pixel_classification.forest import Forest, Tree, join_trees
 from tasks.pixel_classification.project import Project, load_project
 
 ROOT = Path(__file__).parents[1]
 CUBE = ROOT.parent / "shared" / "data" / "fibsem"
+AUTOCONTEXT = ROOT.parent / "shared" / "reference" / "autocontext_2d_u8_3class"
 SCALES = (0.3, 0.7, 1.0, 1.6, 3.5, 5.0, 10.0)
 
 
@@ -122,6 +125,22 @@ def made_case(
     return Case(name, project, image, (slice(0, z), slice(0, y), slice(0, x)), None, 3)
 
 
+def autocontext_cases() -> list[Case]:
+    """Both stages of a project of autocontext in 2D, where it lies beside the project."""
+    if not AUTOCONTEXT.exists():
+        return []
+    first, second = load_project(str(AUTOCONTEXT / "project.ilp")).stages
+    with h5py.File(AUTOCONTEXT / "input.h5") as file:
+        image = np.tile(file["data"][()], (5, 4))[None, ..., None]
+    interior = (slice(0, 1), slice(0, image.shape[1]), slice(0, image.shape[2]))
+    probabilities = np.moveaxis(make_engine("fast", first).predict(image, interior), 0, -1)
+    size = f"{image.shape[1]} x {image.shape[2]}"
+    return [
+        Case(f"autocontext, stage 1, {size}", first, image, interior, None, 3),
+        Case(f"autocontext, stage 2, {size}", second, stack(image, probabilities), interior, None, 3),
+    ]
+
+
 def all_cases() -> list[Case]:
     """The table's rows."""
     raw, project, ilp = raw_and_project()
@@ -135,4 +154,5 @@ def all_cases() -> list[Case]:
         made_case(f"all 37 features in 2D, {flat.shape[1]}²", flat, all_features(True), 2, 60),
         made_case("4 classes, 96³", small, own, 4, 60),
         made_case("trees of 500 leaves, 96³", small, own, 2, 500),
+        *autocontext_cases(),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -45,15 +46,15 @@ def _filter(smooth: NDArray[np.float32], name: str, sigma: float) -> NDArray[np.
 def compute(
     image: NDArray[Any], features: tuple[Feature, ...], interior: tuple[slice, slice, slice]
 ) -> NDArray[np.float32]:
-    """Feature vectors (voxels, features) of a block with one channel."""
-    raw = np.ascontiguousarray(image[..., 0], dtype=np.float32)
-    smoothed: dict[tuple[float, bool], NDArray[np.float32]] = {}
+    """Feature vectors (voxels, features) of a block."""
+    smoothed: dict[tuple[float, int], NDArray[np.float32]] = {}
+    flat = image.shape[0] == 1
     channels = []
-    for feature in features:
-        flat = raw.shape[0] == 1
+    for feature, channel in itertools.product(features, range(image.shape[3])):
+        raw = np.ascontiguousarray(image[..., channel], dtype=np.float32)
         if feature.in_2d and not flat:
             raise ValueError("this benchmark does not mix 2D and 3D scales")
-        key = (feature.scale, flat)
+        key = (feature.scale, channel)
         sigma = min(feature.scale, 1.0)
         if key not in smoothed:
             wide = math.sqrt(feature.scale**2 - 1) if feature.scale > 1 else feature.scale

@@ -95,8 +95,7 @@ class Chain:
         """
         for table in self.tables:
             table.stat()
-        grid = self.steps[0].grid
-        return _joined([output.checksum(block) for output in self.volumes for block in grid])
+        return _joined([output.checksum(block) for output in self.volumes for block in output.grid])
 
 
 def _joined(checksums: list[str]) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from blockwise.lockfile import KernelLocks, kernel_locks
+from blockwise.lockfile import KernelLocks, kernel_locks, locked_numbers
 from blockwise.step import BlockStep
 
 logger = logging.getLogger(__name__)
@@ -88,6 +88,16 @@ class FolderClaims:
 def claims_of(step: BlockStep) -> Claims:
     """The claims on a step's blocks; each call opens the lock file anew, so keep what it gives."""
     return FolderClaims(kernel_locks(step.folder / CLAIMS))
+
+
+def claimed_blocks(step: BlockStep) -> list[int]:
+    """Ids of the blocks of a step that somebody computes at present, as far as locks tell; for those who look on."""
+    stop = math.prod(step.grid.blocks_per_axis)
+    try:
+        return locked_numbers(step.folder / CLAIMS, stop)
+    except OSError as error:
+        _tell_once(step.folder / CLAIMS, error)
+        return []
 
 
 def waited_for(

@@ -159,7 +159,7 @@ def begin(step: BlockStep, plan: Plan) -> None:
     if plan.new_output:
         with StepLock(step).beginning():
             if why_not_ours(step):
-                _begin_anew(step)
+                begin_anew(step)
                 begin_to_write(step)
                 return
     _remove_stale_markers(step, plan.items)
@@ -169,8 +169,9 @@ def begin(step: BlockStep, plan: Plan) -> None:
         begin_to_write(step)
 
 
-def _begin_anew(step: BlockStep) -> None:
-    for fingerprint in (*_other_fingerprints(step), step.fingerprint):
+def begin_anew(step: BlockStep) -> None:
+    """Put an empty output in the place of whatever of ours lies there; by who is alone with the step."""
+    for fingerprint in (*other_fingerprints(step), step.fingerprint):
         step.work.clear(f"{step.label}/{fingerprint}")
     write_json(step.records, IDENTITY, step.identity)
     attributes = new_attributes(step.fingerprint, step.provenance())
@@ -280,14 +281,14 @@ def _output_state(step: BlockStep) -> tuple[bool, list[str]]:
     if recorded_id(step):
         return True, [f"the output of {step.label} is made anew: {why}"]
     reasons = []
-    for fingerprint in _other_fingerprints(step):
+    for fingerprint in other_fingerprints(step):
         old = read_json(step.work, f"{step.label}/{fingerprint}/{IDENTITY}")
         if old:
             reasons += differences(old, step.identity)
     return True, reasons
 
 
-def _other_fingerprints(step: BlockStep) -> list[str]:
+def other_fingerprints(step: BlockStep) -> list[str]:
     """Fingerprints with which a step of this label has been run before."""
     others = [name for name in step.work.children(step.label) if name != step.fingerprint]
     return [name for name in others if step.work.state(f"{step.label}/{name}/{IDENTITY}") is not None]

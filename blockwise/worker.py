@@ -196,7 +196,8 @@ class Worker:
                 # Also where it failed: input that was not what it should be is the cause, and is told in its place.
                 stamps = self.input_check.stamps_of(item.stamps, self.step.reads(block), seen)
         self.ownership.check()  # nothing is written into what another run has put there
-        # From here on the old data is overwritten: a marker must not vouch for a mixture.
+        # From here on the old data is overwritten: neither a marker nor the target must vouch for a mixture.
+        self.step.forget_target()
         self.step.markers.remove(item.block)
         checksum = self.output.write(block, data)
         self.faults.after(self.step.name, self.output, block, data, attempt)

@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 
+from blockwise.backends.executor import Executor
+from blockwise.backends.registry import make_executor
 from blockwise.errors import UserError
 from blockwise.not_finite import noted_of
 from pipeline.assembly.steps import Steps, build_steps, default_config
@@ -23,6 +25,7 @@ from pipeline.configuration.settings import Settings, is_of_batch, load_settings
 from pipeline.exporting.results import EXPORTED, export_result, ingest_with_progress
 from pipeline.inspecting import volume_commands
 from pipeline.inspecting.cleaning import find_ours, remove
+from pipeline.inspecting.live_stores import live_folders
 from pipeline.inspecting.runs import Run
 from pipeline.inspecting.verification import check
 from pipeline.running.lock import WorkDirBusyError
@@ -103,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     validate.set_defaults(run=_validate)
     _add_export(commands)
     _add_ingest(commands)
+    _add_view(commands)
     return parser
 
 
@@ -126,6 +130,9 @@ def _add_export(commands: Any) -> None:
         "--range", dest="scale", nargs=2, type=float, metavar=("LOW", "HIGH"), default=None,
         help="values that become the smallest and largest of an integer dtype; probabilities: 0 1",
     )  # fmt: skip
+    command.add_argument(
+        "--axes", default=None, help=".h5, .n5, .zarr: order of the axes, such as zyxc, which is ilastik's own"
+    )
     command.add_argument("--compress", action="store_true", help="deflate the pages of TIFF files")
     command.add_argument(
         "--scales", type=_scales, default=1, metavar="N",
@@ -151,6 +158,23 @@ def _add_ingest(commands: Any) -> None:
     command.add_argument("--axes", default=None, help="names of the axes, where the source does not tell or is wrong")
     command.add_argument("--chunks", nargs="+", type=int, metavar="N", default=None, help="default: 64 along z, y, x")
     command.set_defaults(run=_ingest)
+
+
+def _add_view(commands: Any) -> None:
+    text = "look at a run in a browser: raw volume, classes, mask, objects"
+    command = commands.add_parser("view", help=text, description=f"{text}. Prints one address, and opens it.")
+    command.add_argument("--config", default=None, metavar="FILE", help="default: as luigi.cfg says")
+    command.add_argument("--manifest", default=None, metavar="FILE", help="table of images, .csv or .yaml")
+    command.add_argument("--host", default="127.0.0.1", help="address of this machine; default: 127.0.0.1")
+    command.add_argument("--port", type=int, default=0, metavar="N", help="default: any that is free")
+    command.add_argument(
+        "--once", nargs=2, metavar=("ROI", "OUT"), default=None,
+        help="write a box, such as thresholded:0:64,0:64,0:64, into OUT (.npy, .png, .tif, .h5), and leave",
+    )  # fmt: skip
+    command.add_argument("--no-compute", action="store_true", help="show what is there, and compute nothing")
+    command.add_argument("--no-browser", action="store_true", help="open no browser, even where there is a display")
+    command.add_argument("--cors", action="store_true", help="let pages of other servers read, who know the address")
+    command.set_defaults(run=_view)
 
 
 def _batch(options: argparse.Namespace) -> BatchImages | None:
@@ -179,6 +203,7 @@ def _export(options: argparse.Namespace) -> int:
         scale=scale,
         compress=options.compress,
         scales=options.scales,
+        axes=options.axes,
     ):
         print(name)
     return 0
@@ -192,6 +217,48 @@ def _ingest(options: argparse.Namespace) -> int:
     if odd := noted_of(copy.attributes, copy.axes or ""):
         print(f"warning: {copy.address}: {odd}")
     return 0
+
+
+def _view(options: argparse.Namespace) -> int:
+    from pipeline.viewing.aside import steps_aside
+    from pipeline.viewing.command import Wishes, compute_once, view  # slow to load
+    from pipeline.viewing.live.stores import Stores
+    from pipeline.viewing.site import Site
+
+    wishes = Wishes(options.host, options.port, browser=not options.no_browser, cors=options.cors)
+    images = _batch(options)
+    if images is not None:
+        from pipeline.batch.gallery import gallery_of
+
+        if options.once:
+            raise UserError("view --once: the configuration is of many files; give one of one volume")
+        view(gallery_of(images, _executor(images.shared, options), images.shared.backend.max_attempts), wishes)
+        return 0
+    settings, steps = _volume(options)
+    if not options.no_compute:
+        steps, notes = steps_aside(settings, steps)
+        print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
+    stores = Stores(settings, options.config or default_config(), steps)
+    site = Site.of(steps, _executor(settings, options), settings.backend.max_attempts, stores)
+    if options.once:
+        print(compute_once(site, *options.once))
+    else:
+        view(site, wishes)
+    return 0
+
+
+def _executor(settings: Settings, options: argparse.Namespace) -> Executor | None:
+    """What computes single blocks for a viewer; None where it is to compute nothing."""
+    if options.no_compute:
+        return None
+    found = make_executor(settings.backend.name, settings.backend.setups())
+    if found is None:
+        print(
+            f"backend {settings.backend.name} has no workers for single blocks: what is there is shown, and nothing "
+            "is computed; set backend.name: local to compute here",
+            file=sys.stderr,
+        )
+    return found
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -251,7 +318,7 @@ def _clean(options: argparse.Namespace) -> int:
     else:
         settings, steps = _volume(options)
         found = find_ours(settings, steps)
-        removal = functools.partial(remove, settings, steps.everything(), found)
+        removal = functools.partial(remove, settings, steps.everything(), found, live_folders(settings.work_dir))
     if not found:
         print("nothing to remove")
         return 0

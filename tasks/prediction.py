@@ -1,4 +1,4 @@
-"""Step 1: raw volume + ilastik project -> probabilities."""
+"""Step 1: raw volume + ilastik project -> probabilities; of autocontext, those of the first stage."""
 
 from __future__ import annotations
 
@@ -34,12 +34,19 @@ CLASSIFIERS = "classifiers"
 """Folder, in the work folder, of classifiers that were trained from labels."""
 
 
-def quantize(probabilities: NDArray[np.float32], dtype: str) -> NDArray[Any]:
-    """Probabilities as they are stored: float32 as they are, or uint8 as 255 p, rounded half to even."""
+def quantize(probabilities: NDArray[np.float32], dtype: str, *, truncate: bool = False) -> NDArray[Any]:
+    """Probabilities as they are stored.
+
+    Args:
+        probabilities: float32, 0 to 1.
+        dtype: ``float32`` for these as they are; ``uint8`` or ``uint16`` for M p, M the largest value of the type.
+        truncate: cut M p off, as ilastik does between two stages; else it is rounded half to even.
+    """
     if dtype == "float32":
         return probabilities
-    rounded: NDArray[np.uint8] = np.rint(probabilities * np.float32(255)).astype(np.uint8)
-    return rounded
+    scaled = probabilities * np.float32(np.iinfo(dtype).max)
+    stored: NDArray[Any] = (scaled if truncate else np.rint(scaled)).astype(dtype)
+    return stored
 
 
 @lru_cache(maxsize=4)
@@ -65,12 +72,14 @@ class PredictionStep(VolumeStep):
         classes: classes that are written, from 0.
         class_names: names of all classes of the project.
         known_classes: names under which earlier results know the classes; empty for the same.
-        dtype: ``float32`` or ``uint8``.
+        dtype: ``float32``, ``uint8`` or ``uint16``.
         engine: which implementation computes.
         structure_tensor: ``fastfilters`` or ``vigra``.
         seed: for training, where the project has labels only.
         feature_halo: voxels (z, y, x) around a block that the features depend on.
         engine_memory: bytes that the engine needs at its peak for the largest block.
+        stage: of the project, from 1.
+        truncate: see ``quantize``.
     """
 
     name: ClassVar[str] = "prediction"
@@ -90,6 +99,8 @@ class PredictionStep(VolumeStep):
     feature_halo: tuple[int, int, int]
     engine_memory: int
     known_classes: tuple[str, ...] = ()
+    stage: int = 1
+    truncate: bool = False
 
     def settings(self) -> Mapping[str, Any]:
         """Settings that can change the result; of the project its content, not its path."""
@@ -104,6 +115,7 @@ class PredictionStep(VolumeStep):
             "engine": self.engine,
             "structure_tensor": self.structure_tensor,
             "seed": self.seed,
+            **({"stored": "truncated"} if self.truncate else {}),
         }
 
     def provenance(self) -> Mapping[str, Any]:
@@ -147,17 +159,31 @@ class PredictionStep(VolumeStep):
 
     def projected_memory(self) -> int:
         """The raw block, what the engine needs, and the probabilities."""
-        read = math.prod(n + 2 * h for n, h in zip(self.grid.block_shape, self.halo, strict=True))
         written = math.prod(self.grid.block_shape) * len(self.classes) * np.dtype(self.dtype).itemsize
-        raw = read * len(self.channels) * (np.dtype(self.raw.dtype).itemsize + 4)
-        return BASE_MEMORY + raw + written + self.engine_memory
+        image = self.voxels_read * (self.stored_bytes_per_voxel + 4 * self.n_channels)
+        return BASE_MEMORY + image + written + self.engine_memory
+
+    @property
+    def voxels_read(self) -> int:
+        """Of one block, at the most."""
+        return math.prod(n + 2 * h for n, h in zip(self.grid.block_shape, self.halo, strict=True))
+
+    @property
+    def n_channels(self) -> int:
+        """Channels of the image that is predicted."""
+        return len(self.channels)
+
+    @property
+    def stored_bytes_per_voxel(self) -> int:
+        """Of the image that is predicted, as it is read."""
+        return self.raw_channels.bytes_per_voxel
 
     def bytes_of_all_blocks(self) -> tuple[int, int]:
         """The raw volume with halo; probabilities of all written classes."""
         voxels = self.grid.voxels
-        read = voxels * (1 + self.grid.halo_waste(self.halo)) * np.dtype(self.raw.dtype).itemsize
+        read = voxels * (1 + self.grid.halo_waste(self.halo)) * self.stored_bytes_per_voxel
         written = voxels * len(self.classes) * np.dtype(self.dtype).itemsize
-        return int(read * len(self.channels)), written
+        return int(read), written
 
     def check_raw(self) -> None:
         """Look for defects of the raw volume that are too dear to look for each time it is opened.
@@ -175,11 +201,19 @@ class PredictionStep(VolumeStep):
         self.classifier()
 
     def prepare(self) -> Any:
-        """Load the classifier and open the raw volume, once per worker."""
+        """Load the classifier and open what is read, once per worker."""
         engine = make_engine(self.engine, self.classifier(), structure_tensor=self.structure_tensor)
         reach = tuple(h if axis in self.grid.axes else 0 for axis, h in zip("zyx", self.feature_halo, strict=True))
-        _compile(engine, reach, len(self.channels), self.raw.dtype)
-        return engine, open_volume(self.raw.address), open_mask(self.mask, self.grid)
+        _compile(engine, reach, self.n_channels, self.raw.dtype)
+        return engine, self.open_image(), open_mask(self.mask, self.grid)
+
+    def open_image(self) -> Any:
+        """Open what the image that is predicted is made of."""
+        return open_volume(self.raw.address)
+
+    def read_image(self, opened: Any, box: Box) -> NDArray[Any]:
+        """A box of the image that is predicted; zyxc. ``opened`` as ``open_image`` gives it."""
+        return self.raw_channels.read(opened, box)
 
     def classifier(self) -> Project:
         """The project with its classifier; where it holds labels only, it is trained once and kept.
@@ -187,7 +221,8 @@ class PredictionStep(VolumeStep):
         Raises:
             UserError: the project, or a training image, is no longer what it was when the run began.
         """
-        project = open_project(self.project)
+        stages = open_project(self.project).stages
+        project = stages[min(self.stage, len(stages)) - 1]
         if self.known_classes and len(self.known_classes) == len(project.classes):
             project = project.with_classes(self.known_classes)
         if project.content_hash != self.project_hash:
@@ -199,9 +234,9 @@ class PredictionStep(VolumeStep):
 
     def compute(self, block: Block, prepared: Any) -> Any:
         """Compute the probabilities of one block; they are 0 outside the mask. What is not finite is noted."""
-        _, volume, _ = prepared
+        _, opened, _ = prepared
         read_box = grow(block.write_box, self.halo, self.read_domain)
-        image = self.raw_channels.read(volume, read_box)
+        image = self.read_image(opened, read_box)
         inner = dict(zip(self.grid.axes, relative(block.write_box, read_box), strict=True))
         interior = tuple(inner.get(axis, slice(0, 1)) for axis in "zyx")
         return noting(self._predict(image, interior, block, prepared), [self._not_finite(image[interior], block)])
@@ -218,7 +253,7 @@ class PredictionStep(VolumeStep):
         probabilities = engine.predict(image, interior)[list(self.classes)]
         # With t there is one time step, so that the channels may stand before it or after it.
         box = self.output().box(block.write_box)
-        found = quantize(probabilities, self.dtype).reshape(box_shape(box))
+        found = quantize(probabilities, self.dtype, truncate=self.truncate).reshape(box_shape(box))
         if mask is None:
             return found
         inside = mask.read(block.write_box)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blockwise.grid import Block, Box, box_shape, relative
+from blockwise.grid import Block, Box, box_shape, grow, relative
 from blockwise.mask import open_mask
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import Source
@@ -18,12 +18,19 @@ from blockwise.step import BASE_MEMORY, Before
 from blockwise.upstream import BlocksSource
 from blockwise.volume import Volume, open_volume
 from blockwise.volume_step import Holds, VolumeStep, giving
+from tasks.ilastik_smoothing import reach, smooth_as_ilastik
+
+Like = Literal["skimage", "ilastik"]
+"""Whose threshold is meant: scikit-image's Gaussian and ``>``, or that of ilastik's threshold applet and ``>=``."""
 
 TRUNCATE = 4.0
 """The Gaussian ends after this many sigmas."""
 
 CORE = 2
 """Value of the thresholded volume in the core of hysteresis; 1 elsewhere above the final threshold."""
+
+CORE_OUTSIDE = 3
+"""Value, in ilastik's hysteresis of two classes, where a core reaches out of what is above the final threshold."""
 
 
 def smooth(
@@ -61,6 +68,7 @@ def smooth_and_threshold(
     inside: NDArray[np.bool_] | None = None,
     core: float | None = None,
     core_probabilities: NDArray[Any] | None = None,
+    like: Like = "skimage",
 ) -> NDArray[np.uint8]:
     """Smooth a block and cut it at a threshold.
 
@@ -74,22 +82,49 @@ def smooth_and_threshold(
         core_probabilities: of another class, that of the cores, of the same shape; None for the same. ``core`` is
             then compared with this class alone, and ``threshold`` with the sum of both, each smoothed by itself, as
             ilastik does.
+        like: whose threshold is meant. As ilastik's the values are smoothed by ``smooth_as_ilastik``, with ``inside``
+            0 outside, and compared in float32; equal to a threshold is above it. Cores, whose sizes count, may reach
+            out of the objects there: the result is ``CORE_OUTSIDE`` where they do.
 
     Returns:
         uint8, equal to that of the whole volume: each value depends on the same neighbours in the same order.
     """
-    smoothed = smooth(probabilities, sigma, inside)[interior]
-    of_core = smoothed
-    if core_probabilities is not None:
-        of_core = smooth(core_probabilities, sigma, inside)[interior]
-        smoothed = smoothed + of_core
-    above = smoothed > threshold
+    exceeds = np.greater if like == "skimage" else np.greater_equal
+    smoothed, of_core = smoothed_values(probabilities, sigma, interior, inside, core_probabilities, like)
+    above: NDArray[np.bool_] = exceeds(smoothed, threshold)
     if inside is not None:
         above &= inside[interior]
     found = above.astype(np.uint8)
     if core is not None:
-        found[above & (of_core > core)] = CORE
+        in_core = exceeds(of_core, core)
+        found[above & in_core] = CORE
+        if like == "ilastik":
+            found[in_core & ~above & (True if inside is None else inside[interior])] = CORE_OUTSIDE
     return found
+
+
+def smoothed_values(
+    probabilities: NDArray[Any],
+    sigma: tuple[float, ...],
+    interior: Box,
+    inside: NDArray[np.bool_] | None = None,
+    core_probabilities: NDArray[Any] | None = None,
+    like: Like = "skimage",
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """What objects and cores are cut at their thresholds; see ``smooth_and_threshold``."""
+    smoothing = smooth if like == "skimage" else _smooth_as_ilastik
+    smoothed = smoothing(probabilities, sigma, inside)[interior]
+    if core_probabilities is None:
+        return smoothed, smoothed
+    of_core = smoothing(core_probabilities, sigma, inside)[interior]
+    return smoothed + of_core, of_core
+
+
+def _smooth_as_ilastik(
+    probabilities: NDArray[Any], sigma: tuple[float, ...], inside: NDArray[np.bool_] | None
+) -> NDArray[np.float32]:
+    kept = probabilities if inside is None else np.where(inside, probabilities, probabilities.dtype.type(0))
+    return smooth_as_ilastik(kept, sigma)
 
 
 class ThresholdStep(VolumeStep):
@@ -104,6 +139,7 @@ class ThresholdStep(VolumeStep):
         core: smoothed probability above which it is ``CORE``; None without hysteresis.
         core_class: class of the cores where it is another one; see ``smooth_and_threshold``.
         core_channel: of the probabilities, that holds the class of the cores; None where there is none.
+        like: whose threshold is meant; see ``smooth_and_threshold``.
     """
 
     name: ClassVar[str] = "threshold"
@@ -118,12 +154,15 @@ class ThresholdStep(VolumeStep):
     core: float | None = None
     core_class: int | None = None
     core_channel: int | None = None
+    like: Like = "skimage"
 
     def settings(self) -> Mapping[str, Any]:
         """Settings that can change the result."""
         optional: dict[str, Any] = {} if self.core is None else {"core": self.core}
         if self.core_class is not None:
             optional["core_class"] = self.core_class
+        if self.like != "skimage":
+            optional["as"] = self.like
         return {"class": self.class_index, "sigma": list(self.sigma), "threshold": self.threshold, **optional}
 
     def sources(self) -> tuple[Source, ...]:
@@ -137,6 +176,8 @@ class ThresholdStep(VolumeStep):
     @cached_property
     def halo(self) -> tuple[int, ...]:
         """What the Gaussian reaches."""
+        if self.like == "ilastik":
+            return tuple(map(reach, self.sigma))
         return tuple(int(TRUNCATE * sigma + 0.5) for sigma in self.sigma)
 
     def projected_memory(self) -> int:
@@ -169,13 +210,23 @@ class ThresholdStep(VolumeStep):
 
     def compute(self, block: Block, prepared: Any) -> NDArray[np.uint8]:
         """Compute the mask of one block."""
+        probabilities, interior, inside, of_core = self._around(block.write_box, prepared)
+        return smooth_and_threshold(
+            probabilities, self.sigma, self.threshold, interior, inside, self.core, of_core, self.like
+        )
+
+    def heights(self, box: Box, prepared: Any) -> NDArray[Any]:
+        """What was compared with the threshold in a box of the grid; ``prepared`` as ``prepare`` gives it."""
+        probabilities, interior, inside, of_core = self._around(box, prepared)
+        return smoothed_values(probabilities, self.sigma, interior, inside, of_core, self.like)[0]
+
+    def _around(self, box: Box, prepared: Any) -> tuple[NDArray[Any], Box, Any, NDArray[Any] | None]:
+        """Probabilities of a box with what the Gaussian reaches, the box within, the mask, those of the cores."""
         volume, mask = prepared
-        read_box = self.read_box(block)
+        read_box = grow(box, self.halo, self.read_domain)
         probabilities = self._read(volume, read_box, self.channel)
         of_core = None if self.core_channel is None else self._read(volume, read_box, self.core_channel)
-        inside = mask and mask.read(read_box)
-        interior = relative(block.write_box, read_box)
-        return smooth_and_threshold(probabilities, self.sigma, self.threshold, interior, inside, self.core, of_core)
+        return probabilities, relative(box, read_box), mask and mask.read(read_box), of_core
 
     def _read(self, volume: Volume, read_box: Box, channel: int) -> NDArray[Any]:
         """Probabilities of one class, of the grid's axes."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from blockwise.advice import Names
 from blockwise.backends.base import Backend
+from blockwise.backends.executor import Executor
 from blockwise.faults import Faults
 from blockwise.step import BlockStep
 
@@ -73,6 +74,10 @@ class Kind(ABC, Generic[Options]):
             setup: its settings.
             others: backends of other kinds; in ``take_over`` it has each of them ``clear`` the step.
         """
+
+    def make_executor(self, setup: Setup[Options]) -> Executor | None:
+        """Make what computes single blocks as they are asked for; None where there is no such thing."""
+        return None
 
     def memory_limit(self, setup: Setup[Options]) -> tuple[float, str]:
         """Bytes that a worker may have, infinite where nothing limits them, and a clause that says who says so."""

@@ -13,6 +13,7 @@ from typing import ClassVar
 from blockwise.advice import Names
 from blockwise.backends.base import Backend, Outcome, Referee, check_parent
 from blockwise.backends.kind import Kind, NoOptions, Setup
+from blockwise.backends.local_executor import LocalExecutor, local_advice
 from blockwise.backends.memory import available_memory
 from blockwise.backends.pausing import Pausing
 from blockwise.backends.pool import Ended, Pool, WorkerProcess, end_resting
@@ -50,7 +51,7 @@ class LocalBackend:
         self.timeout_s = timeout_s
         self.faults = faults or Faults()
         self.others = tuple(others)
-        self.advice = names.advice(f"lower {names.workers}")
+        self.advice = local_advice(names)
         self._pid = os.getpid()
         self._resting: list[WorkerProcess] = []
         weakref.finalize(self, end_resting, self._resting, self._pid)
@@ -144,6 +145,10 @@ class LocalKind(Kind[NoOptions]):
     def make(self, setup: Setup[NoOptions], others: Sequence[Backend]) -> LocalBackend:
         """Make a backend; see ``Kind``."""
         return LocalBackend(setup.workers, setup.timeout_s, setup.faults, others, setup.names)
+
+    def make_executor(self, setup: Setup[NoOptions]) -> LocalExecutor:
+        """Make an executor; see ``Kind``."""
+        return LocalExecutor(setup.workers, setup.timeout_s, setup.faults, setup.names)
 
     def memory_limit(self, setup: Setup[NoOptions]) -> tuple[float, str]:
         """An equal share of the memory that there is."""

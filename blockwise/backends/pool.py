@@ -50,6 +50,7 @@ class WorkerProcess:
     """One worker process and the order that it works on.
 
     Attributes:
+        step: whose blocks it computes.
         number: among those of the step.
         log: its log of the step.
         order: what it works on; None where it waits.
@@ -57,12 +58,16 @@ class WorkerProcess:
         since: monotonic time at which it began with its order, or with the step.
     """
 
+    step: BlockStep
     number: int
     log: Path
 
-    def __init__(self, step: BlockStep, number: int, faults: Faults, advice: Advice) -> None:
+    def __init__(
+        self, step: BlockStep, number: int, faults: Faults, advice: Advice, log_name: str = "worker"
+    ) -> None:
         self._advice = advice
-        with _open_log(_log_path(step, number)) as log:
+        self._log_name = log_name
+        with _open_log(_log_path(step, number, log_name)) as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "blockwise.worker"],  # -P: the user's own tasks.py is not ours
                 stdin=subprocess.PIPE,
@@ -77,8 +82,9 @@ class WorkerProcess:
 
     def begin(self, step: BlockStep, number: int) -> None:
         """Have it prepare for a step."""
+        self.step = step
         self.number = number
-        self.log = _log_path(step, number)
+        self.log = _log_path(step, number, self._log_name)
         self.order: Order | None = None
         self.ready = False
         self.since = time.monotonic()
@@ -133,6 +139,32 @@ class WorkerProcess:
         """Whether it takes too long, for its block or to prepare for it."""
         limit = timeout_s if self.ready else START_LIMIT_S
         return self.order is not None and limit is not None and time.monotonic() - self.since > limit
+
+    def overdue_text(self) -> str:
+        """Why one that is overdue is given up."""
+        seconds = time.monotonic() - self.since
+        if not self.ready:
+            return f"not ready to compute after {seconds:.0f} s"
+        return f"no result after {seconds:.0f} s; {self._advice.time}"
+
+    def lost(self, why: str = "") -> Ended | None:
+        """End it, as its answers have ended or for some other reason; what became of its order, if it had one."""
+        if not why:
+            try:
+                self.process.wait(END_LIMIT_S)  # its answers have ended; let it end by itself, to learn how
+            except subprocess.TimeoutExpired:
+                why = f"gave no more answers, and did not end within {END_LIMIT_S:.0f} s"
+        code = None if why else self.process.returncode
+        self.kill()
+        why = why or _describe_end(self.process.returncode, self.step, self._advice)
+        if self.order is None:
+            return None
+        item = self.order.item
+        voxels = box_size(self.step.grid.block(item.block).write_box)
+        seconds = time.monotonic() - self.since
+        message = f"worker process {self.process.pid}: {why}; see {self.log}"
+        result = Result(item.block, "failed", voxels, seconds, "WorkerLost", message)
+        return Ended(self.order, result, killed=code == -signal.SIGKILL)
 
     def kill(self) -> None:
         """End it, and wait for its end."""
@@ -224,7 +256,7 @@ class Pool:
                     process.order = None
         for process in list(self.processes.values()):
             if process.overdue(self.timeout_s):
-                found += self._lost(process, self._overdue(process))
+                found += self._lost(process, process.overdue_text())
         return found
 
     def rest(self) -> None:
@@ -254,28 +286,9 @@ class Pool:
         return WorkerProcess(self.step, number, self.faults, self.advice)
 
     def _lost(self, process: WorkerProcess, why: str = "") -> list[Ended]:
-        if not why:
-            try:
-                process.process.wait(END_LIMIT_S)  # its answers have ended; let it end by itself, to learn how
-            except subprocess.TimeoutExpired:
-                why = f"gave no more answers, and did not end within {END_LIMIT_S:.0f} s"
-        code = None if why else process.process.returncode
-        self._remove(process)
-        why = why or _describe_end(process.process.returncode, self.step, self.advice)
-        if process.order is None:
-            return []
-        item = process.order.item
-        voxels = box_size(self.step.grid.block(item.block).write_box)
-        seconds = time.monotonic() - process.since
-        message = f"worker process {process.process.pid}: {why}; see {process.log}"
-        result = Result(item.block, "failed", voxels, seconds, "WorkerLost", message)
-        return [Ended(process.order, result, killed=code == -signal.SIGKILL)]
-
-    def _overdue(self, process: WorkerProcess) -> str:
-        seconds = time.monotonic() - process.since
-        if not process.ready:
-            return f"not ready to compute after {seconds:.0f} s"
-        return f"no result after {seconds:.0f} s; {self.advice.time}"
+        self._forget(process)
+        ended = process.lost(why)
+        return [] if ended is None else [ended]
 
     def _remove(self, process: WorkerProcess) -> None:
         self._forget(process)
@@ -294,8 +307,8 @@ def end_resting(resting: list[WorkerProcess], pid: int) -> None:
             process.kill()
 
 
-def _log_path(step: BlockStep, number: int) -> Path:
-    return step.logs / f"worker-{number}.log"
+def _log_path(step: BlockStep, number: int, name: str = "worker") -> Path:
+    return step.logs / f"{name}-{number}.log"
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:

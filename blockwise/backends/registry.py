@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from blockwise.backends.base import Backend
+from blockwise.backends.executor import Executor
 from blockwise.backends.kind import Kind, Setup
 from blockwise.backends.local import LocalKind
 from blockwise.backends.slurm.kind import SlurmKind
@@ -21,6 +22,11 @@ Setups = Mapping[str, Setup[Any]]
 def make_backend(name: str, setups: Setups) -> Backend:
     """Make a backend that ends, before it begins with a step, what those of other kinds have left at work."""
     return BACKENDS[name].make(setups[name], [backend for other, backend in _lasting(setups) if other != name])
+
+
+def make_executor(name: str, setups: Setups) -> Executor | None:
+    """Make what computes single blocks as they are asked for; None where this kind of backend has no such thing."""
+    return BACKENDS[name].make_executor(setups[name])
 
 
 def end_leftovers(step: BlockStep, setups: Setups) -> None:

@@ -13,6 +13,7 @@ from blockwise.outputs import VolumeOutput
 from blockwise.step import BlockStep
 from blockwise.volume import Address
 from pipeline.configuration.settings import BackendSettings
+from tasks.given_prediction import GivenPredictionStep
 from tasks.prediction import PredictionStep
 
 
@@ -55,6 +56,8 @@ def check_not_in_place(steps: Iterable[BlockStep], prediction: PredictionStep) -
     read = {place(prediction.raw.address): "the raw volume"}
     if prediction.mask is not None:
         read[place(prediction.mask.address)] = "the mask"
+    if isinstance(prediction, GivenPredictionStep):
+        read[place(prediction.given.address)] = "the given probabilities"
     for step in steps:
         output = step.output()
         if isinstance(output, VolumeOutput) and (what := read.get(place(output.address))):

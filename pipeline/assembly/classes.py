@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from blockwise.errors import UserError
 from pipeline.configuration.settings import Settings
-from tasks.pixel_classification.project import Project
 
 
-def chosen_classes(settings: Settings, project: Project) -> tuple[int, ...]:
-    """Indices of the classes whose probabilities are written.
+def chosen_classes(settings: Settings, names: tuple[str, ...]) -> tuple[int, ...]:
+    """Indices of the classes whose probabilities are written, of those with these names.
 
     Raises:
         UserError: a class that the project lacks, none, or one twice.
     """
     chosen = settings.prediction.classes
     if chosen == "all":
-        return tuple(range(len(project.classes)))
-    indices = tuple(class_index(c, project.classes, settings, "prediction.classes") for c in chosen)
+        return tuple(range(len(names)))
+    indices = tuple(class_index(c, names, settings, "prediction.classes") for c in chosen)
     if not indices or len(set(indices)) < len(indices):
         raise UserError(f"prediction.classes: {list(chosen)}; name each class once, or write all")
     return indices

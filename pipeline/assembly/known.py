@@ -95,7 +95,7 @@ def load_known(work_dir: str) -> Known:
 
 def keep_known(prediction: PredictionStep) -> None:
     """Keep the names of a run that begins, for the runs after it."""
-    project, grid = open_project(prediction.project), prediction.grid
+    project, grid = open_project(prediction.project).stages[-1], prediction.grid
     known = {
         "raw": {
             "address": identity_of(prediction.raw.known_as or prediction.raw.address),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +14,10 @@ from blockwise.volume import Spacing
 from blockwise.volume.lengths import in_micrometers
 from pipeline.assembly.classes import class_index
 from pipeline.assembly.geometry import output_dataset
+from pipeline.assembly.ilastik_threshold import as_ilastik, smoothed_sigma
 from pipeline.assembly.object_sizes import sizes_in_voxels
 from pipeline.assembly.smoothing import sigma_in_voxels
+from pipeline.assembly.splitting import split_steps
 from pipeline.configuration.settings import ConnectedComponents, Settings, Threshold
 from tasks.components.cores_step import CoresStep
 from tasks.components.faces_step import ComponentFacesStep
@@ -25,9 +28,17 @@ from tasks.objects.image_measures import EXACT_DTYPES
 from tasks.objects.measures_step import MeasuresStep
 from tasks.objects.table_step import ObjectTableStep
 from tasks.prediction import PredictionStep
+from tasks.splitting.labels_step import SplitObjectsStep
+from tasks.splitting.merge_step import SplitMergeStep
+from tasks.splitting.parts_step import SplitPartsStep
 from tasks.threshold import ThresholdStep
 
-DATASETS = {"threshold": "thresholded", "connected_components": "connected_components", "cores": "cores"}
+DATASETS = {
+    "threshold": "thresholded",
+    "connected_components": "connected_components",
+    "cores": "cores",
+    "split_objects": "split_objects",
+}
 """Names of datasets, to which that of the threshold is added, by the steps that write them."""
 
 
@@ -39,6 +50,9 @@ class ObjectSteps:
     component_faces: ComponentFacesStep
     component_merge: ComponentMergeStep
     connected_components: ConnectedComponentsStep
+    split_parts: SplitPartsStep | None
+    split_merge: SplitMergeStep | None
+    split_objects: SplitObjectsStep | None
     cores: CoresStep | None
     measures: MeasuresStep | None
     object_table: ObjectTableStep
@@ -65,6 +79,8 @@ def object_steps(
     grid = prediction.grid
     where = "threshold" if len(settings.threshold) == 1 else f"threshold {threshold.name}"
     components = threshold.connected_components or settings.connected_components
+    threshold, components = as_ilastik(settings, threshold, components, grid, where)
+    is_ilastik = threshold.as_ == "ilastik"
     suffix = f"_{threshold.name}" if threshold.name else ""
     common = {
         "work_dir": settings.work_dir,
@@ -75,31 +91,37 @@ def object_steps(
     blocks = {**common, "grid": grid, "mask": prediction.mask}
     class_ = _class_index(settings, threshold.class_, prediction, f"{where}.class")
     core_class = _core_class(settings, threshold, prediction, where, class_)
+    sigma = sigma_in_voxels(threshold, prediction.raw, grid.axes.replace("t", ""))
+    if is_ilastik:
+        sigma = smoothed_sigma(sigma, grid, where)
     thresholded = ThresholdStep(
         **blocks,
         probabilities=prediction,
         class_index=class_,
         channel=prediction.classes.index(class_),
-        sigma=(0.0,) * ("t" in grid.axes) + sigma_in_voxels(threshold, prediction.raw, grid.axes.replace("t", "")),
+        sigma=(0.0,) * ("t" in grid.axes) + sigma,
         threshold=threshold.lowest,
         core=threshold.core,
         core_class=core_class,
         core_channel=None if core_class is None else prediction.classes.index(core_class),
+        like="ilastik" if is_ilastik else "skimage",
         address=output_dataset(settings, DATASETS["threshold"] + suffix),
         **storage,
     )
     _check_components(components, threshold, prediction, where)
+    raw, spatial = prediction.raw, grid.axes.replace("t", "")
+    step_um = in_micrometers(spacing, raw.axes, spatial)
+    min_size, max_size = sizes_in_voxels(components, step_um, len(spatial), raw.address)
+    cores_fit = (min_size, max_size) if is_ilastik else (threshold.core_min_size, threshold.core_max_size)
     faces = ComponentFacesStep(
         **blocks,
         thresholded=thresholded,
         foreground=components.foreground,
         connectivity=_connectivity(components, grid),
         cores=threshold.core is not None,
-        core_sizes=threshold.core_min_size > 1 or threshold.core_max_size is not None,
+        core_sizes=threshold.core is not None and (cores_fit[0] > 1 or cores_fit[1] is not None),
+        cores_outside=is_ilastik and threshold.core is not None and threshold.core < threshold.lowest,
     )
-    raw, spatial = prediction.raw, grid.axes.replace("t", "")
-    step_um = in_micrometers(spacing, raw.axes, spatial)
-    min_size, max_size = sizes_in_voxels(components, step_um, len(spatial), raw.address)
     known = None if grid.known is None else Region(grid.known.roi)
     one_block = Grid(grid.axes, grid.shape, grid.shape, grid.roi, known=known)
     merge = ComponentMergeStep(
@@ -107,20 +129,26 @@ def object_steps(
         grid=one_block,
         faces=faces,
         min_size=min_size,
-        max_size=max_size,
-        exclude_border=components.exclude_border,
+        # Of objects that touch, their parts may have the right size, or lie off the border.
+        max_size=max_size if components.split is None else None,
+        exclude_border=components.exclude_border and components.split is None,
         numbering=components.numbering,
-        core_min_size=threshold.core_min_size,
-        core_max_size=threshold.core_max_size,
+        core_min_size=cores_fit[0],
+        core_max_size=cores_fit[1],
     )
     address = output_dataset(settings, DATASETS["connected_components"] + suffix)
     final = ConnectedComponentsStep(**blocks, **storage, faces=faces, merge=merge, address=address)
+    split: tuple[Any, Any, Any] = (None, None, None)
+    if components.split is not None:
+        address = output_dataset(settings, DATASETS["split_objects"] + suffix)
+        split = split_steps(components, max_size, final, thresholded, merge, address, where)
+    parts, numbered, labelled = split
     cores = None
     if threshold.keep_cores:
         cores = CoresStep(
             **blocks,
             **storage,
-            objects=final,
+            objects=labelled or final,
             thresholded=thresholded,
             connectivity=faces.connectivity,
             fitting=merge if faces.core_sizes else None,
@@ -130,13 +158,14 @@ def object_steps(
     if components.intensities or components.probabilities:
         measures = MeasuresStep(
             **blocks,
-            objects=final,
+            objects=labelled or final,
             raw=prediction.raw_channels if components.intensities else None,
             probabilities=prediction if components.probabilities else None,
             classes=prediction.classes if components.probabilities else (),
         )
-    table = ObjectTableStep(**common, grid=one_block, faces=faces, merge=merge, measures=measures, step_um=step_um)
-    return ObjectSteps(thresholded, faces, merge, final, cores, measures, table)
+    described = {"faces": parts or faces, "merge": numbered or merge}
+    table = ObjectTableStep(**common, **described, grid=one_block, measures=measures, step_um=step_um)
+    return ObjectSteps(thresholded, faces, merge, final, *split, cores, measures, table)
 
 
 def _class_index(settings: Settings, chosen: int | str, prediction: PredictionStep, key: str) -> int:

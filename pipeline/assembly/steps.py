@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from blockwise.errors import UserError
 from blockwise.grid import Grid
@@ -30,6 +31,7 @@ from pipeline.assembly.object_steps import ObjectSteps, object_steps
 from pipeline.assembly.pyramid_container import RAW
 from pipeline.assembly.pyramids import Dataset, Pyramids
 from pipeline.assembly.scales import FoundScale, found_scales
+from pipeline.assembly.stages import prediction_steps
 from pipeline.configuration.settings import Settings
 from tasks.pixel_classification.engines import make_engine
 from tasks.pixel_classification.project import Project
@@ -44,13 +46,14 @@ class Steps:
     """The steps of a configuration.
 
     Attributes:
-        prediction: the step that all others read.
+        prediction: the step that all others read; of autocontext the last stage.
         objects: from probabilities to objects, for each threshold.
         simple_segmentation: the most probable class; None where classes are left out of the probabilities.
         axes_from: who says what the raw volume's axes are, for people.
         settings: the configuration.
         spacing: how far the raw volume's voxels lie apart; None where it does not say so.
         whole: one block is all of the volume, which then gets no coarser scales.
+        before: of autocontext the stage before it.
     """
 
     prediction: PredictionStep
@@ -60,10 +63,16 @@ class Steps:
     settings: Settings
     spacing: Spacing | None
     whole: bool
+    before: tuple[PredictionStep, ...] = ()
+
+    @property
+    def stages(self) -> tuple[PredictionStep, ...]:
+        """The steps that predict, each after the one that it reads."""
+        return (*self.before, self.prediction)
 
     def all(self) -> tuple[BlockStep, ...]:
         """All steps from the raw volume to objects, each after those that it reads."""
-        return (self.prediction, *(step for objects in self.objects for step in objects.all()))
+        return (*self.stages, *(step for objects in self.objects for step in objects.all()))
 
     @cached_property
     def pyramids(self) -> tuple[BlockStep, ...]:
@@ -124,7 +133,7 @@ class Steps:
         if name == PyramidStep.name:
             chain = self.all()
             if SimpleSegmentationStep.name in self.settings.pyramid.datasets:
-                chain += self.up_to(SimpleSegmentationStep.name)[1:]
+                chain += self.up_to(SimpleSegmentationStep.name)[-1:]
         else:
             chain = self.up_to(name)
         return self._with_scales(chain)
@@ -156,8 +165,10 @@ class Steps:
                     f"prediction.classes: {list(self.prediction.classes)} leaves out classes, and one of these may "
                     "be the most probable; a simple segmentation needs prediction.classes: all"
                 )
-            return (self.prediction, self.simple_segmentation)
-        order = (self.prediction.name, *ObjectSteps.names())
+            return (*self.stages, self.simple_segmentation)
+        if name == PredictionStep.name:
+            return self.stages
+        order = (*(stage.name for stage in self.stages), *ObjectSteps.names())
         return tuple(step for step in self.all() if order.index(step.name) <= order.index(name))
 
 
@@ -203,10 +214,14 @@ def make_steps(
     if whole:
         settings = settings.model_copy(update={"blocks": one_block(settings.blocks, info)})
     mask, grid = mask_and_grid(settings, make_grid(settings, info))
-    prediction = _prediction_step(settings, info, project, known.grid(grid), mask, known.classes(project))
+
+    def fields(stage: Project, grid: Grid, mask: Mask | None) -> dict[str, Any]:
+        return _prediction_fields(settings, info, project, stage, grid, mask, known)
+
+    *before, prediction = prediction_steps(settings, info, project, known.grid(grid), mask, fields)
     objects = tuple(object_steps(settings, threshold, prediction, raw.spacing) for threshold in settings.threshold)
     simple = _simple_segmentation_step(settings, prediction)
-    return Steps(prediction, objects, simple, raw.axes_from, settings, raw.spacing, whole)
+    return Steps(prediction, objects, simple, raw.axes_from, settings, raw.spacing, whole, tuple(before))
 
 
 def _simple_segmentation_step(settings: Settings, prediction: PredictionStep) -> SimpleSegmentationStep | None:
@@ -225,18 +240,24 @@ def _simple_segmentation_step(settings: Settings, prediction: PredictionStep) ->
     )
 
 
-def _prediction_step(
+def _prediction_fields(
     settings: Settings,
     info: VolumeInfo,
     project: Project,
+    stage: Project,
     grid: Grid,
     mask: Mask | None,
-    known_classes: tuple[str, ...],
-) -> PredictionStep:
+    known: Known,
+) -> dict[str, Any]:
+    """Fields of the step that predicts with one stage of a project."""
+    # Results of two stages know their classes by the names that they have.
+    known_classes = known.classes(project) if project.then is None else ()
     prediction = settings.prediction
+    if prediction.probabilities is not None:
+        return _common_fields(settings, info, _chosen_channels(settings, info), grid, mask)
     channels = _channels(settings, info, project)
     _check_axes(settings, info, project, grid)
-    engine = make_engine(prediction.engine, project, structure_tensor=prediction.structure_tensor)
+    engine = make_engine(prediction.engine, stage, structure_tensor=prediction.structure_tensor)
     sizes = dict(zip(grid.axes, grid.shape, strict=True))
     try:
         engine.check_shape((sizes.get("z", 1), sizes["y"], sizes["x"]))
@@ -246,24 +267,33 @@ def _prediction_step(
     block = (blocks.get("z", 1), blocks["y"], blocks["x"])
     halo = engine.halo if "z" in grid.axes else (0, *engine.halo[1:])
     read = tuple(min(b + 2 * h, sizes.get(a, 1)) for a, b, h in zip("zyx", block, halo, strict=True))
-    return PredictionStep(
+    return dict(
+        **_common_fields(settings, info, channels, grid, mask),
+        project_hash=(stage.with_classes(known_classes) if known_classes else stage).content_hash,
+        known_classes=known_classes,
+        classes=chosen_classes(settings, project.stages[-1].classes),
+        class_names=project.stages[-1].classes,
+        engine=prediction.engine,
+        feature_halo=halo,
+        engine_memory=int(engine.bytes_per_voxel * math.prod(read)),
+    )
+
+
+def _common_fields(
+    settings: Settings, info: VolumeInfo, channels: tuple[int, ...], grid: Grid, mask: Mask | None
+) -> dict[str, Any]:
+    """Fields of every step that gives probabilities."""
+    return dict(
         work_dir=settings.work_dir,
         change_detection=settings.change_detection,
         grid=grid,
         mask=mask,
         raw=info,
         channels=channels,
-        project=prediction.project,
-        project_hash=(project.with_classes(known_classes) if known_classes else project).content_hash,
-        known_classes=known_classes,
-        classes=chosen_classes(settings, project),
-        class_names=project.classes,
-        dtype=prediction.dtype,
-        engine=prediction.engine,
-        structure_tensor=prediction.structure_tensor,
-        seed=prediction.seed,
-        feature_halo=halo,
-        engine_memory=int(engine.bytes_per_voxel * math.prod(read)),
+        project=settings.prediction.project,
+        dtype=settings.prediction.dtype,
+        structure_tensor=settings.prediction.structure_tensor,
+        seed=settings.prediction.seed,
         address=output_dataset(settings, "probabilities"),
         **output_storage(settings, grid),
     )
@@ -284,12 +314,17 @@ def _check_axes(settings: Settings, info: VolumeInfo, project: Project, grid: Gr
         )
 
 
-def _channels(settings: Settings, info: VolumeInfo, project: Project) -> tuple[int, ...]:
+def _chosen_channels(settings: Settings, info: VolumeInfo) -> tuple[int, ...]:
     available = info.shape[info.axes.index("c")] if "c" in info.axes else 1
     chosen = settings.raw.channel
     channels = tuple(range(available)) if chosen is None else (chosen,) if isinstance(chosen, int) else chosen
     if not channels or not all(0 <= c < available for c in channels):
         raise UserError(f"raw.channel: {chosen}, but {info.address} has channels 0 to {available - 1}")
+    return channels
+
+
+def _channels(settings: Settings, info: VolumeInfo, project: Project) -> tuple[int, ...]:
+    channels = _chosen_channels(settings, info)
     if len(channels) != project.n_channels:
         raise UserError(
             f"raw {info.address}: {len(channels)} channels ({info.axes}, shape {info.shape}), but project "

@@ -82,7 +82,8 @@ class ImageChains:
         project = self._open_project(settings.prediction.project)
         found = self._volumes.describe(settings.raw, project)
         shape = f"{found.raw.info.model_dump_json(exclude={'address'})} {found.raw.spacing}"
-        key = settings.model_dump_json(exclude=NOT_OF_STEPS), shape, project.content_hash
+        stages = ",".join(stage.content_hash for stage in project.stages)
+        key = settings.model_dump_json(exclude=NOT_OF_STEPS), shape, stages
         if key not in self._alike:
             self._alike[key] = _make(settings, project, found)
         raw = RawSource(found.raw.info, "", watch_files=False)

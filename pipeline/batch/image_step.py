@@ -186,9 +186,9 @@ class ImagesStep(BlockStep):
             self.markers.remove(block.id)
             record(settings, steps)
             # A classifier that is trained here serves all images.
-            prediction = steps.prediction.model_copy(update={"work_dir": self.work_dir})
+            first, *others = steps.all()
             with naming_keys():
-                checksum = Chain((prediction, *steps.all()[1:])).compute()
+                checksum = Chain((first.model_copy(update={"work_dir": self.work_dir}), *others)).compute()
             _keep_files(Path(scratch), folder)
         return checksum
 

@@ -95,6 +95,11 @@ def load_batch(config: str, manifest: str | None) -> Batch:
         raise UserError(f"manifest {manifest}: holds no rows")
     names = _names(rows)
     images = tuple(image_settings(shared, name, row) for name, row in zip(names, rows, strict=True))
+    if any(settings.prediction.probabilities is not None for settings in images):
+        raise UserError(
+            f"configuration {config}: prediction.probabilities is for one volume, not for a batch; run its images "
+            "one by one, or have them predicted"
+        )
     _check_outputs(names, images)
     first = images[0].model_copy(update={"work_dir": str(shared["work_dir"])})
     return Batch(shared, names, tuple(rows), images, first)
@@ -162,6 +167,7 @@ def _with_named_thresholds(shared: Any, changes: Any, where: str) -> Any:
     """
     if not isinstance(shared, list) or not isinstance(changes, dict):
         return changes
+    shared = [_sections(threshold, "as") for threshold in shared]
     if len(shared) == 1:
         named = changes.get(shared[0].get("name"))
         return [_merged(shared[0], named if isinstance(named, dict) and len(changes) == 1 else changes)]

@@ -19,6 +19,8 @@ PATHS = (
     "blocks.mask",
     "prediction.project",
     "pyramid.output",
+    "prediction.probabilities",
+    "threshold.project",
     "batch.files",
     "batch.manifest",
     *(f"backend.{name}.{option}" for name, kind in BACKENDS.items() for option in kind.paths),
@@ -45,8 +47,8 @@ def check_local(path: str) -> str:
     """
     if is_url(path):
         raise ValueError(
-            "this must lie on this machine, or on a file system that it has mounted; only raw, output and "
-            "blocks.mask may lie in a store"
+            "this must lie on this machine, or on a file system that it has mounted; only raw, output, "
+            "blocks.mask and prediction.probabilities may lie in a store"
         )
     return path
 
@@ -87,6 +89,8 @@ def _expanded(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             found[key] = _expanded(value, f"{name}.")
+        elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+            found[key] = [_expanded(item, f"{name}.") if isinstance(item, Mapping) else item for item in value]
         elif name in PATHS:
             found[key] = [_item(item, name) for item in value] if isinstance(value, list) else _item(value, name)
         else:

@@ -92,12 +92,22 @@ class Prediction(Section):
     engine: str = "fast"
     structure_tensor: Literal["fastfilters", "vigra"] = "fastfilters"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    export_stage_1: bool = False
+    probabilities: str | None = None
 
 
 Sigma = Annotated[float, Field(ge=0)]
 
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class Split(Section):
+    """Touching objects."""
+
+    method: Literal["distance", "seeds"] = "distance"
+    h: PositiveFloat = 1.0
+    largest: PositiveInt | tuple[PositiveInt, ...] = 128
 
 
 class ConnectedComponents(Section):
@@ -111,6 +121,7 @@ class ConnectedComponents(Section):
     intensities: bool = False
     probabilities: bool = False
     numbering: Literal["continue", "restart"] = "continue"
+    split: Split | None = None
 
     @model_validator(mode="after")
     def _sizes_leave_something(self) -> ConnectedComponents:
@@ -126,10 +137,16 @@ OF_CORES = {"core_class": None, "core_min_size": 0, "core_max_size": None, "keep
 """Keys of a threshold that belong to hysteresis, and their defaults."""
 
 
+WITH_PROJECT = {"name", "as_", "project", "keep_cores", "connected_components"}
+"""Keys of a threshold that may stand beside the project which says the others."""
+
+
 class Threshold(Section):
     """Smoothing and threshold."""
 
     name: Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$")] | None = None
+    as_: Literal["skimage", "ilastik", "project"] = Field("skimage", alias="as")
+    project: LocalPath | None = None
     class_: int | str = Field(1, alias="class")
     sigma: Sigma | tuple[Sigma, ...] = 1.6
     sigma_unit: Literal["voxel", "physical"] = "voxel"
@@ -144,7 +161,24 @@ class Threshold(Section):
     connected_components: ConnectedComponents | None = None
 
     @model_validator(mode="after")
+    def _values_of_ilastik(self) -> Threshold:
+        if self.as_ == "project":
+            if odd := sorted(self.model_fields_set - WITH_PROJECT):
+                raise ValueError(
+                    f"{', '.join(odd).replace('class_', 'class')}: as: project takes this from the project"
+                )
+        elif self.project is not None:
+            raise ValueError("project: only with as: project, which takes the threshold from it")
+        if self.as_ == "ilastik" and (self.core_min_size or self.core_max_size):
+            raise ValueError(
+                "core_min_size, core_max_size: ilastik takes those of connected_components, min_size and max_size"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _levels_of_the_method(self) -> Threshold:
+        if self.as_ == "project":
+            return self
         if self.method == "simple":
             if self.core is not None or self.final is not None:
                 raise ValueError("core and final belong to method: hysteresis, which is not set")
@@ -170,9 +204,15 @@ class Threshold(Section):
 
 
 PyramidDataset = Literal[
-    "raw", "probabilities", "simple_segmentation", "thresholded", "connected_components", "cores"
+    "raw", "probabilities", "simple_segmentation", "thresholded", "connected_components", "split_objects", "cores"
 ]
-PYRAMID_DATASETS: tuple[PyramidDataset, ...] = ("probabilities", "thresholded", "connected_components", "cores")
+PYRAMID_DATASETS: tuple[PyramidDataset, ...] = (
+    "probabilities",
+    "thresholded",
+    "connected_components",
+    "split_objects",
+    "cores",
+)
 """Datasets that get coarser scales unless something else is said."""
 
 
@@ -266,7 +306,8 @@ class Settings(Section):
     @field_validator("threshold", mode="before")
     @classmethod
     def _one_or_several(cls, value: Any) -> Any:
-        return value if isinstance(value, list | tuple) else (value,)
+        several = value if isinstance(value, list | tuple) else (value,)
+        return tuple({"as": "project"} if one == "project" else one for one in several)
 
     @field_validator("threshold")
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,11 @@ from blockwise.mask import open_mask
 from blockwise.plan import is_complete
 from blockwise.volume import Volume, open_volume
 from blockwise.volume.ingest import ingest
+from pipeline.assembly.stages import STAGE_1
 from pipeline.assembly.steps import Steps
 from pipeline.configuration.nickname import nickname
 from pipeline.exporting.content import Content, SimpleSegmentation
+from pipeline.exporting.conversion import target_dtype
 from pipeline.exporting.scales import Scales
 from pipeline.exporting.write import export
 from tasks.nodes.terminal import progress_bar
@@ -24,12 +27,23 @@ from tasks.prediction import PredictionStep
 
 EXPORTED = {
     "probabilities": "prediction",
+    STAGE_1: "prediction",
     "segmentation": "prediction",
     "mask": "threshold",
     "labels": "connected_components",
+    "split": "split_objects",
     "cores": "cores",
 }
 """What can be exported, and the step that makes it."""
+
+NEEDS = {
+    "cores": ("threshold.keep_cores", "keep_cores: true, with method: hysteresis"),
+    "split": ("connected_components.split", "split: {method: distance}, or seeds"),
+}
+"""Of what can be exported, what is made only if it is asked for: by which key, and how."""
+
+PROBABILITIES = ("probabilities", STAGE_1)
+"""Of what can be exported, what is 0 to 1."""
 
 PAYS_FROM = 2.0
 """From this number of voxels decoded for each voxel read, a copy pays."""
@@ -45,6 +59,7 @@ def export_result(
     scale: tuple[float, float] | None = None,
     compress: bool = False,
     scales: int | None = 1,
+    axes: str | None = None,
 ) -> list[str]:
     """Export a finished result of a run.
 
@@ -59,6 +74,7 @@ def export_result(
         compress: deflate the pages of TIFF files.
         scales: number of scales of an OME-Zarr image, None for as many as viewers need; coarser voxels are means of
             probabilities, else the most frequent of the values that they stand for.
+        axes: see ``pipeline.exporting.write.export``.
 
     Returns:
         The paths or addresses written.
@@ -67,11 +83,33 @@ def export_result(
         UserError: the result is not finished, the target exists, or values do not fit.
     """
     content, name = _content(steps, what, threshold)
-    if what == "probabilities" and scale is None and (dtype or "").startswith(("int", "uint")):
+    if what in PROBABILITIES and scale is None and (dtype or "").startswith(("int", "uint")):
         scale = (0, 1) if content.dtype.kind == "f" else None
     names = {"nickname": nickname(steps.prediction.raw.address), "dataset": name}
-    wanted = Scales(scales, "mean" if what == "probabilities" else "mode")
-    return export(content, target, dtype=dtype, scale=scale, names=names, compress=compress, scales=wanted)
+    wanted = Scales(scales, "mean" if what in PROBABILITIES else "mode")
+    described = {"drange": _drange(content.dtype, dtype, scale)} if what in PROBABILITIES else {}
+    return export(
+        content,
+        target,
+        dtype=dtype,
+        scale=scale,
+        names=names,
+        compress=compress,
+        scales=wanted,
+        axes=axes,
+        attributes=described,
+    )
+
+
+def _drange(stored: np.dtype[Any], dtype: str | None, scale: tuple[float, float] | None) -> list[float]:
+    """What probabilities of 0 and 1 are called in an export: ilastik divides by it, where it thresholds them."""
+    wanted = target_dtype(dtype, stored)
+    if scale is None or wanted.kind not in "iu":
+        return [0.0, 1.0] if stored.kind == "f" else [0.0, float(np.iinfo(stored).max)]
+    limits = np.iinfo(wanted)
+    per_unit = (limits.max - limits.min) / (scale[1] - scale[0])
+    top = 1.0 if stored.kind == "f" else float(np.iinfo(stored).max)
+    return [limits.min - scale[0] * per_unit, limits.min + (top - scale[0]) * per_unit]
 
 
 def _content(steps: Steps, what: str, threshold: str | None) -> tuple[Content, str]:
@@ -79,10 +117,13 @@ def _content(steps: Steps, what: str, threshold: str | None) -> tuple[Content, s
     prediction = steps.prediction
     variant = _variant(steps, what, threshold)
     chain = [step for step in steps.up_to(EXPORTED[what]) if step.variant in ("", variant)]
-    if chain[-1].name != EXPORTED[what]:
+    if what == STAGE_1:
+        chain = [_stage_1(steps)]
+    if EXPORTED[what] not in [step.name for step in chain]:
+        key, remedy = NEEDS[what]
         raise UserError(
-            f"export of {what}: threshold.keep_cores is not set{f' for {variant}' * bool(variant)}, so they are not "
-            "written; set keep_cores: true, with method: hysteresis, and run the workflow"
+            f"export of {what}: {key} is not set{f' for {variant}' * bool(variant)}, so they are not written; set "
+            f"{remedy}, and run the workflow"
         )
     for step in chain:
         if not is_complete(step):
@@ -105,6 +146,18 @@ def _content(steps: Steps, what: str, threshold: str | None) -> tuple[Content, s
     return volume, name
 
 
+def _stage_1(steps: Steps) -> PredictionStep:
+    """The first stage of autocontext, where it is kept as probabilities."""
+    if not steps.before:
+        raise UserError(f"export of {STAGE_1}: the project has one stage only; export probabilities")
+    if steps.before[0].truncate:
+        raise UserError(
+            f"export of {STAGE_1}: the first stage is kept as {steps.before[0].dtype}, cut off as the second stage "
+            "reads it; set prediction.export_stage_1: true, and run the workflow"
+        )
+    return steps.before[0]
+
+
 def _inside(prediction: PredictionStep) -> Callable[[Box], NDArray[np.bool_]]:
     """Which voxels of a box of the grid were computed: those of the region of interest, and of the mask."""
     grid, mask = prediction.grid, open_mask(prediction.mask, prediction.grid)
@@ -123,7 +176,7 @@ def _inside(prediction: PredictionStep) -> Callable[[Box], NDArray[np.bool_]]:
 def _variant(steps: Steps, what: str, threshold: str | None) -> str:
     """Name of the threshold that is meant; empty for what comes before thresholds."""
     names = [objects.threshold.variant for objects in steps.objects]
-    if EXPORTED[what] == steps.prediction.name:
+    if EXPORTED[what] == PredictionStep.name:
         return ""
     if threshold is None and len(names) == 1:
         return names[0]

@@ -60,6 +60,8 @@ def export(
     names: Mapping[str, str] | None = None,
     compress: bool = False,
     scales: Scales = ONE_SCALE,
+    axes: str | None = None,
+    attributes: Mapping[str, Any] | None = None,
     memory_bytes: int = MEMORY_BYTES,
 ) -> list[str]:
     """Write a volume in the format that the target's ending names.
@@ -78,6 +80,8 @@ def export(
         names: values of ``nickname`` and ``dataset``.
         compress: deflate the pages of TIFF files; HDF5 and containers are always compressed.
         scales: of an OME-Zarr image; more than one is written in no other format.
+        axes: order of the axes in HDF5, N5 and Zarr, such as zyxc; None for that of the content.
+        attributes: of the dataset in HDF5 and containers, such as ``drange``.
         memory_bytes: bound for the voxels held at a time. TIFF takes whole slices, with all channels, as many as a
             chunk is deep; where that is more, it takes fewer and reads chunks several times.
 
@@ -87,7 +91,7 @@ def export(
     Raises:
         UserError: the target exists, its name or ending is wrong, the axes are not known, or values do not fit.
     """
-    axes = _axes(content)
+    axes = _ordered(_axes(content), axes, target)
     wanted = target_dtype(dtype, content.dtype)
     fields = _fields(target, axes)
     if scales.number != 1 and Address.parse(target).suffix != ".ome.zarr":
@@ -107,7 +111,7 @@ def export(
             written += _tiff_sequence(part, target, values, wanted, convert, compress, memory_bytes)
             continue
         name = target.format_map(values)
-        _write(part, name, wanted, convert, compress, scales, memory_bytes)
+        _write(part, name, wanted, convert, compress, scales, attributes or {}, memory_bytes)
         written.append(name)
     return written
 
@@ -119,6 +123,21 @@ def _axes(content: Content) -> str:
             f"cannot export data of shape {content.shape} with axes {axes!r}; name its axes, y and x included"
         )
     return axes
+
+
+def _ordered(axes: str, wanted: str | None, target: str) -> str:
+    """The order of axes that is wanted, where a format has a choice."""
+    if wanted is None:
+        return axes
+    suffix = Address.parse(target).suffix
+    if suffix not in HDF5_SUFFIXES + N5_SUFFIXES + ZARR_SUFFIXES or suffix == ".ome.zarr":
+        raise UserError(
+            f"export to {target!r}: axes {wanted!r}, but this format has an order of axes of its own; let the name "
+            "end in .h5, .n5 or .zarr"
+        )
+    if sorted(wanted) != sorted(axes):
+        raise UserError(f"export to {target!r}: axes {wanted!r}, but the data has {axes!r}; name each of them once")
+    return wanted
 
 
 class _Padded(int):
@@ -159,15 +178,16 @@ def _write(
     convert: Convert,
     compress: bool,
     scales: Scales,
+    attributes: Mapping[str, Any],
     memory_bytes: int,
 ) -> None:
     address = Address.parse(target)
     if address.suffix in TIFF_SUFFIXES:
         _tiff(content, target, dtype, convert, compress, memory_bytes)
     elif address.suffix in HDF5_SUFFIXES:
-        _hdf5(content, address, dtype, convert, memory_bytes)
+        _hdf5(content, address, dtype, convert, attributes, memory_bytes)
     elif address.suffix in N5_SUFFIXES + ZARR_SUFFIXES:
-        _container(content, address, dtype, convert, scales, memory_bytes)
+        _container(content, address, dtype, convert, scales, attributes, memory_bytes)
     else:
         known = ", ".join((".tif", ".h5", ".n5", ".zarr", ".ome.zarr"))
         raise UserError(f"export to {target!r}: unknown format {address.suffix!r}; known endings are {known}")
@@ -272,13 +292,20 @@ def _tiff_sequence(
     return written
 
 
-def _hdf5(content: Arranged, address: Address, dtype: np.dtype[Any], convert: Convert, memory_bytes: int) -> None:
+def _hdf5(
+    content: Arranged,
+    address: Address,
+    dtype: np.dtype[Any],
+    convert: Convert,
+    attributes: Mapping[str, Any],
+    memory_bytes: int,
+) -> None:
     chunks = chunks_for(content.shape, content.axes)
     with _replacing(Path(address.path)) as temporary, h5py.File(temporary, "w") as file:
         dataset = file.create_dataset(
             address.key or HDF5_KEY, content.shape, dtype, chunks=chunks, compression="gzip", compression_opts=1
         )
-        dataset.attrs["axistags"] = axistags(content.axes, content.spacing)
+        dataset.attrs.update({"axistags": axistags(content.axes, content.spacing), **attributes})
         if content.spacing:
             units = dict(zip(content.axes, content.spacing.units, strict=True))
             dataset.attrs["axis_units"] = json.dumps(units)
@@ -287,12 +314,18 @@ def _hdf5(content: Arranged, address: Address, dtype: np.dtype[Any], convert: Co
 
 
 def _container(
-    content: Arranged, address: Address, dtype: np.dtype[Any], convert: Convert, scales: Scales, memory_bytes: int
+    content: Arranged,
+    address: Address,
+    dtype: np.dtype[Any],
+    convert: Convert,
+    scales: Scales,
+    described: Mapping[str, Any],
+    memory_bytes: int,
 ) -> None:
     if address.suffix == ".ome.zarr":  # the specification wants this order
         content = Arranged(content, "".join(axis for axis in "tczyx" if axis in content.axes))
     chunks = chunks_for(content.shape, content.axes)
-    attributes = attributes_of(content.axes, content.spacing)
+    attributes = {**attributes_of(content.axes, content.spacing), **described}
     if address.suffix in N5_SUFFIXES:
         attributes["axistags"] = json.loads(axistags(content.axes, content.spacing))
     levels = coarser_levels(content.shape, content.axes, content.spacing, scales)

@@ -24,23 +24,31 @@ from pipeline.assembly.geometry import output_dataset
 from pipeline.assembly.known import KNOWN
 from pipeline.assembly.object_steps import DATASETS, ObjectSteps
 from pipeline.assembly.scales import former_places
+from pipeline.assembly.stages import STAGE_1
 from pipeline.assembly.steps import Steps
 from pipeline.configuration.settings import Settings
+from pipeline.inspecting.live_stores import CONTAINERS, live_folders
 from pipeline.running.lock import LOCK, OWNER
 from pipeline.running.session import begin_session, end_sessions
 from tasks.components.merge_step import ComponentMergeStep
+from tasks.context_prediction import ContextPredictionStep
 from tasks.objects.table_step import ObjectTableStep
-from tasks.prediction import CLASSIFIERS
+from tasks.prediction import CLASSIFIERS, PredictionStep
 from tasks.pyramid.group_step import LabelsStep, PyramidStep
 from tasks.pyramid.scale_step import ScaleStep
 from tasks.simple_segmentation import SimpleSegmentationStep
 
-FORMER_DATASETS = {**DATASETS, SimpleSegmentationStep.name: SimpleSegmentationStep.name}
+FORMER_DATASETS = {
+    PredictionStep.name: "probabilities",
+    ContextPredictionStep.name: "probabilities",
+    **DATASETS,
+    SimpleSegmentationStep.name: SimpleSegmentationStep.name,
+}
 """Names of datasets, without that of a threshold, by the steps that write them."""
 
 PYRAMID_STEPS = (ScaleStep.name, PyramidStep.name, LabelsStep.name)
 
-FORMER_STEPS = (*ObjectSteps.names(), SimpleSegmentationStep.name, *PYRAMID_STEPS)
+FORMER_STEPS = (*ObjectSteps.names(), SimpleSegmentationStep.name, ContextPredictionStep.name, *PYRAMID_STEPS)
 """Steps that a configuration may have had: their labels begin so."""
 
 LOGS = ("logs/run.log", "logs/run.log.1")
@@ -66,7 +74,12 @@ def find_ours(settings: Settings, steps: Steps) -> list[str]:
     former = [label for label in labels_in(work_dir) if label not in known and label.startswith(FORMER_STEPS)]
     for label in sorted(former, key=lambda label: not label.startswith(ScaleStep.name)):  # before what holds them
         found += _former_dataset(settings, work_dir / label)
+    stage_1 = output_dataset(settings, STAGE_1)
+    if not steps.before and found_dataset(stage_1) is not None:  # there was a project of two stages
+        found.append(stage_1)
     found += find_work(work_dir, (*known, *former))
+    for folder in live_folders(work_dir):
+        found += find_trial(settings, folder)
     # Without the step's folder nothing says that tables of these names are ours.
     labels = {Path(item).parent.name for item in found}
     variants = {label.removeprefix(name) for label in labels for name in TABLE_STEPS if label.startswith(name)}
@@ -107,6 +120,16 @@ def _former_addresses(settings: Settings, step: str, label: str) -> Iterable[str
         return former_places(settings, step, variant.removeprefix("_"))
     key = FORMER_DATASETS.get(step)
     return () if key is None else (output_dataset(settings, key + variant),)
+
+
+def find_trial(settings: Settings, folder: Path) -> Iterator[str]:
+    """What lies in a folder of ``live_folders``: the dataset of a threshold that was tried, and its markers."""
+    labels = labels_in(folder)
+    for container in (folder / name for name in CONTAINERS if (folder / name).exists()):
+        apart = settings.model_copy(update={"output": str(container)})
+        for label in labels:
+            yield from _former_dataset(apart, folder / label)
+    yield from find_work(folder, labels)
 
 
 def find_work(work_dir: Path, labels: Iterable[str]) -> list[str]:

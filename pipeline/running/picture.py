@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from blockwise.step import BlockStep
 from blockwise.volume import open_volume
+from tasks.prediction import PredictionStep
 from tasks.threshold import CORE
 
 Panel = tuple[str, NDArray[Any], dict[str, Any]]
@@ -20,6 +21,13 @@ Panel = tuple[str, NDArray[Any], dict[str, Any]]
 
 LARGEST_PICTURE = 1024
 """Longest side of a slice in the picture, in voxels; of larger slices the middle is shown."""
+
+LABELLED = {
+    "simple_segmentation": "most probable class",
+    "connected_components": "objects",
+    "split_objects": "objects, cut where they touch",
+}
+"""Titles of what has a colour for each label, by step."""
 
 BACKEND = "MPLBACKEND"
 
@@ -64,15 +72,16 @@ def _without_backend() -> Iterator[None]:
 def _rows(steps: tuple[BlockStep, ...]) -> list[list[Panel]]:
     """The panels of each threshold; one row without thresholds."""
     variants = list(dict.fromkeys(step.variant for step in steps if step.name == "threshold")) or [""]
-    shared = [step for step in steps if step.name in ("prediction", "simple_segmentation")]
+    shared = [step for step in steps if step.name == "simple_segmentation"]
+    prediction = [step for step in steps if isinstance(step, PredictionStep)][-1]
     return [
-        _panels({step.name: step for step in (*shared, *(s for s in steps if s.variant == variant))})
+        _panels(prediction, {step.name: step for step in (*shared, *(s for s in steps if s.variant == variant))})
         for variant in variants
     ]
 
 
-def _panels(by_name: dict[str, Any]) -> list[Panel]:
-    prediction, threshold = by_name["prediction"], by_name.get("threshold")
+def _panels(prediction: PredictionStep, by_name: dict[str, Any]) -> list[Panel]:
+    threshold = by_name.get("threshold")
     panels: list[Panel] = [("raw", _middle_of_raw(prediction), {"cmap": "gray"})]
     shown = threshold.class_index if threshold else prediction.classes[-1]
     channel = prediction.classes.index(shown)
@@ -82,13 +91,16 @@ def _panels(by_name: dict[str, Any]) -> list[Panel]:
     panels.append((title, probability, {"cmap": "magma", "vmin": 0, "vmax": top}))
     if threshold:
         name = f"{threshold.variant}: " if threshold.variant else ""
-        levels = f"> {threshold.threshold:g}" + ("" if threshold.core is None else f", core > {threshold.core:g}")
+        sign = ">" if threshold.like == "skimage" else ">="
+        levels = f"{sign} {threshold.threshold:g}"
+        if threshold.core is not None:
+            levels += f", core {sign} {threshold.core:g}"
         if threshold.core_class is not None:
             levels += f" of {prediction.class_names[threshold.core_class]!r}"
         options = {"cmap": "gray", "vmin": 0, "vmax": 1 if threshold.core is None else CORE}
         title = f"{name}mask (sigma {threshold.sigma[-1]:g}, {levels})"
         panels.append((title, _middle(threshold), options))
-    for name, title in (("simple_segmentation", "most probable class"), ("connected_components", "objects")):
+    for name, title in LABELLED.items():
         if labels := by_name.get(name):
             panels.append((title, _colours(_middle(labels)), {}))
     return panels

@@ -14,7 +14,9 @@ from blockwise.step import BlockStep
 from pipeline.configuration.settings import Settings
 from pipeline.running.picture import draw_overview
 from tasks.objects.table_step import ObjectTableStep
+from tasks.prediction import PredictionStep
 from tasks.pyramid.scale_step import ScaleStep
+from tasks.splitting.parts_step import SplitPartsStep
 
 PICTURE = "overview.png"
 """Record in the work folder."""
@@ -82,7 +84,7 @@ class RunReport:
         from tasks.objects.table import read_column  # slow to load: a run with nothing to do is over before
 
         lines = [f"{self.workflow} is finished."]
-        grid = self.steps[0].grid
+        grid = [step for step in self.steps if isinstance(step, PredictionStep)][-1].grid
         voxels = grid.voxels
         size = " x ".join(str(s.stop - s.start) for s in grid.domain)
         lines.append(f"  volume   {size} ({grid.axes}), {voxels:,} voxels in {len(grid)} blocks")
@@ -91,6 +93,9 @@ class RunReport:
             count, total, largest = len(voxels_each), voxels_each.sum(), voxels_each.max(initial=0)
             which = f" {table.variant}:" if table.variant else ""
             lines.append(f"  objects {which} {count:,}, {total:,} voxels in all, the largest {largest:,}")
+            if isinstance(table.faces, SplitPartsStep):
+                too_large = int(read_column(table.table("parquet"), "too_large").to_numpy().sum())
+                lines.append(f"           {too_large:,} of them too large to be cut (column too_large)")
         lines += [f"  {'step':<{self._width + 2}}  seconds   CPU seconds   per voxel   memory"]
         for name, target in self._targets().items():
             cpu = target["cpu_seconds"]

@@ -28,6 +28,22 @@ def describe_cores(core_labels: NDArray[Any], labels: NDArray[Any]) -> NDArray[n
     return np.stack([voxels, labels.ravel()[first_voxels(core_labels)]], axis=1).astype(np.int64)
 
 
+def places_of_cores(core_labels: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Which cores of a block lie in which components, where a core may lie in several or in none.
+
+    Args:
+        core_labels: see ``describe_cores``.
+        labels: likewise.
+
+    Returns:
+        int64 (places, 2), each once: label of the core, label of the component.
+    """
+    both = (core_labels > 0) & (labels > 0)
+    width = int(labels.max(initial=0)) + 1
+    pairs = np.unique(core_labels[both].astype(np.int64) * width + labels[both])
+    return np.stack(np.divmod(pairs, width), axis=-1)
+
+
 def fitting_cores(
     voxels: NDArray[np.int64], pairs: NDArray[np.int64], min_size: int, max_size: int | None
 ) -> NDArray[np.bool_]:
@@ -69,4 +85,28 @@ def core_flags_of(
     flags = np.zeros(offsets[-1], np.int64)
     first = np.repeat(offsets[:-1], np.diff(core_offsets))
     flags[(first + cores[:, 1] - 1)[fits]] = 1
+    return flags
+
+
+def flags_of_places(
+    places: NDArray[np.int64],
+    fits: NDArray[np.bool_],
+    place_offsets: NDArray[np.int64],
+    core_offsets: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """As ``core_flags_of``, where cores may lie in several components.
+
+    Args:
+        places: of all blocks, one block below the other, as ``places_of_cores`` gives them.
+        fits: bool (parts of cores,).
+        place_offsets: row of each block's first place, as ``dense_offsets`` gives them.
+        core_offsets: see ``core_flags_of``.
+        offsets: likewise.
+    """
+    counts = np.diff(place_offsets)
+    cores = np.repeat(core_offsets[:-1], counts) + places[:, 0] - 1
+    components = np.repeat(offsets[:-1], counts) + places[:, 1] - 1
+    flags = np.zeros(offsets[-1], np.int64)
+    flags[components[fits[cores]]] = 1
     return flags

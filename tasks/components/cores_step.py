@@ -76,7 +76,8 @@ class CoresStep(VolumeStep):
         """Compute the cores of one block."""
         labels, thresholded, table = prepared
         objects: NDArray[np.uint64] = labels.read(block.write_box)
-        is_core = thresholded.read(block.write_box) == CORE
+        # With cores that reach out of the objects all of their voxels count; outside objects labels are 0.
+        is_core = thresholded.read(block.write_box) >= CORE
         if table is not None:
             lookup, offsets = table
             spatial = [n for axis, n in zip(self.grid.axes, is_core.shape, strict=True) if axis != "t"]

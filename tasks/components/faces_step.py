@@ -17,7 +17,7 @@ from blockwise.step import BASE_MEMORY, Before, BlockStep
 from blockwise.upstream import BlocksSource
 from blockwise.volume import open_volume
 from blockwise.volume_step import VolumeStep, giving
-from tasks.components.core_sizes import describe_cores
+from tasks.components.core_sizes import describe_cores, places_of_cores
 from tasks.components.labelling import face_labels, label_components, pack_faces, unpack_faces
 from tasks.components.measures import (
     MeasureColumns,
@@ -28,7 +28,7 @@ from tasks.components.measures import (
     measure_components,
     side_by_side,
 )
-from tasks.threshold import CORE
+from tasks.threshold import CORE, CORE_OUTSIDE
 
 LABELLING_BYTES_PER_VOXEL = 24
 """Mask, labels, cc3d's tables, and the running maximum that finds first voxels."""
@@ -43,6 +43,7 @@ class ComponentFacesStep(BlockStep):
         connectivity: neighbours of a voxel: 6, 18, 26 in 3D; 4, 8 in 2D.
         cores: the mask marks cores, and only objects with one are kept.
         core_sizes: label the cores by themselves too, so that their sizes become known.
+        cores_outside: cores may reach out of the objects, and lie in several of them or in none.
     """
 
     name: ClassVar[str] = "component_faces"
@@ -53,10 +54,13 @@ class ComponentFacesStep(BlockStep):
     connectivity: int
     cores: bool = False
     core_sizes: bool = False
+    cores_outside: bool = False
 
     def settings(self) -> Mapping[str, Any]:
         """Settings that can change the result; that cores are marked is the thresholded volume's."""
         optional = {"core_sizes": True} if self.core_sizes else {}
+        if self.cores_outside:
+            optional["cores_outside"] = True
         return {"foreground": self.foreground, "connectivity": self.connectivity, **optional}
 
     def sources(self) -> tuple[Source, ...]:
@@ -110,7 +114,10 @@ class ComponentFacesStep(BlockStep):
         shape = self._shape(block)
         inside = None if mask is None else mask.read(block.write_box).reshape(shape)
         values = thresholded.read(block.write_box).reshape(shape)
-        return label_components(values, self.foreground, self.connectivity, inside), values == CORE
+        if not self.cores_outside:
+            return label_components(values, self.foreground, self.connectivity, inside), values == CORE
+        of_objects = (values > 0) & (values != CORE_OUTSIDE)
+        return label_components(of_objects, self.foreground, self.connectivity, inside), values >= CORE
 
     def label_cores(self, is_core: NDArray[np.bool_]) -> NDArray[Any]:
         """Labels of the cores of one block, spatial axes only."""
@@ -136,6 +143,8 @@ class ComponentFacesStep(BlockStep):
         if self.core_sizes:
             cores = self.label_cores(is_core)
             found |= {"cores": describe_cores(cores, labels), "core_faces": pack_faces(face_labels(cores))}
+            if self.cores_outside:
+                found["core_places"] = places_of_cores(cores, labels)
         return found
 
     def read_table(self, block: Block, name: str) -> NDArray[np.int64]:

@@ -27,11 +27,14 @@ COMBINE = {
     "min": np.minimum,
     "max": np.maximum,
     "odd": np.add,
+    "whole": np.maximum,
+    "part": np.maximum,
+    "uncut": np.maximum,
 }
 """How the measures of two parts of an object become those of both, by the last word of their names.
 
 The first five are always there, see ``measure_components``; for ``core`` see ``core_flags``, for the others
-``tasks.objects.image_measures``.
+``tasks.objects.image_measures``; for the last three ``tasks.splitting.parts_step``.
 """
 
 

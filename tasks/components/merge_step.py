@@ -16,7 +16,7 @@ from blockwise.outputs import FilesOutput
 from blockwise.outputs.files import Arrays
 from blockwise.step import BASE_MEMORY, BlockStep
 from blockwise.upstream import BlocksSource, TableSource
-from tasks.components.core_sizes import core_flags_of, fitting_cores
+from tasks.components.core_sizes import core_flags_of, fitting_cores, flags_of_places
 from tasks.components.faces_step import ComponentFacesStep
 from tasks.components.labelling import group_numbers, neighbour_axes, touching_pairs
 from tasks.components.measures import Measures, combine_measures, from_columns
@@ -196,15 +196,23 @@ class ComponentMergeStep(BlockStep):
             cores, core_offsets = self._read("cores")
             pairs = self._pairs("core_faces", core_offsets)
             fits = fitting_cores(cores[:, 0], pairs, self.core_min_size, self.core_max_size)
-            measures["core"] = core_flags_of(cores, fits, core_offsets, offsets)
+            if self.faces.cores_outside:
+                places, place_offsets = self._read("core_places")
+                measures["core"] = flags_of_places(places, fits, place_offsets, core_offsets, offsets)
+            else:
+                measures["core"] = core_flags_of(cores, fits, core_offsets, offsets)
             found |= {"core_lookup": fits, "core_offsets": core_offsets}
-        groups = group_numbers(len(components), self._pairs("faces", offsets))
+        groups = self._groups(known, offsets)
         objects = combine_measures(measures, groups)
         if self.exclude_border:
             objects["border"] = self.faces.touch_border(objects).astype(np.int64)
         del components, known, measures  # with very many components it is these tables that need the memory
         numbers = number_objects(objects, self.min_size, self.max_size, self.restart_every)
         return {"lookup": numbers[groups], **found}
+
+    def _groups(self, known: Measures, offsets: NDArray[np.int64]) -> NDArray[Any]:
+        """The object of each component, numbered from 0 in any order: what touches across blocks is one."""
+        return group_numbers(len(known["voxels"]), self._pairs("faces", offsets))
 
     def _read(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """All blocks' tables of one kind, one below the other, and where each begins."""

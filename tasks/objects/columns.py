@@ -127,6 +127,13 @@ def physical_centroids(objects: Objects) -> Columns:
     return {f"centroid_um_{axis}": values * step for axis, (values, step) in zip(objects.spatial, steps, strict=True)}
 
 
+def wholes(objects: Objects) -> Columns:
+    """``whole``, ``too_large``: where objects are cut, the label of what this is a part of; 1 if it stays whole."""
+    if "whole" not in objects.measures:
+        return {}
+    return {"whole": objects.measures["whole"], "too_large": objects.measures["uncut"]}
+
+
 COLUMNS: tuple[Callable[[Objects], Columns], ...] = (
     labels,
     time_steps,
@@ -138,7 +145,12 @@ COLUMNS: tuple[Callable[[Objects], Columns], ...] = (
 )
 """In the order of the table; by their names the table knows whether it is of all of them."""
 
-FURTHER_COLUMNS: tuple[Callable[[Objects], Columns], ...] = (borders, physical_sizes, physical_centroids)
+FURTHER_COLUMNS: tuple[Callable[[Objects], Columns], ...] = (
+    borders,
+    physical_sizes,
+    physical_centroids,
+    wholes,
+)
 """After those, and not named among the table's settings: ``ObjectTableStep.layout`` tells that they are there."""
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from blockwise.grid import Block
 from blockwise.outputs import FilesOutput
 from blockwise.sources import Source
-from blockwise.step import BASE_MEMORY, BlockStep
+from blockwise.step import BASE_MEMORY, Before, BlockStep
 from blockwise.upstream import BlocksSource
 from tasks.components.faces_step import ComponentFacesStep
 from tasks.components.measures import combine_measures, from_columns
@@ -45,8 +45,8 @@ class ObjectTableStep(BlockStep):
     """1 had no ``FURTHER_COLUMNS``. In a batch the table is a part of an image's result, and another ``version``
     would compute all images again, prediction included."""
 
-    faces: ComponentFacesStep
-    merge: ComponentMergeStep
+    faces: Before[ComponentFacesStep]
+    merge: Before[ComponentMergeStep]
     measures: MeasuresStep | None = None
     step_um: tuple[float, ...] | None = None
 

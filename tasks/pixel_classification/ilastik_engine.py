@@ -43,6 +43,11 @@ class IlastikEngine(ReferenceEngine):
                 f"prediction.structure_tensor: {structure_tensor!r} cannot be chosen with the engine ilastik, which "
                 "computes with the library that it was installed with; set fastfilters, or another engine"
             )
+        if project.stage > 1 or project.then is not None:
+            raise UserError(
+                f"project {project.path} has two stages (autocontext), of which ilastik's Python API computes both "
+                "at once, for whole images only; choose prediction.engine: fast, or reference"
+            )
         if project.forest is None or len(project.labels):
             raise UserError(
                 f"project {project.path} holds labels but no classifier, which ilastik's Python API does not accept; "

@@ -1,4 +1,7 @@
-"""An ilastik pixel-classification project (`.ilp`), read without ilastik. Nothing in it is ever unpickled."""
+"""An ilastik project (`.ilp`) that classifies pixels, in one stage or in two (autocontext), read without ilastik.
+
+Nothing in it is ever unpickled.
+"""
 
 from __future__ import annotations
 
@@ -23,27 +26,36 @@ from tasks.pixel_classification.lanes import Lane, read_lanes
 from tasks.pixel_classification.project_fields import LayoutError, decode, read_text
 from tasks.pixel_classification.vigra_forest import read_forest
 
-WORKFLOW = "Pixel Classification"
+WORKFLOWS = {
+    "Pixel Classification": ("",),
+    "AutocontextTwoStage": ("", "01"),
+    "Object Classification (from pixel classification)": ("",),
+    "Object Classification (from prediction image)": (),
+}
+"""ilastik's names of the kinds of projects that are read, and for each stage what its groups' names end with."""
 CLASSIFIER = "ParallelVigraRfLazyflowClassifier"
 
 
 @dataclass(frozen=True, eq=False)
 class Project:
-    """What a project says about how to predict.
+    """What a project says about how to predict; of autocontext, one of its stages.
 
     Attributes:
         path: the file.
         version: of the ilastik that wrote it.
         classes: names of the classes, in order.
         axes: of the images, from the last one.
-        n_channels: channels of a raw image.
-        features: the selected features in the project's order.
+        n_channels: channels of what the features are made of: of a raw image, and in a second stage the classes of
+            the one before after them.
+        features: the selected features in the project's order; none where the project classifies no pixels.
         forest: the classifier; None where the project has labels only.
         lanes: the training images.
         labels: int64 (voxels, 6), see `labels.read_labels`; empty where the classifier is stored.
         images: checksum of the training images around the labels; empty where the classifier is stored, and until
             `training.open_project` has looked at them.
         n_features: feature channels of the training images; None where the file does not tell and nobody has looked.
+        stage: of autocontext, from 1.
+        then: the stage that reads the image with this one's probabilities; None for the last.
     """
 
     path: str
@@ -57,10 +69,17 @@ class Project:
     labels: NDArray[np.int64]
     images: str = ""
     n_features: int | None = None
+    stage: int = 1
+    then: Project | None = None
+
+    @property
+    def stages(self) -> tuple[Project, ...]:
+        """This stage and those after it."""
+        return (self,) if self.then is None else (self, *self.then.stages)
 
     @cached_property
     def content_hash(self) -> str:
-        """Checksum of what decides about predictions.
+        """Checksum of what decides about predictions, of this stage alone.
 
         These are classes, channels, features, and the forest; without a forest what it will be trained on. What else
         a project holds (display, window, time of saving, the place of its images) is not in it, so that saving a
@@ -124,26 +143,59 @@ def _load(path: str, file_id: tuple[int, int], size: int, modified_ns: int) -> P
 
 
 def _read(path: str, file: h5py.File) -> Project:
-    _check_workflow(file)
+    endings = _check_workflow(file)
     lanes = read_lanes(file)
     if not lanes or not lanes[-1].axes:
         raise LayoutError("names no axes of its images; open it in ilastik, check the images, and save it again")
+    if not endings:
+        version, channels = read_text(file, "ilastikVersion", "unknown"), lanes[-1].length("c") or 1
+        return Project(path, version, (), lanes[-1].axes, channels, (), None, lanes, np.empty((0, 6), np.int64))
+    if len(endings) == 1:
+        return _read_stage(path, file, lanes)
+    stages: list[Project] = []
+    for number, ending in enumerate(endings, 1):
+        try:
+            stages.append(replace(_read_stage(path, file, lanes, ending, stages), stage=number))
+        except LayoutError as error:
+            raise LayoutError(f"stage {number}: {error}") from error
+    first, second = stages
+    return replace(first, then=second)
+
+
+def _read_stage(
+    path: str, file: h5py.File, lanes: tuple[Lane, ...], ending: str = "", before: list[Project] | None = None
+) -> Project:
+    """One stage.
+
+    Args:
+        path: of the project.
+        file: the project, open.
+        lanes: the training images.
+        ending: of the names of the stage's groups.
+        before: stages before it; None where there is one stage only, which alone may be trained here.
+    """
     version = read_text(file, "ilastikVersion", "unknown")
     # As ilastik does in headless mode, the last image decides about axes and channels.
-    features = _features(file, lanes[-1])
-    forest = _forest(file)
-    labels = np.empty((0, 6), np.int64) if forest else read_labels(file, lanes, version)
+    features = _features(file, lanes[-1], ending)
+    forest = _forest(file, ending)
+    labels = np.empty((0, 6), np.int64) if forest or before is not None else read_labels(file, lanes, version)
+    if forest is None and before is not None:
+        raise LayoutError(
+            "has no trained classifier, and a stage of autocontext is not trained here; switch on Live Update in "
+            "both stages in ilastik, and save it"
+        )
     if forest is None and not len(labels):
         raise LayoutError(
             "has neither a trained classifier nor labels; label some pixels in ilastik, switch on Live Update once, "
             "and save"
         )
+    stacked = before[-1].n_channels + len(before[-1].classes) if before else None
     return Project(
         path=path,
         version=version,
-        classes=_classes(file, forest, labels),
+        classes=_classes(file, forest, labels, ending),
         axes=lanes[-1].axes,
-        n_channels=_channels(lanes[-1], features, forest),
+        n_channels=_channels(lanes[-1], features, forest, stacked),
         features=features,
         forest=forest,
         lanes=lanes,
@@ -152,7 +204,8 @@ def _read(path: str, file: h5py.File) -> Project:
     )
 
 
-def _check_workflow(file: h5py.File) -> None:
+def _check_workflow(file: h5py.File) -> tuple[str, ...]:
+    """What the names of the groups of each stage end with."""
     version = file.get("ilastikVersion")
     if isinstance(version, h5py.Dataset) and version.dtype.kind == "f":
         raise LayoutError(
@@ -160,13 +213,15 @@ def _check_workflow(file: h5py.File) -> None:
             "cannot be read"
         )
     workflow = read_text(file, "workflowName")
-    if workflow != WORKFLOW:
+    if workflow not in WORKFLOWS:
         found = f"the workflow is {workflow!r}" if workflow else "it names no workflow"
-        raise LayoutError(f"{found}, expected {WORKFLOW!r}; train a project of that kind in ilastik")
+        known = " or ".join(map(repr, WORKFLOWS))
+        raise LayoutError(f"{found}, expected {known}; train a project of that kind in ilastik")
+    return WORKFLOWS[workflow]
 
 
-def _features(file: h5py.File, lane: Lane) -> tuple[Feature, ...]:
-    group = file.get("FeatureSelections")
+def _features(file: h5py.File, lane: Lane, ending: str) -> tuple[Feature, ...]:
+    group = file.get(f"FeatureSelections{ending}")
     needed = ("FeatureIds", "Scales", "SelectionMatrix")
     if not isinstance(group, h5py.Group) or any(name not in group for name in needed):
         raise LayoutError("has no feature selection; select features in ilastik and save it")
@@ -198,8 +253,8 @@ def _check_feature(feature: Feature) -> None:
         )
 
 
-def _forest(file: h5py.File) -> Forest | None:
-    group = file.get("PixelClassification/ClassifierForests")
+def _forest(file: h5py.File, ending: str) -> Forest | None:
+    group = file.get(f"PixelClassification{ending}/ClassifierForests")
     if not isinstance(group, h5py.Group):
         return None
     kind = read_text(group, "pickled_type", CLASSIFIER)
@@ -217,9 +272,9 @@ def _forest(file: h5py.File) -> Forest | None:
         raise LayoutError(f"its classifier cannot be read: {error}; train it again in ilastik and save it") from error
 
 
-def _classes(file: h5py.File, forest: Forest | None, labels: NDArray[np.int64]) -> tuple[str, ...]:
+def _classes(file: h5py.File, forest: Forest | None, labels: NDArray[np.int64], ending: str) -> tuple[str, ...]:
     highest = max(forest.classes) + 1 if forest else int(labels[:, -1].max())
-    names = file.get("PixelClassification/LabelNames")
+    names = file.get(f"PixelClassification{ending}/LabelNames")
     if not isinstance(names, h5py.Dataset) or not names.size or names.attrs.get("isEmpty", False):
         return tuple(f"Class {i + 1}" for i in range(highest))
     classes = tuple(decode(name) for name in names[()])
@@ -229,12 +284,13 @@ def _classes(file: h5py.File, forest: Forest | None, labels: NDArray[np.int64]) 
     return classes
 
 
-def _channels(lane: Lane, features: tuple[Feature, ...], forest: Forest | None) -> int:
+def _channels(lane: Lane, features: tuple[Feature, ...], forest: Forest | None, stacked: int | None = None) -> int:
     """Channels of an image; files up to 1.3.0 do not say, there the forest's number of columns tells.
 
-    Nor do these say whether the image had one slice, which has other numbers of columns.
+    Nor do these say whether the image had one slice, which has other numbers of columns. A second stage has as many
+    channels as are ``stacked``.
     """
-    channels = lane.length("c")
+    channels = stacked or lane.length("c")
     if forest is None:
         return channels or 1
     slices = {1: (1,), None: (2, 1)}.get(lane.length("z"), (2,))

@@ -30,7 +30,7 @@ def open_project(path: str) -> Project:
         UserError: as ``load_project``; or a training image cannot be read, or the labels are too few.
     """
     project = load_project(path)
-    if project.forest is not None:
+    if project.forest is not None or not project.features:
         return project
     if len(project.labels) < len(project.classes):
         raise UserError(

@@ -19,6 +19,7 @@ import tifffile
 from blockwise.errors import UserError
 from blockwise.volume import Address, Spacing, Volume, create_volume, ingest, open_volume
 from pipeline.exporting.content import SimpleSegmentation
+from pipeline.exporting.results import _drange
 from pipeline.exporting.scales import Scales, coarser_levels
 from pipeline.exporting.write import export
 from tasks.pyramid.coarser import coarser
@@ -98,6 +99,39 @@ def test_hdf5_is_read_by_ilastik(probabilities: Volume, tmp_path: Path) -> None:
         assert [tag["resolution"] for tag in tags] == [0, 4.0, 0.5, 0.25]
         assert json.loads(dataset.attrs["axis_units"])["x"] == "micrometer"
         np.testing.assert_array_equal(dataset[()], np.rint(everything(probabilities).astype(float) * 255))
+
+
+@pytest.mark.parametrize("target", ["a.h5", "a.n5:p", "a.zarr:p"])
+def test_axes_may_have_the_order_of_ilastik(probabilities: Volume, tmp_path: Path, target: str) -> None:
+    [path] = export(probabilities, f"{tmp_path}/{target}", axes="zyxc", attributes={"drange": [0.0, 1.0]})
+    if target == "a.h5":
+        with h5py.File(path) as file:
+            assert list(file["exported_data"].attrs["drange"]) == [0, 1]
+    volume = open_volume(path if ":" in path else f"{path}:exported_data")
+    assert volume.axes == "zyxc"
+    np.testing.assert_array_equal(everything(volume), np.moveaxis(everything(probabilities), 0, -1))
+
+
+@pytest.mark.parametrize(("target", "axes"), [("a.tif", "zyxc"), ("a.ome.zarr", "zyxc"), ("a.h5", "zyx")])
+def test_an_order_that_cannot_be_is_refused(probabilities: Volume, tmp_path: Path, target: str, axes: str) -> None:
+    with pytest.raises(UserError, match="order of axes of its own" if axes == "zyxc" else "name each of them once"):
+        export(probabilities, f"{tmp_path}/{target}", axes=axes)
+
+
+@pytest.mark.parametrize(
+    ("stored", "dtype", "scale", "expected"),
+    [
+        ("float32", None, None, [0, 1]),
+        ("float32", "uint8", (0, 1), [0, 255]),
+        ("float32", "int8", (0, 1), [-128, 127]),
+        ("float32", "uint8", (0, 2), [0, 127.5]),
+        ("uint8", None, None, [0, 255]),
+        ("uint8", "float32", None, [0, 255]),
+        ("uint8", "uint16", (0, 255), [0, 65535]),
+    ],
+)
+def test_what_stands_for_probabilities_of_0_and_1(stored: str, dtype: Any, scale: Any, expected: list[float]) -> None:
+    assert _drange(np.dtype(stored), dtype, scale) == expected
 
 
 def test_containers_are_read_by_others(probabilities: Volume, tmp_path: Path) -> None:

@@ -269,7 +269,7 @@ OUTPUT = {
     "work_dir that cannot be written": (edit(work_dir="/sys/kernel"), ["work_dir /sys/kernel: cannot be written"]),
     "work_dir in a store": (
         edit(work_dir="s3://bucket/x"),
-        ["work_dir: found 's3://bucket/x'; this must lie on this machine", "only raw, output and blocks.mask"],
+        ["work_dir: found 's3://bucket/x'; this must lie on this machine", "only raw, output, blocks.mask"],
     ),
     "project in a store": (edit(prediction__project="gs:/b/x.ilp"), ["project: found 'gs:/b/x.ilp'; this must"]),
     "manifest in a store": (edit(batch__manifest="ftp://h/x.csv"), ["manifest: found 'ftp://h/x.csv'; this must"]),

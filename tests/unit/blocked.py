@@ -21,7 +21,7 @@ from tasks.components.merge_step import ComponentMergeStep
 from tasks.objects.columns import columns_of
 from tasks.objects.measures_step import MeasuresStep
 from tasks.objects.table_step import ObjectTableStep
-from tasks.threshold import ThresholdStep
+from tasks.threshold import Like, ThresholdStep
 
 
 class Array:
@@ -120,6 +120,7 @@ def blocked_threshold(
     inside: NDArray[np.bool_] | None = None,
     core: float | None = None,
     core_probabilities: NDArray[Any] | None = None,
+    like: Like = "skimage",
 ) -> NDArray[np.uint8]:
     channels = [probabilities] if core_probabilities is None else [probabilities, core_probabilities]
     step = ThresholdStep(
@@ -133,6 +134,7 @@ def blocked_threshold(
         sigma=sigma,
         threshold=threshold,
         core=core,
+        like=like,
         address="nowhere.n5:thresholded",
         chunks=grid.block_shape,
     )
@@ -150,6 +152,7 @@ def blocked_components(
     max_size: int | None = None,
     has_core: bool = False,
     core_sizes: tuple[int, int | None] | None = None,
+    cores_outside: bool = False,
     raw: Mapping[int, NDArray[Any]] | None = None,
     probabilities: Sequence[NDArray[Any]] = (),
     exclude_border: bool = False,
@@ -165,6 +168,7 @@ def blocked_components(
         connectivity=connectivity,
         cores=has_core,
         core_sizes=core_sizes is not None,
+        cores_outside=cores_outside,
     )
     labelled = Array(mask), None if inside is None else Array(inside)
     faces.run(labelled)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import lzma
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,12 +23,27 @@ DATA = ROOT / "tests" / "data"
 REFERENCE = ROOT.parent / "shared" / "reference"
 
 
+UNPACKED = tempfile.TemporaryDirectory(prefix="cases-")
+
+
 def case_folder(name: str) -> Path:
     """The case's folder in this repository, else beside the project; skips where it is in neither."""
+    if (DATA / name / "project.ilp.xz").exists():
+        return _unpacked(name)
     for parent in (DATA, REFERENCE):
         if (parent / name / "project.ilp").exists():
             return parent / name
     pytest.skip(f"the reference case {name} is not there: no folder {REFERENCE}")
+
+
+@functools.cache
+def _unpacked(name: str) -> Path:
+    """A case whose project is compressed, as ilastik's own files are not."""
+    folder = Path(UNPACKED.name, name)
+    shutil.copytree(DATA / name, folder)
+    with lzma.open(folder / "project.ilp.xz") as packed, (folder / "project.ilp").open("wb") as file:
+        shutil.copyfileobj(packed, file)
+    return folder
 
 
 def read(path: Path, key: str) -> NDArray[Any]:
@@ -51,9 +69,9 @@ def predict(project: Project, image: NDArray[Any], variant: str = "fastfilters")
     return np.moveaxis(engine.predict(image, whole(image)), 0, -1)
 
 
-def copied(name: str, folder: Path) -> Path:
-    """A copy of a case's project and image that a test may change."""
-    for file in ("project.ilp", "input.h5"):
+def copied(name: str, folder: Path, *files: str) -> Path:
+    """A copy of a case's project and image, or of these files, that a test may change."""
+    for file in files or ("project.ilp", "input.h5"):
         shutil.copy(case_folder(name) / file, folder / file)
     return folder / "project.ilp"
 

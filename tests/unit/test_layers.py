@@ -18,7 +18,17 @@ from tests.unit.test_reference_config import keys_and_defaults
 ROOT = Path(__file__).resolve().parents[2]
 LAYERS = ("blockwise", "tasks", "pipeline")
 FORBIDDEN = {"blockwise": {"tasks", "pipeline", "luigi", "ilastik"}, "tasks": {"pipeline"}, "pipeline": {"ilastik"}}
-FLOORS = ("__main__", "workflows", "batch", "inspecting", "exporting", "running", "assembly", "configuration")
+FLOORS = (
+    "__main__",
+    "workflows",
+    "batch",
+    "viewing",
+    "inspecting",
+    "exporting",
+    "running",
+    "assembly",
+    "configuration",
+)
 """Rooms of `pipeline`; each may use those that come after it."""
 LUIGI = ROOT / "tasks" / "nodes"
 """Room of `tasks` that holds Luigi's tasks."""

@@ -19,13 +19,17 @@ LANE = "Input Data/infos/lane0000/Raw Data"
 LABELS = "PixelClassification/LabelSets/labels000"
 
 REFUSED: dict[str, tuple[Edit, str]] = {
-    "autocontext": (
+    "three stages": (
+        replace("workflowName", b"AutocontextThreeStage"),
+        "the workflow is 'AutocontextThreeStage', expected 'Pixel Classification' or 'AutocontextTwoStage'",
+    ),
+    "no second stage": (
         replace("workflowName", b"AutocontextTwoStage"),
-        "the workflow is 'AutocontextTwoStage', expected",
+        "stage 2: has no feature selection; select features",
     ),
     "objects": (
-        replace("workflowName", b"Object Classification (from pixel classification)"),
-        "expected 'Pixel Classification'; train a project of that kind",
+        replace("workflowName", b"Object Classification (from binary image)"),
+        "'Object Classification .from prediction image.'; train a project of that kind",
     ),
     "no workflow": (remove("workflowName"), "it names no workflow"),
     "very old": (replace("ilastikVersion", 0.5), "written by ilastik 0.5; make it anew with ilastik 1.2 or later"),

@@ -1,0 +1,50 @@
+"""Colours of classes, as the ilastik project has them."""
+
+from __future__ import annotations
+
+import colorsys
+
+import h5py
+import numpy as np
+
+Colour = tuple[int, int, int]
+"""Red, green, blue, from 0 to 255."""
+
+
+def class_colours(project: str, number: int) -> tuple[Colour, ...]:
+    """A colour for each class of a project; where it has none, one that is not much like the others.
+
+    Args:
+        project: path of the ``.ilp`` file.
+        number: of classes.
+    """
+    found = _of_project(project)
+    return tuple(found[i] if i < len(found) else other_colour(i) for i in range(number))
+
+
+def other_colour(i: int) -> Colour:
+    """The colour of a class without one: hues in steps of the golden section, so that any few of them differ."""
+    red, green, blue = colorsys.hsv_to_rgb(i * 0.618034 % 1.0, 0.9, 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def as_hex(colour: Colour) -> str:
+    """The colour as web pages name it.
+
+    >>> as_hex((255, 0, 128))
+    '#ff0080'
+    """
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
+def _of_project(project: str) -> list[Colour]:
+    """Colours that the file holds. They decide about no result: where they cannot be read there are others."""
+    try:
+        with h5py.File(project, "r", locking=False) as file:
+            dataset = file.get("PixelClassification/LabelColors")
+            values = np.asarray(dataset[()]) if isinstance(dataset, h5py.Dataset) else np.empty((0, 3))
+    except (OSError, RuntimeError, ValueError):
+        return []
+    if values.ndim != 2 or values.shape[1] != 3 or values.dtype.kind not in "iuf":
+        return []
+    return [(int(r), int(g), int(b)) for r, g, b in np.clip(values, 0, 255)]

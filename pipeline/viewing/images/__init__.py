@@ -1,0 +1,1 @@
+"""Volumes as images that viewers read: layers, their scales, keys and bytes."""

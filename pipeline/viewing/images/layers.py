@@ -1,0 +1,213 @@
+"""What of a run can be looked at: its volumes, each as one layer, whatever format they are stored in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from blockwise.grid import Box
+from blockwise.identity import fingerprint
+from blockwise.sources import RawSource
+from blockwise.step import BlockStep
+from blockwise.volume import Spacing, Volume, open_volume
+from blockwise.volume.axes import unit_name
+from blockwise.volume.info import VolumeInfo
+from blockwise.volume_step import VolumeStep
+from pipeline.assembly.steps import Steps
+from pipeline.viewing.images.scales import Scale, scales_of
+from pipeline.viewing.images.slabs import DEPTH, decodes_too_much
+from tasks.prediction import PredictionStep
+
+Kind = Literal["raw", "probabilities", "classes", "mask", "labels"]
+AXES = "tczyx"
+UNITS_M = {
+    "angstrom": 1e-10, "nanometer": 1e-9, "micrometer": 1e-6, "millimeter": 1e-3, "centimeter": 1e-2, "meter": 1.0,
+}  # fmt: skip
+"""Units of length that viewers know, in metres."""
+SHOWN_AS = {"bool": "uint8", "float16": "float32", "float64": "float32", "int64": "float32"}
+"""What viewers do not know, and as what they get it; of int64 and float64 24 binary digits are left."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A volume as viewers see it.
+
+    Attributes:
+        name: in addresses; the dataset's name, or ``raw``.
+        kind: what it holds.
+        address: of the dataset.
+        stored_axes: of the dataset, in its own order.
+        stored_shape: in voxels, in this order.
+        stored_dtype: name of the dataset's type.
+        fingerprint: changes when the voxels may change.
+        spacing: distance between voxels, in the order of ``stored_axes``; None where nothing says it.
+        chunk: voxels of one chunk of the layer along z, y and x.
+        step: that writes the dataset; None of what is given.
+        classes: names of the channels, where these are classes, or of the classes.
+    """
+
+    name: str
+    kind: Kind
+    address: str
+    stored_axes: str
+    stored_shape: tuple[int, ...]
+    stored_dtype: str
+    fingerprint: str
+    spacing: Spacing | None
+    chunk: tuple[int, ...]
+    step: VolumeStep | None = None
+    classes: tuple[str, ...] = ()
+
+    @cached_property
+    def axes(self) -> str:
+        """Names of the layer's axes: those of the dataset, in the order tczyx."""
+        return "".join(axis for axis in AXES if axis in self.stored_axes)
+
+    @cached_property
+    def spatial(self) -> str:
+        """Those of z, y and x that there are."""
+        return "".join(axis for axis in self.axes if axis in "zyx")
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """In voxels, in the order of ``axes``."""
+        return tuple(self.stored_shape[self.stored_axes.index(axis)] for axis in self.axes)
+
+    @cached_property
+    def chunks(self) -> tuple[int, ...]:
+        """Voxels of a chunk: one time step, all channels."""
+        spatial = dict(zip(self.spatial, self.chunk, strict=True))
+        lengths = dict(zip(self.axes, self.shape, strict=True))
+        return tuple({"t": 1, "c": lengths.get("c", 1), **spatial}[axis] for axis in self.axes)
+
+    @cached_property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a voxel as viewers get it, little endian."""
+        return np.dtype(SHOWN_AS.get(self.stored_dtype, self.stored_dtype)).newbyteorder("<")
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a voxel as it is stored."""
+        return np.dtype(self.stored_dtype).itemsize
+
+    @cached_property
+    def steps(self) -> tuple[float, ...]:
+        """Distance between voxels in the order of ``axes``; 1 where nothing is known."""
+        return self._spacing.steps
+
+    @cached_property
+    def units(self) -> tuple[str, ...]:
+        """Units of these distances in the order of ``axes``; empty where one of space is not known to viewers."""
+        spatial = [unit for axis, unit in zip(self.axes, self._spacing.units, strict=True) if axis in "zyx"]
+        known = all(unit in UNITS_M for unit in spatial)
+        return tuple(
+            unit if axis in "zyx" and known else "" for axis, unit in zip(self.axes, self._spacing.units, strict=True)
+        )
+
+    @cached_property
+    def _spacing(self) -> Spacing:
+        if self.spacing is None:
+            return Spacing((1.0,) * len(self.axes), ("",) * len(self.axes))
+        found = self.spacing.along(self.stored_axes, self.axes)
+        steps = tuple(step if axis in "zyx" else 1.0 for axis, step in zip(self.axes, found.steps, strict=True))
+        return Spacing(steps, tuple(map(unit_name, found.units)))
+
+    @cached_property
+    def scales(self) -> tuple[Scale, ...]:
+        """Its resolutions, the finest first."""
+        lengths = dict(zip(self.axes, zip(self.shape, self.chunks, self.steps, strict=True), strict=True))
+        factors = scales_of(*zip(*(lengths[axis] for axis in self.spatial), strict=True))
+        return tuple(
+            Scale(tuple(dict(zip(self.spatial, one, strict=True)).get(axis, 1) for axis in self.axes))
+            for one in factors
+        )
+
+    def grid_box(self, box: Box) -> Box:
+        """A box of the layer without channels: a box of the grid of its step."""
+        return tuple(s for axis, s in zip(self.axes, box, strict=True) if axis != "c")
+
+    def stored_box(self, box: Box) -> Box:
+        """A box of the layer in the order of the dataset's axes."""
+        return tuple(box[self.axes.index(axis)] for axis in self.stored_axes)
+
+    @cached_property
+    def from_stored(self) -> tuple[int, ...]:
+        """Places of the layer's axes among those of the dataset."""
+        return tuple(self.stored_axes.index(axis) for axis in self.axes)
+
+
+def layers_of(steps: Steps) -> dict[str, Layer]:
+    """The layers of a run by name, in the order in which they lie upon each other."""
+    prediction = steps.prediction
+    volume = open_volume(prediction.raw.address)
+    raw = raw_layer(prediction.raw, volume.spacing, _raw_chunk(volume, prediction))
+    written = [step for step in steps.everything() if isinstance(step, VolumeStep) and step.gives in ORDER]
+    return {layer.name: layer for layer in (raw, *_written_layers(written, raw, prediction.class_names))}
+
+
+def raw_layer(info: VolumeInfo, spacing: Spacing | None, chunk: tuple[int, ...]) -> Layer:
+    """The raw volume, with all its channels.
+
+    Args:
+        info: the volume.
+        spacing: of it, in the order of its own axes.
+        chunk: of the layer, along z, y and x.
+    """
+    axes = "".join(axis for axis in "tzyx" if axis in info.axes)
+    identity = {"raw": RawSource(info, axes, watch_files=False).identity()}
+    return Layer(
+        name="raw",
+        kind="raw",
+        address=info.address,
+        stored_axes=info.axes,
+        stored_shape=info.shape,
+        stored_dtype=np.dtype(info.dtype).name,
+        fingerprint=fingerprint(identity),
+        spacing=spacing,
+        chunk=chunk,
+    )
+
+
+def _written_layers(steps: Sequence[VolumeStep], raw: Layer, classes: tuple[str, ...]) -> Iterator[Layer]:
+    for step in sorted(steps, key=lambda step: ORDER.index(step.gives)):
+        if step.gives == "scale":  # a layer has its scales, and is none
+            continue
+        output = step.output()
+        lengths = dict(zip(step.grid.axes, step.grid.shape, strict=True)) | {"c": output.channels}
+        yield Layer(
+            name=step.address.rpartition(":")[2].rpartition("/")[2],
+            kind=step.gives,
+            address=step.address,
+            stored_axes=output.axes,
+            stored_shape=tuple(lengths[axis] for axis in output.axes),
+            stored_dtype=output.dtype,
+            fingerprint=step.fingerprint,
+            spacing=raw.spacing and raw.spacing.along(raw.stored_axes, output.axes),
+            chunk=_chunk(step),
+            step=step,
+            classes=tuple(output.extra.get("classes", classes)) if step.gives in ("probabilities", "classes") else (),
+        )
+
+
+ORDER = ("probabilities", "classes", "mask", "labels")
+"""What lies upon what."""
+
+
+def _raw_chunk(volume: Volume, prediction: PredictionStep) -> tuple[int, ...]:
+    """Chunk of the raw layer: that of the outputs, but flatter where whole planes are decoded for every voxel."""
+    chunk, spatial = _chunk(prediction), prediction.grid.axes.replace("t", "")
+    lengths = dict(zip(spatial, chunk, strict=True))
+    shape = tuple(lengths.get(axis, 1) for axis in prediction.raw.axes)
+    if "z" not in spatial or not decodes_too_much(volume, shape):
+        return chunk
+    return tuple(min(DEPTH, c) if axis == "z" else c for axis, c in zip(spatial, chunk, strict=True))
+
+
+def _chunk(step: BlockStep) -> tuple[int, ...]:
+    """Chunk of a layer along z, y and x: that of the outputs, but never longer than a block."""
+    chunks = step.chunks if isinstance(step, VolumeStep) else step.grid.block_shape
+    return tuple(c for axis, c in zip(step.grid.axes, chunks, strict=True) if axis != "t")

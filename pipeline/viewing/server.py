@@ -1,0 +1,189 @@
+"""The server: addresses, what is answered there, and what is answered to what nobody should ask."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tornado.httpserver
+import tornado.netutil
+import tornado.web
+
+from pipeline.viewing.client import PANEL, START, client_files, mime_type, page
+from pipeline.viewing.gallery import BETWEEN, Gallery
+from pipeline.viewing.gallery import page as list_page
+from pipeline.viewing.handler import AbandonedError, Access, Handler
+from pipeline.viewing.images.keys import chunk_at, document
+from pipeline.viewing.live.handlers import trial_rules
+from pipeline.viewing.panel.handlers import panel_rules
+from pipeline.viewing.programs.handlers import api_rules
+from pipeline.viewing.refusals import RefusedError, nothing_there
+from pipeline.viewing.site import Site
+
+MOST_BODY = 1 << 20
+"""Bytes of a request's content: the viewer sends its state."""
+SILENCE_S = 60.0
+"""A connection on which nothing is asked ends after this time."""
+
+
+class NotHere(Handler):
+    """All other addresses."""
+
+    async def prepare(self) -> None:
+        """There is nothing."""
+        raise nothing_there()
+
+
+class Favicon(Handler):
+    """Browsers ask for it, without a token."""
+
+    async def prepare(self) -> None:
+        """Anybody may know that there is none."""
+
+    def get(self) -> None:
+        """There is none."""
+        self.set_status(204)
+
+
+class Page(Handler):
+    """The viewer's page and its files."""
+
+    files: dict[str, Path]
+    of_gallery = True
+
+    async def get(self, name: str) -> None:
+        """A file of the client, or the script that gives it its first state; of several images a list."""
+        if self.gallery is not None and BETWEEN not in self.token:
+            if name:
+                raise nothing_there()
+            images = await self.gallery.document(self.access.token)
+            self.send_content(list_page(self.gallery.title, images["images"]).encode(), mime_type("index.html"))
+        elif name == START:
+            self.site.presence.look_again()
+            state = await self.wanted(self.site.state(self.token))
+            self.send_content(start_script(state).encode(), mime_type(START))
+        elif name in ("", "index.html"):
+            self.send_content(page(self.files), mime_type("index.html"))
+        elif name in self.files:
+            if self.files[name].parent != PANEL:  # names of the others change with their content
+                self.set_header("Cache-Control", "max-age=86400")
+            self.send_content(self.files[name].read_bytes(), mime_type(name))
+        else:
+            raise nothing_there()
+
+    head = get
+
+
+def start_script(state: Mapping[str, Any]) -> str:
+    """A script that gives a page this state if it is opened without one."""
+    return (
+        "if (location.hash.length < 3) {\n"
+        f"  const state = {json.dumps(json.dumps(state))}.replaceAll('{{origin}}', location.origin);\n"
+        "  history.replaceState(null, '', '#!' + encodeURIComponent(state));\n"
+        "}\n"
+    )
+
+
+class Events(Handler):
+    """A stream that the client opens to hear of Python's changes to the state; there are none."""
+
+    async def get(self) -> None:
+        """Stay silent until the client has gone."""
+        self.set_header("Content-Type", "text/event-stream")
+        self.write(": \n\n")
+        await self.flush()
+        with contextlib.suppress(AbandonedError):
+            await self.wanted(asyncio.Event().wait())
+
+
+class State(Handler):
+    """Where the client tells of changes to its state, which lives in its address."""
+
+    def post(self) -> None:
+        """Say that it was heard."""
+        try:
+            message = json.loads(self.request.body)
+            self.write_json({"g": f"{message['c']}/{message['g']}"})
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise RefusedError(400, "expected JSON with c and g") from None
+
+
+class Data(Handler):
+    """The layers, each a virtual OME-Zarr image."""
+
+    async def get(self, name: str, fingerprint: str, key: str) -> None:
+        """A document or a chunk."""
+        layer = self.site.layer(name, fingerprint)
+        found = document(layer, key)
+        if found is not None:
+            self.send_content(found, "application/json")
+            return
+        chunk = chunk_at(layer, key)
+        if chunk is None:
+            raise nothing_there(f"layer {name} has no {key!r}")
+        known = self.request.headers.get("If-None-Match", "").strip('"')
+        content = await self.wanted(self.site.chunk(layer, key, chunk, known))
+        self.set_header("Cache-Control", "private, no-cache")  # to be kept, and asked for again
+        self.set_header("Etag", f'"{content.tag}"')
+        if known == content.tag:
+            self.set_status(304)
+            return
+        self.send_content(content.data, "application/octet-stream")
+
+    head = get
+
+
+def make_application(site: Site | Gallery, access: Access) -> tornado.web.Application:
+    """The application of a site, or of several to choose from.
+
+    Args:
+        site: what is shown.
+        access: who may read.
+    """
+    shared = {"site": site, "access": access}
+    first = r"(?P<token>[^/]+)"
+    rules = [
+        (rf"/v/{first}/(?P<name>[^/]*)", Page, shared | {"files": client_files()}),
+        (rf"/events/{first}", Events, shared),
+        (rf"/state/{first}", State, shared),
+        (r"/favicon\.ico", Favicon, shared),
+        (rf"/{first}/data/(?P<name>[^/]+)/(?P<fingerprint>[^/]+)/(?P<key>.+)", Data, shared),
+        *panel_rules(shared),
+        *trial_rules(shared),
+        *api_rules(shared),
+    ]
+    return tornado.web.Application(
+        rules,
+        default_handler_class=NotHere,
+        default_handler_args=shared,
+        log_function=lambda handler: None,
+        cors=access.cors,
+        compress_response=False,
+    )
+
+
+def listen(application: tornado.web.Application, host: str, port: int) -> tuple[tornado.httpserver.HTTPServer, int]:
+    """Begin to answer; to be called where an event loop runs.
+
+    Args:
+        application: what answers.
+        host: on which address of this machine.
+        port: 0 for any that is free.
+
+    Returns:
+        The server, and its port.
+
+    Raises:
+        OSError: the port is taken, or the address is none of this machine.
+    """
+    sockets = tornado.netutil.bind_sockets(port, host)
+    server = tornado.httpserver.HTTPServer(
+        application, max_body_size=MOST_BODY, max_header_size=1 << 16, idle_connection_timeout=SILENCE_S,
+        body_timeout=SILENCE_S,
+    )  # fmt: skip
+    server.add_sockets(sockets)
+    return server, int(sockets[0].getsockname()[1])

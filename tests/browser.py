@@ -1,0 +1,79 @@
+"""A real browser without a window, for the viewer's page; tests that need one are skipped where there is none."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from tests.processes import wait_for
+
+FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1000,700", "--hide-scrollbars",
+    "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+)  # fmt: skip
+"""The last two: WebGL without a graphics card."""
+IS_READY = "return !!(window.viewer && viewer.layerManager.managedLayers.length && viewer.isReady())"
+MESSAGES = """return viewer.layerManager.managedLayers.flatMap(layer => layer.layer.dataSources.flatMap(
+    source => Array.from(source.messages).map(message => layer.name + ': ' + message.message)))"""
+
+
+class Browser:
+    """Chromium with one page."""
+
+    def __init__(self) -> None:
+        from selenium import webdriver
+        from selenium.webdriver.chrome.service import Service
+
+        options = webdriver.ChromeOptions()
+        options.binary_location = shutil.which("chromium") or ""
+        for flag in FLAGS:
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        self.driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+
+    def close(self) -> None:
+        self.driver.quit()
+
+    def open(self, url: str) -> None:
+        """Open a page of a viewer, and wait until it says that it has drawn all; look at the pixels too."""
+        self.driver.get("about:blank")
+        self.driver.get(url)
+        self.wait_until_drawn()
+
+    def wait_until_drawn(self) -> None:
+        wait_for(lambda: self.run(IS_READY), 120, lambda: (self.errors(), self.run(MESSAGES)))
+        self.run("return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def picture(self) -> NDArray[np.uint8]:
+        """What is seen, RGB."""
+        return np.asarray(Image.open(io.BytesIO(self.driver.get_screenshot_as_png())).convert("RGB"))
+
+    def errors(self) -> list[str]:
+        """What the console has had to say since it was asked."""
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    """One browser a test: one that has seen several viewers opens fewer connections."""
+    pytest.importorskip("selenium")
+    if shutil.which("chromium") is None or shutil.which("chromedriver") is None:
+        if os.environ.get("REQUIRE_CHROMIUM"):
+            pytest.fail("chromium and chromium-driver are not installed")
+        pytest.skip("needs chromium and chromium-driver")
+    opened = Browser()
+    try:
+        yield opened
+    finally:
+        opened.close()

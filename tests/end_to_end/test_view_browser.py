@@ -1,0 +1,164 @@
+"""Viewer and panel in a real browser: pixels, because layers that have drawn nothing call themselves ready."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from blockwise.backends.local_executor import LocalExecutor
+from blockwise.faults import Faults
+from pipeline.configuration.settings import load_settings
+from pipeline.viewing.live.stores import Stores
+from pipeline.viewing.site import Site
+from tests.browser import Browser, browser
+from tests.processes import wait_for
+from tests.runs import Project
+from tests.viewer import Served, served
+
+__all__ = ["browser"]
+
+Z = 9
+LAYER = "const layer = viewer.layerManager.managedLayers.find(l => l.name === arguments[0]);"
+GEOMETRY = """
+const panel = [...viewer.display.panels].find(p => p.sliceView);
+const canvas = viewer.display.canvas.getBoundingClientRect();
+const view = panel.sliceView.projectionParameters.value;
+return [
+  canvas.left + panel.canvasRelativeLogicalLeft + view.logicalWidth / 2,
+  canvas.top + panel.canvasRelativeLogicalTop + view.logicalHeight / 2,
+  ...viewer.position.value.slice(0, 2),
+  view.invViewMatrix[0],
+]
+"""
+"""Middle of the first cross-section in pixels, then in voxels, and voxels along a pixel."""
+YELLOW = np.array([0xFF, 0xD4, 0x00])
+
+
+def computing(project: Project, faults: Faults | None = None) -> Site:
+    steps, settings = project.steps(), load_settings(str(project.config))
+    stores = Stores(settings, str(project.config), steps)
+    return Site.of(steps, LocalExecutor(2, 120.0, faults), max_attempts=1, stores=stores)
+
+
+@pytest.fixture
+def shown(project: Project) -> Iterator[Served]:
+    with served(lambda: computing(project)) as found:
+        yield found
+
+
+def show_only(browser: Browser, name: str) -> None:
+    """One layer alone, opaque, in the plane Z, some pixels a voxel."""
+    script = """
+    viewer.layerManager.managedLayers.forEach(l => l.setVisible(l.name === arguments[0]));
+    const { displayState, opacity } = layer.layer;
+    if (opacity) opacity.value = 1; else displayState.selectedAlpha.value = displayState.notSelectedAlpha.value = 1;
+    viewer.position.value = Float32Array.from([60.5, 18.5, arguments[1] + 0.5]);
+    viewer.crossSectionScale.value = 0.25;
+    """
+    browser.run(LAYER + script, name, Z)
+    browser.wait_until_drawn()
+
+
+def voxels_seen(browser: Browser) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int64]]:
+    """Places along y and x of some voxels of the plane that is seen from above, and the colours of their middles."""
+    right, down, x, y, scale = browser.run(GEOMETRY)
+    rows, columns = map(np.ravel, np.meshgrid(np.arange(8, 30, 2), np.arange(50, 100, 3)))  # nothing lies over these
+    i, j = (down + (rows + 0.5 - y) / scale).astype(int), (right + (columns + 0.5 - x) / scale).astype(int)
+    return rows, columns, browser.picture()[i, j].astype(np.int64)
+
+
+def move(browser: Browser, name: str, value: float) -> None:
+    """A slider of the panel, as a hand would."""
+    script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))"
+    field = browser.driver.find_element("css selector", f"#panel input[type=range][name={name}]")
+    browser.run(script, field, value)
+
+
+def wait_for_panel(browser: Browser) -> None:
+    wait_for(lambda: browser.run("return document.getElementById('panel').dataset.ready"), 60, browser.errors)
+
+
+def test_colours_are_where_they_must_be(shown: Served, browser: Browser, expected: dict[str, Any]) -> None:
+    browser.open(shown.page)
+    first = browser.picture()[80:-40, :700].astype(int)
+    assert (first.max(2) - first.min(2) > 30).mean() > 0.05
+    assert len(np.unique(first.reshape(-1, 3), axis=0)) > 200
+    # Whoever opens the link sees the same.
+    link = browser.run("return location.href")
+    browser.open(link)
+    assert (np.abs(browser.picture()[80:-40, :700].astype(int) - first) > 30).mean() < 0.01
+    show_only(browser, "classes")
+    rows, columns, seen = voxels_seen(browser)
+    colours = np.array(list(shown.site.colours().values()))
+    mixed = np.einsum("cn,ck->nk", expected["probabilities"][:, Z, rows, columns], colours)
+    assert np.abs(seen - mixed).max() < 3
+    show_only(browser, "objects")
+    rows, columns, seen = voxels_seen(browser)
+    labels = expected["connected_components"][Z, rows, columns]
+    assert not np.ptp(seen[labels == 0], axis=1).any()
+    assert len(np.unique(labels)) > 2
+    for label in np.unique(labels[labels > 0]):
+        assert np.ptp(seen[labels == label], axis=0).max() < 6
+        assert np.ptp(seen[labels == label], axis=1).min() > 40
+    show_only(browser, "raw")
+    seen = voxels_seen(browser)[2]
+    assert np.ptp(seen, axis=1).max() < 3
+    assert np.ptp(seen[:, 0]) > 60
+    assert browser.errors() == []
+
+
+def test_a_threshold_is_moved(shown: Served, browser: Browser, project: Project) -> None:
+    browser.open(shown.page)
+    wait_for_panel(browser)
+    masks = []
+    for threshold in (0.4, 0.7):
+        move(browser, "threshold", threshold)
+        wait_for(lambda: len(shown.site.beside) > len(masks), 60, browser.errors)
+        wait_for(lambda: browser.run(f"{LAYER} return !!layer", "tried mask"), 60)
+        fingerprint = list(shown.site.beside)[-1][1]
+        shows = f"{LAYER} return layer.layer.dataSources[0].spec.url.includes(arguments[1])"
+        wait_for(lambda: browser.run(shows, "tried mask", fingerprint), 60)  # noqa: B023
+        show_only(browser, "tried mask")
+        rows, columns, seen = voxels_seen(browser)
+        mask = shown.read_all(f"/token/data/thresholded/{fingerprint}")
+        inside = mask[Z, rows, columns] > 0
+        assert 0 < inside.sum() < inside.size
+        assert np.abs(seen[inside] - YELLOW).max() < 6
+        assert not np.ptp(seen[~inside], axis=1).any()
+        masks.append(mask)
+    assert masks[0].sum() > masks[1].sum()
+    browser.driver.find_element("css selector", "#panel input[type=checkbox]").click()
+    wait_for(lambda: browser.run(f"{LAYER} return !!layer", "tried objects, provisional"), 60, browser.errors)
+    assert "provisional: they end at the visible box" in browser.run("return panel.innerText")
+    # The link shows what is tried, and the panel its values.
+    link = browser.run("return location.href")
+    browser.open(link)
+    wait_for_panel(browser)
+    assert browser.run("return document.querySelector('#panel input[name=threshold]').value") == "0.7"
+    assert browser.run(f"{LAYER} return !!layer", "tried mask")
+    assert browser.errors() == []
+
+
+def test_failed_blocks_are_shown_and_the_map_leads_to_them(unused: Project, browser: Browser) -> None:
+    with served(lambda: computing(unused, Faults(fails=1.0))) as shown:
+        browser.driver.get(shown.page)
+        wait_for_panel(browser)
+        wait_for(lambda: "InjectedError" in browser.run("return panel.innerText"), 60)
+        text = browser.run("return panel.innerText")
+        assert "Failed blocks" in text
+        assert "prediction, block" in text
+        canvas = browser.driver.find_element("css selector", "#panel canvas")
+        red = "return [...arguments[0].getContext('2d').getImageData(20, 20, 1, 1).data.slice(0, 3)].join()"
+        wait_for(lambda: browser.run(red, canvas) == "244,67,54", 60)
+        browser.run(
+            """const { left, bottom } = arguments[0].getBoundingClientRect();
+            arguments[0].dispatchEvent(new MouseEvent("click", { clientX: left + 5, clientY: bottom - 3 }))""",
+            canvas,
+        )
+        assert browser.run("return [...viewer.position.value]")[:2] == [16, 27]
+        log = browser.run("return document.querySelector('#panel li a').href")
+        assert b"Traceback" in shown.ask(log.removeprefix(shown.origin)).body
