@@ -200,3 +200,9 @@ def test_the_pace_is_that_of_the_last_minutes() -> None:
     pace.note(3 * WINDOW_S, 0)  # begun anew
     pace.note(3 * WINDOW_S + 10, 20)
     assert (pace.per_second, pace.seconds_left(9)) == (2, 4.5)
+
+
+def test_cores_that_reach_out_of_objects_are_none_themselves() -> None:
+    mask = np.array([[1, 2, 3, 3, 0, 3]], np.uint8)
+    found = provisional_objects(mask, 1, 4, None, ((False, False),) * 2, cores=True)
+    np.testing.assert_array_equal(found, [[1, 1, 0, 0, 0, 0]])

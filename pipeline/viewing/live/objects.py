@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from blockwise.grid import Box
 from tasks.components.labelling import label_components
-from tasks.threshold import CORE
+from tasks.threshold import CORE, CORE_OUTSIDE
 
 
 def provisional_objects(
@@ -25,7 +25,7 @@ def provisional_objects(
     """Components of a box as far as the box tells.
 
     Args:
-        mask: (z, y, x) or (y, x): 0, 1, and ``CORE``.
+        mask: (z, y, x) or (y, x): 0, 1, ``CORE`` and ``CORE_OUTSIDE``.
         foreground: 1 for components of what is not 0, 0 for those of the zeros.
         connectivity: see ``label_components``.
         inside: voxels that may belong to an object, of the same shape; None for all.
@@ -37,7 +37,8 @@ def provisional_objects(
     Returns:
         uint32 of the mask's shape; 0 is background, objects count from 1 in raster order of their first voxels.
     """
-    labels = label_components(mask, foreground, connectivity, inside)
+    # Where a core reaches out of what is above the threshold there is no object.
+    labels = label_components(np.where(mask == CORE_OUTSIDE, 0, mask), foreground, connectivity, inside)
     counts = np.bincount(labels.ravel())
     kept = (counts >= sizes[0]) & (counts <= (np.inf if sizes[1] is None else sizes[1]))
     kept[_touching(labels, goes_on)] = True
