@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         BatchWorkflow,
         ConnectedComponentsWorkflow,
         PredictionWorkflow,
+        PyramidWorkflow,
         SimpleSegmentationWorkflow,
         ThresholdWorkflow,
     )
@@ -24,6 +25,7 @@ __all__ = [
     "BatchWorkflow",
     "ConnectedComponentsWorkflow",
     "PredictionWorkflow",
+    "PyramidWorkflow",
     "SimpleSegmentationWorkflow",
     "ThresholdWorkflow",
 ]

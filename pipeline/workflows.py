@@ -8,6 +8,7 @@ from pipeline.running.session import hide_tracebacks_of_user_errors
 from pipeline.running.workflows import (
     ConnectedComponentsWorkflow,
     PredictionWorkflow,
+    PyramidWorkflow,
     SimpleSegmentationWorkflow,
     ThresholdWorkflow,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "BatchWorkflow",
     "ConnectedComponentsWorkflow",
     "PredictionWorkflow",
+    "PyramidWorkflow",
     "SimpleSegmentationWorkflow",
     "ThresholdWorkflow",
 ]

@@ -43,6 +43,8 @@ class VolumeOutput:
         channels: number of channels along an axis ``c`` after t, one a chunk; 0 for no such axis.
         extra: further attributes.
         shards: of the grid's axes, in voxels: several chunks a file, for Zarr 3; None for one chunk a file.
+        is_scale: it is one of the scales of an image, whose group tells what they are.
+        chunks_of_all_channels: a chunk holds all channels, not one.
     """
 
     address: str
@@ -52,6 +54,8 @@ class VolumeOutput:
     channels: int
     extra: Mapping[str, Any]
     shards: tuple[int, ...] | None = None
+    is_scale: bool = False
+    chunks_of_all_channels: bool = False
 
     @property
     def axes(self) -> str:
@@ -61,11 +65,11 @@ class VolumeOutput:
     def places(self) -> tuple[str, ...]:
         """The container, unless it lies in a store."""
         address = Address.parse(self.address)
-        return () if address.is_remote else (address.path,)
+        return () if address.is_remote else (address.location,)
 
     def check_ours(self) -> None:
         """Refuse a dataset or folder that does not carry one of our fingerprints, and a file for a container."""
-        container = Address.parse(self.address).path
+        container = Address.parse(self.address).location
         if Path(container).is_file():
             raise NotOursError(f"output {self.address}: {container} is a file, not a container; choose another place")
         if volume_exists(self.address) and self.found() is None:
@@ -88,8 +92,8 @@ class VolumeOutput:
         Chunks change no voxel, so a dataset is not made anew for them.
         """
         volume = open_volume(self.address)
-        files = self._with_channels(self.shards or self.chunks, 1)
-        chunks = self._with_channels(self.chunks, 1)
+        files = self._with_channels(self.shards or self.chunks, self._channels_in_chunk)
+        chunks = self._with_channels(self.chunks, self._channels_in_chunk)
         if _cut(files, volume.shape) == _cut(volume.chunks, volume.shape) and _cut(chunks, volume.shape) == _cut(
             volume.decode_shape, volume.shape
         ):
@@ -106,10 +110,11 @@ class VolumeOutput:
             create_volume(
                 Address.parse(self.address),
                 self._with_channels(self.grid.shape, self.channels),
-                self._with_channels(self.chunks, 1),
+                self._with_channels(self.chunks, self._channels_in_chunk),
                 self.dtype,
                 {"axes": list(self.axes), **self.extra, **attributes},
-                shards=None if self.shards is None else self._with_channels(self.shards, 1),
+                shards=None if self.shards is None else self._with_channels(self.shards, self._channels_in_chunk),
+                is_scale=self.is_scale,
             )
         except (OSError, RuntimeError) as error:
             raise UserError(f"output {self.address}: cannot be created: {error}") from error
@@ -150,6 +155,10 @@ class VolumeOutput:
     def grid_box(self, box: Box) -> Box:
         """A box of the dataset in the grid: that without channels."""
         return tuple(s for axis, s in zip(self.axes, box, strict=True) if axis != "c")
+
+    @property
+    def _channels_in_chunk(self) -> int:
+        return self.channels if self.chunks_of_all_channels else 1
 
     def _with_channels(self, values: tuple[T, ...], channels: T) -> tuple[T, ...]:
         """Values of the grid's axes, and one more for the channels at their place, if there are any."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,9 +61,7 @@ def open_volume(address: Address | str, mode: str = "r") -> Volume:
 
 def _open(address: Address, mode: str) -> Volume:
     if address.suffix == PRECOMPUTED_SUFFIX:
-        from blockwise.volume.readers.precomputed import PrecomputedVolume  # loads TensorStore
-
-        return PrecomputedVolume(address)
+        return _open_precomputed(address)
     if address.is_remote:
         if address.suffix not in CONTAINER_SUFFIXES:
             raise UserError(
@@ -98,6 +97,22 @@ def _open(address: Address, mode: str) -> Volume:
         return open_file(address)
     known = ", ".join(KNOWN_SUFFIXES)
     raise UserError(f"{address}: unknown format {address.suffix!r}{_inside(address)}; known endings are {known}")
+
+
+def _open_precomputed(address: Address) -> Volume:
+    """A scale that was written here, or any other."""
+    from blockwise.volume.readers.precomputed import PrecomputedVolume  # loads TensorStore
+    from blockwise.volume.remote import StoreDeniedError
+
+    if address.key and address.scheme not in HTTP:
+        from blockwise.volume.precomputed import PrecomputedScale
+
+        store, array = open_store(address), None
+        with contextlib.suppress(StoreDeniedError):  # so public stores call what is not there
+            array = store.find(address.key)
+        if array is not None:
+            return PrecomputedScale(address, store, array)
+    return PrecomputedVolume(address)
 
 
 def _inside(address: Address) -> str:
@@ -158,7 +173,7 @@ def _open_in_container(address: Address, mode: str) -> Volume:
 def volume_exists(address: Address | str) -> bool:
     """Whether anything lies where a dataset with this address would lie."""
     address = _parsed(address)
-    if address.suffix in CONTAINER_SUFFIXES:
+    if address.suffix in (*CONTAINER_SUFFIXES, PRECOMPUTED_SUFFIX):
         return open_store(address).exists(address.key)
     return path_exists(Path(address.path))
 
@@ -191,6 +206,7 @@ def create_volume(
     zarr_format: int | None = None,
     shards: tuple[int, ...] | None = None,
     levels: tuple[Level, ...] = (),
+    is_scale: bool = False,
 ) -> None:
     """Create an empty dataset that appears, with its attributes, in one moment; nothing may lie there yet.
 
@@ -205,18 +221,20 @@ def create_volume(
         zarr_format: 2 or 3; by default that of the container, 3 with shards, else 2.
         shards: unit of storage for Zarr 3, whole chunks; the volume's ``chunks`` are then these.
         levels: coarser scales of an image, as arrays beside it, empty as well.
+        is_scale: it is one of the scales of an image, so it becomes an array and no image also in ``.ome.zarr``.
 
     Raises:
         UserError: the format cannot be written, or something lies there already.
     """
     address = _parsed(address)
-    check_writable(address)
+    check_writable(address, is_scale=is_scale)
     store = open_store(address)
     if store.exists(address.key):
         raise UserError(f"{address}: there is something already; delete it, or choose another key")
-    kind = _kind(store, address, zarr_format, shards)
+    is_precomputed = address.suffix == PRECOMPUTED_SUFFIX
+    kind: Kind = "precomputed" if is_precomputed else _kind(store, address, zarr_format, shards)
     _check_array(address, shape, chunks, dtype, shards)
-    is_ome = address.suffix == ".ome.zarr"
+    is_ome = address.suffix == ".ome.zarr" and not is_scale
     store.create(address.key, NewArray(kind, tuple(shape), tuple(chunks), dtype, attributes, shards, is_ome, levels))
 
 
@@ -276,7 +294,7 @@ def finish_volume(address: Address | str, more: Mapping[str, Any] | None = None)
 def delete_volume(address: Address | str) -> None:
     """Delete a dataset; the caller has made sure that it is ours."""
     address = _parsed(address)
-    check_writable(address)
+    check_writable(address, is_scale=True)
     open_store(address).delete(address.key)
 
 
@@ -284,7 +302,7 @@ def remove_bare_container(address: Address) -> None:
     """Remove a container in which nothing is left but the file that says its format; in stores nothing is done."""
     if address.is_remote:
         return
-    folder = Path(address.path)
+    folder = Path(address.location)
     found = {path.name: path for path in folder.iterdir()}
     for kind in get_args(Kind):
         documents = group_documents(kind, is_root=True)
@@ -297,8 +315,12 @@ def remove_bare_container(address: Address) -> None:
             return
 
 
-def check_writable(address: Address) -> None:
+def check_writable(address: Address, *, is_scale: bool = False) -> None:
     """Refuse an output in a format that is not written.
+
+    Args:
+        address: of the output.
+        is_scale: it is one of the scales of an image; these may be precomputed as well.
 
     Raises:
         UserError: another ending than those of N5 and Zarr, a web server, or a key that leads out of the container.
@@ -307,7 +329,7 @@ def check_writable(address: Address) -> None:
         raise UserError(
             f"{address}: results cannot be written over {address.scheme}://; use a folder, s3:// or gs://"
         )
-    if address.suffix not in CONTAINER_SUFFIXES:
+    if address.suffix not in CONTAINER_SUFFIXES and not (is_scale and address.suffix == PRECOMPUTED_SUFFIX):
         raise UserError(
             f"{address}: results are written as N5 or Zarr; let the output's name end in "
             f"{', '.join(CONTAINER_SUFFIXES)} (other formats are made from these by export)"
@@ -370,6 +392,10 @@ def open_store(address: Address) -> Store:
         from blockwise.volume.readers.zipped_zarr import ZipStore  # loads TensorStore
 
         return ZipStore(address)
+    if address.suffix == PRECOMPUTED_SUFFIX:
+        from blockwise.volume.precomputed import precomputed_store  # loads TensorStore
+
+        return precomputed_store(address)
     if not address.is_remote:
         return LocalStore(address)
     from blockwise.volume.remote import RemoteStore  # TensorStore is loaded only for those who need it

@@ -11,12 +11,12 @@ import numpy as np
 
 from blockwise.errors import UserError
 from blockwise.grid import Index
-from blockwise.volume import ome
+from blockwise.volume import ome, precomputed_scale
 from blockwise.volume.axes import Spacing, axes_from_attributes, known_axes
 from blockwise.volume.conventions import spacing_in_group, spacing_of
 
-Kind = Literal["n5", "zarr", "zarr3"]
-"""N5, Zarr version 2 and Zarr version 3; TensorStore calls its drivers so."""
+Kind = Literal["n5", "zarr", "zarr3", "precomputed"]
+"""N5, Zarr version 2 and Zarr version 3, which TensorStore calls so; scales of precomputed volumes that we write."""
 
 Document = dict[str, Any]
 Reader = Callable[[str], Document | None]
@@ -28,6 +28,7 @@ GZIP_LEVEL = 1
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64")
 _WIDER = {"bool": "uint8", "float16": "float32"}
 _N5_OWN = {"dimensions", "blockSize", "dataType", "compression", "n5"}
+_WITHOUT_IMAGES = ("n5", "precomputed")
 _PER_AXIS = ("axes", "resolution", "units")
 UNFINISHED = "unfinished"
 """Attribute of an array that is still being filled as a whole; its value says by what."""
@@ -60,13 +61,15 @@ class Array:
     @property
     def metadata_name(self) -> str:
         """Name of the document without which the array does not exist."""
-        return _join(self.key, {"n5": "attributes.json", "zarr": ".zarray", "zarr3": "zarr.json"}[self.kind])
+        return _join(self.key, {"zarr": ".zarray", "zarr3": "zarr.json"}.get(self.kind, "attributes.json"))
 
     @property
     def codec(self) -> str:
         """Names of compressions and filters, as the metadata gives them."""
         if self.kind == "n5":
             found = [self.document.get("compression")]
+        elif self.kind == "precomputed":
+            found = [self.document["scale"]["encoding"], "gzip"]
         elif self.kind == "zarr":
             found = [*(self.document.get("filters") or []), self.document.get("compressor")]
         else:
@@ -90,6 +93,8 @@ class Array:
         """Name of the file of a chunk (or shard). N5 nests folders from the last axis (x) to the first."""
         if self.kind == "n5":
             return _join(self.key, "/".join(map(str, reversed(index))))
+        if self.kind == "precomputed":
+            return _join(self.key, precomputed_scale.shard_name(self.document, index))
         if self.kind == "zarr":
             return _join(self.key, str(self.document.get("dimension_separator", ".")).join(map(str, index)))
         encoding = self.document.get("chunk_key_encoding", {"name": "default"})
@@ -104,7 +109,7 @@ def find_array(read: Reader, key: str, kinds: tuple[Kind, ...]) -> Array | None:
         array = _array_at(read, key, kind)
         if array is not None:
             return _with_axes(read, array)
-        attributes = {} if kind == "n5" else _group_attributes(read, key, kind)
+        attributes = {} if kind in _WITHOUT_IMAGES else _group_attributes(read, key, kind)
         scales = ome.scales(attributes)
         if ome.count_images(attributes) > 1:
             named = ", ".join(_join(key, scale.path) for scale in scales)
@@ -123,7 +128,7 @@ def arrays_of(read: Reader, key: str, kinds: tuple[Kind, ...]) -> list[Array]:
         array = _array_at(read, key, kind)
         if array is not None:
             return [array]
-        scales = [] if kind == "n5" else ome.scales(_group_attributes(read, key, kind))
+        scales = [] if kind in _WITHOUT_IMAGES else ome.scales(_group_attributes(read, key, kind))
         found = [_array_at(read, _join(key, scale.path), kind) for scale in scales]
         if scales:
             return [array for array in found if array is not None]
@@ -137,6 +142,11 @@ def _array_at(read: Reader, key: str, kind: Kind) -> Array | None:
             return None
         own = _n5_attributes({name: value for name, value in found.items() if name not in _N5_OWN})
         return Array(kind, key, tuple(found["dimensions"][::-1]), tuple(found["blockSize"][::-1]), found, own)
+    if kind == "precomputed":
+        found = read(_join(key, "attributes.json"))
+        if found is None or "scale" not in found:
+            return None
+        return Array(kind, key, *precomputed_scale.shape_and_files(found), found, found["attributes"])
     if kind == "zarr":
         found = read(_join(key, ".zarray"))
         if found is None:
@@ -176,7 +186,7 @@ def _with_axes(read: Reader, array: Array) -> Array:
     if spacing is None and array.kind == "n5" and array.key and "fingerprint" not in array.attributes:
         group, _, name = array.key.rpartition("/")
         spacing = spacing_in_group(array.attributes, read(_join(group, "attributes.json")) or {}, name, ndim)
-    if array.kind != "n5" and (axes is None or spacing is None):
+    if array.kind not in _WITHOUT_IMAGES and (axes is None or spacing is None):
         scale = _scale_of(read, array)
         if scale is not None and len(scale.axes) == ndim:
             return replace(array, axes=known_axes(scale.axes, ndim), spacing=scale.spacing)
@@ -251,6 +261,9 @@ class NewArray:
             compression = {"type": "gzip", "level": GZIP_LEVEL, "useZlib": False}
             own = {"dimensions": list(self.shape[::-1]), "blockSize": list(self.chunks[::-1]), "dataType": self.dtype}
             return {"attributes.json": {**attributes, **_reversed(attributes), **own, "compression": compression}}
+        if self.kind == "precomputed":
+            arguments = self.shape, self.chunks, self.shards or self.chunks, self.dtype, attributes
+            return {"attributes.json": precomputed_scale.scale_document(*arguments)}
         if self.kind == "zarr":
             description: Document = {
                 "zarr_format": 2,
@@ -304,6 +317,8 @@ def written_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def group_documents(kind: Kind, *, is_root: bool) -> dict[str, Document]:
     """Documents that make a folder a group; N5 has one in the root only."""
+    if kind == "precomputed":
+        return {}
     if kind == "n5":
         return {"attributes.json": {"n5": "2.0.0"}} if is_root else {}
     if kind == "zarr":

@@ -38,14 +38,13 @@ class Level:
         shape: in its own voxels.
         chunks: likewise.
         factors: voxels of the finest scale along one of it, per axis.
-        is_mean: a voxel is the mean of those that it stands for, so it lies in their middle; else it is the first of
-            them, and lies there.
+        method: how its voxels were made of the finer ones, in the middle of which they lie; ``mean``, say.
     """
 
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
     factors: tuple[int, ...]
-    is_mean: bool
+    method: str
 
     def attributes(self, finest: Mapping[str, Any]) -> dict[str, Any]:
         """Attributes of its array, from those of the finest one."""
@@ -110,12 +109,12 @@ def image(attributes: Mapping[str, Any], ndim: int, *, zarr3: bool, levels: tupl
         {"name": axis, "type": _TYPES[axis]} | ({"unit": unit} if unit else {})
         for axis, unit in zip(axes, spacing.units, strict=True)
     ]
-    finest = Level((), (), (1,) * ndim, is_mean=False)
+    finest = Level((), (), (1,) * ndim, "")
     datasets = [
         {"path": str(number), "coordinateTransformations": _transformations(level, spacing.steps)}
         for number, level in enumerate((finest, *levels))
     ]
-    multiscale = {"axes": described, "datasets": datasets}
+    multiscale = {"axes": described, "datasets": datasets} | ({"type": levels[-1].method} if levels else {})
     if zarr3:
         return {"ome": {"version": "0.5", "multiscales": [multiscale]}}
     return {"multiscales": [{"version": "0.4", **multiscale}]}
@@ -126,7 +125,7 @@ def _transformations(level: Level, steps: tuple[float, ...]) -> list[dict[str, A
     found: list[dict[str, Any]] = [
         {"type": "scale", "scale": [step * f for step, f in zip(steps, level.factors, strict=True)]}
     ]
-    if level.is_mean:
+    if max(level.factors, default=1) > 1:
         middle = [step * (f - 1) / 2 for step, f in zip(steps, level.factors, strict=True)]
         found.append({"type": "translation", "translation": middle})
     return found

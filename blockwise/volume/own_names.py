@@ -12,6 +12,7 @@ from blockwise.volume.metadata import Array, Kind
 
 METADATA_NAMES = ("attributes.json", ".zarray", ".zattrs", ".zgroup", "zarr.json")
 _SHOWN = 5
+_SHARD = r"[0-9a-f]+\.shard"
 _DOCUMENTS = {*METADATA_NAMES, ".zmetadata"}
 _LEFT = re.compile(r"(?P<of>.+)\.__lock|(?:.*/)?\.new-\d+-(?P<new>[^/]+)|(?:.*/)?\.nfs[0-9a-f]+")
 """What killed writers leave: of TensorStore, of ours, of NFS."""
@@ -28,6 +29,13 @@ def chunk_index(array: Array, name: str) -> Index | None:
     index = tuple(reversed(numbers) if array.kind == "n5" else numbers)
     inside = all(i * c < n for i, c, n in zip(index, array.chunks, array.shape, strict=True))
     return index if inside else None
+
+
+def _is_chunk(array: Array, name: str) -> bool:
+    if array.kind == "precomputed":
+        folder, _, last = name.rpartition("/")
+        return folder == array.key and re.fullmatch(_SHARD, last) is not None
+    return chunk_index(array, name) is not None
 
 
 def foreign_names(names: Iterable[str], key: str, arrays: list[Array]) -> list[str]:
@@ -55,7 +63,7 @@ def _is_own(name: str, folders: set[str], arrays: list[Array]) -> bool:
     folder, _, last = name.rpartition("/")
     if last in _DOCUMENTS and folder in folders:
         return True
-    if any(chunk_index(array, name) is not None for array in arrays):
+    if any(_is_chunk(array, name) for array in arrays):
         return True
     left = _LEFT.fullmatch(name)
     if left is None:
@@ -77,7 +85,8 @@ def foreign_remains(names: Iterable[str], key: str, kind: Kind, depth: int) -> l
     """
     number = r"(0|[1-9]\d*)"
     chunk = (r"c/" if kind == "zarr3" else "") + "/".join([number] * depth)
-    scale = "" if kind == "n5" else f"({number}/)?"
+    chunk = _SHARD if kind == "precomputed" else chunk
+    scale = f"({number}/)?" if kind in ("zarr", "zarr3") else ""
     documents = "|".join(map(re.escape, sorted(_DOCUMENTS)))
     own = re.compile((re.escape(key) + "/" if key else "") + f"{scale}({chunk}|{documents})")
     return [name for name in names if not own.fullmatch(name)]

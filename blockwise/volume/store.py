@@ -98,7 +98,7 @@ class Store(ABC):
     def find(self, key: str) -> Array | None:
         """The array at a key, or the finest scale of the OME-Zarr image there."""
         try:
-            return find_array(self.document, key, self._kinds)
+            return find_array(self.document, key, self.kinds)
         except MISUNDERSTOOD as error:
             raise DamagedMetadataError(
                 f"{self.url(key)}: its metadata cannot be understood ({type(error).__name__}: {error}); "
@@ -110,12 +110,13 @@ class Store(ABC):
         return ()
 
     @property
-    def _kinds(self) -> tuple[Kind, ...]:
+    def kinds(self) -> tuple[Kind, ...]:
+        """Formats that the container's ending may stand for, that which is looked for first before the others."""
         return ("n5",) if self.address.suffix in N5_SUFFIXES else ("zarr3", "zarr")
 
     def _refuse_foreign(self, key: str, names: Iterable[str]) -> None:
         """Refuse to delete a key below which not all names are those of its arrays."""
-        foreign = foreign_names(names, key, arrays_of(self.document, key, self._kinds))
+        foreign = foreign_names(names, key, arrays_of(self.document, key, self.kinds))
         refuse_foreign(self.address.within(key), foreign)
 
     def missing_groups(self, key: str, kind: Kind) -> dict[str, bytes]:
@@ -156,7 +157,7 @@ class LocalStore(Store):
             return self.document(name)
 
         with contextlib.suppress(UserError, *MISUNDERSTOOD):
-            find_array(noted, key, self._kinds)
+            find_array(noted, key, self.kinds)
         return tuple(self.folder / name for name in dict.fromkeys(names))
 
     def write(self, name: str, content: bytes) -> None:
@@ -197,8 +198,11 @@ class LocalStore(Store):
         temporary.rename(target)
 
     def delete(self, key: str) -> None:
-        """Rename first, so that a half-deleted array is never taken for whole."""
+        """Rename first, so that a half-deleted array is never taken for whole; of a link, the link alone goes."""
         folder = self.folder / key
+        if folder.is_symlink():
+            folder.unlink()
+            return
         self._refuse_foreign(key, self._names(key))
         doomed = _doomed(folder)
         shutil.rmtree(doomed, ignore_errors=True)

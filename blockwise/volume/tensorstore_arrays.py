@@ -30,9 +30,7 @@ class TensorVolume(Volume):
         self.address = address
         self._store = store
         self._array = array
-        self._dataset = _open(address, store, array)
-        if array.kind == "n5":  # TensorStore keeps the order of the file, x first
-            self._dataset = self._dataset.T
+        self._dataset = self._open()
         self.shape = array.shape
         self.chunks = array.chunks
         self.dtype = np.dtype(self._dataset.dtype.numpy_dtype)
@@ -40,6 +38,10 @@ class TensorVolume(Volume):
         self.spacing = array.spacing
         self._decode_shape = tuple(self._dataset.chunk_layout.read_chunk.shape)
         self._has_states = not isinstance(store, RemoteStore) or store.tells_generations
+
+    def _open(self) -> Any:
+        dataset = _open(self.address, self._store, self._array)
+        return dataset.T if self._array.kind == "n5" else dataset  # TensorStore keeps the file's order, x first
 
     def _read(self, box: Box) -> NDArray[Any]:
         part = self._dataset[box]

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import math
-import os
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
-from blockwise.backends.registry import BACKENDS
 from blockwise.errors import UserError
 from blockwise.grid import Grid
 from blockwise.mask import Mask
-from blockwise.outputs import VolumeOutput
 from blockwise.step import BlockStep
-from blockwise.volume import Address
+from blockwise.volume import Address, Spacing
 from blockwise.volume.formats import check_writable
 from blockwise.volume.info import VolumeInfo
+from blockwise.volume_step import VolumeStep
+from pipeline.assembly.checks import check_memory, check_not_in_place
 from pipeline.assembly.classes import chosen_classes
 from pipeline.assembly.geometry import (
     RawDescription,
@@ -30,13 +28,16 @@ from pipeline.assembly.geometry import (
 from pipeline.assembly.known import NOTHING, Known, load_known
 from pipeline.assembly.masking import mask_and_grid
 from pipeline.assembly.object_steps import ObjectSteps, object_steps
+from pipeline.assembly.pyramid_container import RAW
+from pipeline.assembly.pyramids import Dataset, Pyramids
+from pipeline.assembly.scales import FoundScale, found_scales
 from pipeline.assembly.stages import prediction_steps
-from pipeline.configuration.settings import BackendSettings, Settings
-from tasks.given_prediction import GivenPredictionStep
+from pipeline.configuration.settings import Settings
 from tasks.pixel_classification.engines import make_engine
 from tasks.pixel_classification.project import Project
 from tasks.pixel_classification.training import open_project
 from tasks.prediction import PredictionStep
+from tasks.pyramid.group_step import PyramidStep
 from tasks.simple_segmentation import SimpleSegmentationStep
 
 
@@ -49,6 +50,9 @@ class Steps:
         objects: from probabilities to objects, for each threshold.
         simple_segmentation: the most probable class; None where classes are left out of the probabilities.
         axes_from: who says what the raw volume's axes are, for people.
+        settings: the configuration.
+        spacing: how far the raw volume's voxels lie apart; None where it does not say so.
+        whole: one block is all of the volume, which then gets no coarser scales.
         before: of autocontext the stage before it.
     """
 
@@ -56,6 +60,9 @@ class Steps:
     objects: tuple[ObjectSteps, ...]
     simple_segmentation: SimpleSegmentationStep | None
     axes_from: str
+    settings: Settings
+    spacing: Spacing | None
+    whole: bool
     before: tuple[PredictionStep, ...] = ()
 
     @property
@@ -67,14 +74,84 @@ class Steps:
         """All steps from the raw volume to objects, each after those that it reads."""
         return (*self.stages, *(step for objects in self.objects for step in objects.all()))
 
+    @cached_property
+    def pyramids(self) -> tuple[BlockStep, ...]:
+        """The steps of coarser scales, as many as the configuration says, or would say with ``auto``.
+
+        Raises:
+            UserError: a setting does not fit.
+        """
+        if self.whole:
+            return ()
+        return Pyramids(self.settings, self.prediction, self._datasets(), self.spacing).steps()
+
+    def scales(self) -> dict[str, tuple[FoundScale, ...]]:
+        """The scales of each dataset, the finest first: where they lie or will lie, and which are finished.
+
+        Datasets are called as in the output, the raw volume ``raw``; those without coarser scales have one.
+        """
+        made = [dataset.step for dataset in self._datasets() if dataset.step is not None]
+        return found_scales(self.prediction.raw, made, self._pyramids_wanted_or_begun())
+
+    def _datasets(self) -> list[Dataset]:
+        """What may get coarser scales: the raw volume and what steps write, images before labels."""
+        steps = [step for step in (*self.all(), self.simple_segmentation) if isinstance(step, VolumeStep)]
+        found = [Dataset(RAW, None, is_label=False), *map(Dataset.of, steps)]
+        return sorted(found, key=lambda dataset: dataset.is_label)
+
+    def _are_pyramids_wanted(self) -> bool:
+        return self.settings.pyramid.scales is not None and not self.whole
+
+    def _pyramids_wanted_or_begun(self) -> tuple[BlockStep, ...]:
+        """Those that a run makes, or was once asked for."""
+        if self._are_pyramids_wanted():
+            return self.pyramids
+        return tuple(step for step in self.pyramids if step.folder.parent.exists())
+
+    def needed(self) -> tuple[BlockStep, ...]:
+        """What a run of any workflow computes; coarser scales only where the configuration says so."""
+        simple = () if self.simple_segmentation is None else (self.simple_segmentation,)
+        return (*self.all(), *simple, *(self.pyramids if self._are_pyramids_wanted() else ()))
+
     def everything(self) -> tuple[BlockStep, ...]:
         """The steps of all workflows, each after those that it reads."""
-        return self.all() + (() if self.simple_segmentation is None else (self.simple_segmentation,))
+        simple = () if self.simple_segmentation is None else (self.simple_segmentation,)
+        return (*self.all(), *simple, *self.pyramids)
 
     def begun(self) -> tuple[BlockStep, ...]:
-        """All steps to objects, and those beside them that a run was once asked for: they have a folder."""
-        others = (step for step in self.everything()[len(self.all()) :] if step.folder.parent.exists())
-        return (*self.all(), *others)
+        """All steps to objects, and those beside them that a run is or was once asked for: they have a folder."""
+        simple = self.simple_segmentation
+        others = (simple,) if simple is not None and simple.folder.parent.exists() else ()
+        return (*self.all(), *others, *self._pyramids_wanted_or_begun())
+
+    def run_to(self, name: str) -> tuple[BlockStep, ...]:
+        """The steps of the workflow that ends with the steps of this name, with the coarser scales of its datasets.
+
+        Raises:
+            UserError: the configuration has no such step.
+        """
+        if name == PyramidStep.name:
+            chain = self.all()
+            if SimpleSegmentationStep.name in self.settings.pyramid.datasets:
+                chain += self.up_to(SimpleSegmentationStep.name)[-1:]
+        else:
+            chain = self.up_to(name)
+        return self._with_scales(chain)
+
+    def usual(self) -> tuple[BlockStep, ...]:
+        """All steps from the raw volume to objects, and coarser scales of their datasets, if these are wanted."""
+        return self._with_scales(self.all())
+
+    def _with_scales(self, chain: tuple[BlockStep, ...]) -> tuple[BlockStep, ...]:
+        """Steps, and those of coarser scales that read nothing but them."""
+        if not self._are_pyramids_wanted():
+            return chain
+        known = {RAW, *(step.label for step in chain)}
+        for step in self.pyramids:
+            if all(source.label in known for source in step.sources()):
+                chain += (step,)
+                known.add(step.label)
+        return chain
 
     def up_to(self, name: str) -> tuple[BlockStep, ...]:
         """The steps that a workflow needs which ends with the steps of this name, so far as there are any.
@@ -100,6 +177,7 @@ def build_steps(settings: Settings, *, whole: bool = False) -> Steps:
 
     Args:
         settings: the configuration.
+        spacing: how far the raw volume's voxels lie apart; None where it does not say so.
         whole: one block for all of the volume (for each time step), whatever the configuration says.
 
     Raises:
@@ -110,8 +188,8 @@ def build_steps(settings: Settings, *, whole: bool = False) -> Steps:
     raw = describe_raw(settings.raw, project)
     known = NOTHING if whole else load_known(settings.work_dir)
     steps = make_steps(settings, project, replace(raw, info=known.volume(raw.info)), whole=whole, known=known)
-    check_memory(steps, settings)
-    _check_not_in_place(steps)
+    check_memory(steps.needed(), settings.backend)
+    check_not_in_place(steps.needed(), steps.prediction)
     return steps
 
 
@@ -142,8 +220,8 @@ def make_steps(
 
     *before, prediction = prediction_steps(settings, info, project, known.grid(grid), mask, fields)
     objects = tuple(object_steps(settings, threshold, prediction, raw.spacing) for threshold in settings.threshold)
-    simple_segmentation = _simple_segmentation_step(settings, prediction)
-    return Steps(prediction, objects, simple_segmentation, raw.axes_from, tuple(before))
+    simple = _simple_segmentation_step(settings, prediction)
+    return Steps(prediction, objects, simple, raw.axes_from, settings, raw.spacing, whole, tuple(before))
 
 
 def _simple_segmentation_step(settings: Settings, prediction: PredictionStep) -> SimpleSegmentationStep | None:
@@ -160,27 +238,6 @@ def _simple_segmentation_step(settings: Settings, prediction: PredictionStep) ->
         chunks=prediction.chunks,
         shards=prediction.shards,
     )
-
-
-def _check_not_in_place(steps: Steps) -> None:
-    """Refuse to write over what is read; the raw volume and the mask may be results of other runs."""
-    resolve = functools.cache(os.path.realpath)  # the outputs share a container, and a batch has thousands
-
-    def place(text: str) -> Path:
-        address = Address.parse(text)
-        return Path(resolve(address.path), address.key)
-
-    read = {place(steps.prediction.raw.address): "the raw volume"}
-    if steps.prediction.mask is not None:
-        read[place(steps.prediction.mask.address)] = "the mask"
-    if isinstance(steps.prediction, GivenPredictionStep):
-        read[place(steps.prediction.given.address)] = "the given probabilities"
-    for step in steps.everything():
-        output = step.output()
-        if isinstance(output, VolumeOutput) and (what := read.get(place(output.address))):
-            raise UserError(
-                f"output {output.address}: this is {what} itself, which would be lost; set another `output`"
-            )
 
 
 def _prediction_fields(
@@ -275,30 +332,6 @@ def _channels(settings: Settings, info: VolumeInfo, project: Project) -> tuple[i
             "raw.axes"
         )
     return channels
-
-
-def check_memory(steps: Steps, settings: Settings) -> None:
-    """Refuse a configuration whose workers would need more memory than there is.
-
-    Raises:
-        UserError: naming the step, what it needs, what it may have, and what to change.
-    """
-    limit, allowed = _memory_limit(settings.backend)
-    for step in steps.everything():
-        needed = step.projected_memory()
-        if needed > limit:
-            raise UserError(
-                f"{step.label}: a worker needs about {needed / 1e9:.2f} GB for blocks of "
-                f"{'x'.join(map(str, step.grid.block_shape))}, but {allowed}; use smaller blocks, fewer workers, or "
-                "more memory"
-            )
-
-
-def _memory_limit(backend: BackendSettings) -> tuple[float, str]:
-    """Bytes that a worker may have, and who says so."""
-    if backend.memory_gb:
-        return backend.memory_gb * 1e9, f"backend.memory_gb allows {backend.memory_gb:.2f} GB"
-    return BACKENDS[backend.name].memory_limit(backend.setups()[backend.name])
 
 
 def default_config() -> str:

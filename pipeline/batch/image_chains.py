@@ -18,7 +18,7 @@ GIVEN = ("raw", "mask")
 """What is given to the steps of an image, by label: for each of them a marker has a stamp."""
 
 NOT_OF_STEPS: dict[str, Any] = {
-    **dict.fromkeys(("work_dir", "output", "backend", "batch"), True),
+    **dict.fromkeys(("work_dir", "output", "backend", "batch", "pyramid"), True),
     "raw": {"path", "key"},
 }
 """Settings that differ between images whose steps are alike, but for what their raw volumes are."""

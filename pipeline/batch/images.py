@@ -81,6 +81,6 @@ class BatchImages:
     def large_run(self, i: int) -> Run:
         """The steps of a large image, or why there are none."""
         try:
-            return Run(self.names[i], self.steps(i).all())
+            return Run(self.names[i], self.steps(i).usual())
         except (UserError, OSError) as error:
             return Run(self.names[i], (), str(error))

@@ -61,6 +61,9 @@ def image_settings(shared: Values, name: str, row: Values) -> Settings:
         values["raw"].pop("key", None)  # the address names its dataset itself
     values["work_dir"] = f"{shared.get('work_dir')}/{IMAGES}/{name}"
     values["output"] = str(values.get("output", "")).replace(NAME, name)
+    pyramid = values.get("pyramid")
+    if isinstance(pyramid, dict) and isinstance(pyramid.get("output"), str):
+        values["pyramid"] = {**pyramid, "output": pyramid["output"].replace(NAME, name)}
     return make_settings(values, f"image {name}")
 
 
@@ -230,9 +233,10 @@ def _plain(name: str) -> str:
 def _check_outputs(names: tuple[str, ...], settings: tuple[Settings, ...]) -> None:
     seen: dict[str, str] = {}
     for name, own in zip(names, settings, strict=True):
-        other = seen.setdefault(own.output, name)
-        if other != name:
-            raise UserError(
-                f"output {own.output}: images {other} and {name} would write into the same container; put {NAME} "
-                "into the output, such as results/{name}.n5"
-            )
+        for key, container in (("output", own.output), ("pyramid.output", own.pyramid.output)):
+            other = name if container is None else seen.setdefault(container, name)
+            if other != name:
+                raise UserError(
+                    f"{key} {container}: images {other} and {name} would write into the same container; put {NAME} "
+                    f"into the {key}, such as results/{{name}}.n5"
+                )

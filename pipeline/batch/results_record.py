@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from blockwise.chain import Chain
-from blockwise.outputs import VolumeOutput, found_dataset
+from blockwise.outputs import GroupOutput, VolumeOutput, found_dataset, found_group
 from blockwise.records import Records, open_records, read_json, write_json
 from pipeline.assembly.steps import Steps
 from pipeline.configuration.settings import Settings
@@ -20,7 +20,7 @@ class ImageResults:
     """Results of an image, those of former settings included, whether they are there or not.
 
     Attributes:
-        datasets: by address the fingerprints that they were given.
+        datasets: and groups of them: by address the fingerprints that they were given.
         tables: names of files in the image's folder.
     """
 
@@ -34,8 +34,8 @@ class ImageResults:
 
 def results_of(steps: Steps) -> ImageResults:
     """What an image's steps write."""
-    outputs = [(step.output(), step.fingerprint) for step in steps.all()]
-    datasets = {output.address: (mark,) for output, mark in outputs if isinstance(output, VolumeOutput)}
+    outputs = [(step.output(), step.fingerprint) for step in steps.usual()]
+    datasets = {o.address: (mark,) for o, mark in outputs if isinstance(o, VolumeOutput | GroupOutput)}
     return ImageResults(datasets, tuple(table.name for table in Chain(steps.all()).tables))
 
 
@@ -61,5 +61,5 @@ def record(settings: Settings, steps: Steps) -> None:
 
 
 def _fingerprint(address: str) -> str | None:
-    found = found_dataset(address)
+    found = found_group(address) or found_dataset(address)
     return None if found is None else str(found["fingerprint"])

@@ -144,14 +144,14 @@ class BatchWorkflow(luigi.Task):
             steps = self.images.steps(i)
             record(self.images.settings[i], steps)
             keep_what_was_found(steps.prediction)
-            notes = (*known_notes(steps.prediction), *storage_notes(steps.all()))
+            notes = (*known_notes(steps.prediction), *storage_notes(steps.usual()))
             keep_known(steps.prediction)
             for note in notes:
                 logger.warning("%s: %s", self.images.names[i], note)
             for objects in steps.objects:
                 # The image's folder is the batch's own, so the tables in it are ours; this folder tells.
                 objects.object_table.folder.parent.mkdir(parents=True, exist_ok=True)
-            for task in step_tasks(steps.all(), self.execution):
+            for task in step_tasks(steps.usual(), self.execution):
                 if not task.complete():
                     with naming_keys():
                         task.run()

@@ -18,6 +18,7 @@ PATHS = (
     "output",
     "blocks.mask",
     "prediction.project",
+    "pyramid.output",
     "prediction.probabilities",
     "threshold.project",
     "batch.files",

@@ -203,6 +203,29 @@ class Threshold(Section):
         return self.threshold if self.final is None else self.final
 
 
+PyramidDataset = Literal[
+    "raw", "probabilities", "simple_segmentation", "thresholded", "connected_components", "split_objects", "cores"
+]
+PYRAMID_DATASETS: tuple[PyramidDataset, ...] = (
+    "probabilities",
+    "thresholded",
+    "connected_components",
+    "split_objects",
+    "cores",
+)
+"""Datasets that get coarser scales unless something else is said."""
+
+
+class Pyramid(Section):
+    """Coarser scales of datasets, for viewers."""
+
+    scales: Literal["auto"] | PositiveInt | None = None
+    datasets: tuple[PyramidDataset, ...] = PYRAMID_DATASETS
+    output: str | None = None
+    shards: tuple[PositiveInt, ...] | None = None
+    copy_finest: bool = False
+
+
 class FaultSettings(Section, Faults):
     """Faults on purpose, for trials."""
 
@@ -270,6 +293,7 @@ class Settings(Section):
     prediction: Prediction
     threshold: tuple[Threshold, ...] = (Threshold(),)
     connected_components: ConnectedComponents = ConnectedComponents()
+    pyramid: Pyramid = Pyramid()
     backend: BackendSettings = BackendSettings()
     batch: Batch = Batch()
     change_detection: Literal["files", "metadata"] = "files"

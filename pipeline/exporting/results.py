@@ -20,7 +20,7 @@ from pipeline.assembly.steps import Steps
 from pipeline.configuration.nickname import nickname
 from pipeline.exporting.content import Content, SimpleSegmentation
 from pipeline.exporting.conversion import target_dtype
-from pipeline.exporting.pyramid import Scales
+from pipeline.exporting.scales import Scales
 from pipeline.exporting.write import export
 from tasks.nodes.terminal import progress_bar
 from tasks.prediction import PredictionStep
@@ -73,7 +73,7 @@ def export_result(
         scale: values that become the smallest and largest of an integer ``dtype``; for probabilities 0 to 1.
         compress: deflate the pages of TIFF files.
         scales: number of scales of an OME-Zarr image, None for as many as viewers need; coarser voxels are means of
-            probabilities, else the first of those that they stand for.
+            probabilities, else the most frequent of the values that they stand for.
         axes: see ``pipeline.exporting.write.export``.
 
     Returns:
@@ -86,7 +86,7 @@ def export_result(
     if what in PROBABILITIES and scale is None and (dtype or "").startswith(("int", "uint")):
         scale = (0, 1) if content.dtype.kind == "f" else None
     names = {"nickname": nickname(steps.prediction.raw.address), "dataset": name}
-    wanted = Scales(scales, is_mean=what in PROBABILITIES)
+    wanted = Scales(scales, "mean" if what in PROBABILITIES else "mode")
     described = {"drange": _drange(content.dtype, dtype, scale)} if what in PROBABILITIES else {}
     return export(
         content,

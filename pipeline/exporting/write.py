@@ -29,7 +29,7 @@ from blockwise.volume.formats import begin_volume, finish_volume, open_volume
 from blockwise.volume.ingest import CHUNK, attributes_of, chunks_for, slabs
 from pipeline.exporting.content import Arranged, Content
 from pipeline.exporting.conversion import converted, target_dtype
-from pipeline.exporting.pyramid import ONE_SCALE, Scales, coarser_levels, scale_address, write_levels
+from pipeline.exporting.scales import ONE_SCALE, Scales, coarser_levels, scale_address, write_levels
 
 BIG_TIFF_BYTES = 4_000_000_000
 """From this size on TIFF files are BigTIFF, because plain TIFF counts bytes in 32 bits."""
@@ -333,7 +333,7 @@ def _container(
     volume = open_volume(address, "a")
     for box in slabs(content.shape, chunks, memory_bytes // content.dtype.itemsize):
         volume.write(box, convert(content.read(box)))
-    write_levels(address, levels, memory_bytes)
+    write_levels(address, levels, scales.method, memory_bytes)
     for number in reversed(range(1, len(levels) + 1)):
         finish_volume(scale_address(address, number))
     finish_volume(address)

@@ -13,15 +13,17 @@ from blockwise.claims import LOCKS
 from blockwise.errors import UserError
 from blockwise.identity import fingerprint
 from blockwise.mask import SURVEY
-from blockwise.outputs import VolumeOutput, found_dataset
+from blockwise.outputs import GroupOutput, VolumeOutput, found_dataset, found_group
 from blockwise.plan import IDENTITY
 from blockwise.records import open_records, read_json
 from blockwise.step import BlockStep
 from blockwise.trust.ownership import OUTPUT
 from blockwise.volume import Address, delete_volume, remove_bare_container
+from blockwise.volume.groups import delete_group
 from pipeline.assembly.geometry import output_dataset
 from pipeline.assembly.known import KNOWN
 from pipeline.assembly.object_steps import DATASETS, ObjectSteps
+from pipeline.assembly.scales import former_places
 from pipeline.assembly.stages import STAGE_1
 from pipeline.assembly.steps import Steps
 from pipeline.configuration.settings import Settings
@@ -32,6 +34,8 @@ from tasks.components.merge_step import ComponentMergeStep
 from tasks.context_prediction import ContextPredictionStep
 from tasks.objects.table_step import ObjectTableStep
 from tasks.prediction import CLASSIFIERS, PredictionStep
+from tasks.pyramid.group_step import LabelsStep, PyramidStep
+from tasks.pyramid.scale_step import ScaleStep
 from tasks.simple_segmentation import SimpleSegmentationStep
 
 FORMER_DATASETS = {
@@ -42,7 +46,9 @@ FORMER_DATASETS = {
 }
 """Names of datasets, without that of a threshold, by the steps that write them."""
 
-FORMER_STEPS = (*ObjectSteps.names(), SimpleSegmentationStep.name, ContextPredictionStep.name)
+PYRAMID_STEPS = (ScaleStep.name, PyramidStep.name, LabelsStep.name)
+
+FORMER_STEPS = (*ObjectSteps.names(), SimpleSegmentationStep.name, ContextPredictionStep.name, *PYRAMID_STEPS)
 """Steps that a configuration may have had: their labels begin so."""
 
 LOGS = ("logs/run.log", "logs/run.log.1")
@@ -63,10 +69,10 @@ def find_ours(settings: Settings, steps: Steps) -> list[str]:
     """
     work_dir = Path(settings.work_dir)
     outputs = [step.output() for step in steps.everything()]
-    found = [o.address for o in outputs if isinstance(o, VolumeOutput) and o.found() is not None]
+    found = [o.address for o in outputs if isinstance(o, VolumeOutput | GroupOutput) and o.found() is not None]
     known = [step.label for step in steps.everything()]
     former = [label for label in labels_in(work_dir) if label not in known and label.startswith(FORMER_STEPS)]
-    for label in former:
+    for label in sorted(former, key=lambda label: not label.startswith(ScaleStep.name)):  # before what holds them
         found += _former_dataset(settings, work_dir / label)
     stage_1 = output_dataset(settings, STAGE_1)
     if not steps.before and found_dataset(stage_1) is not None:  # there was a project of two stages
@@ -101,11 +107,19 @@ def _former_dataset(settings: Settings, folder: Path) -> Iterator[str]:
         )
     for path in _identities(folder.parent, folder.name):
         identity, output = _read(path) or {}, _read(path.parent / OUTPUT) or {}
-        if (key := FORMER_DATASETS.get(identity["step"])) is not None:
-            address = output_dataset(settings, key + folder.name.removeprefix(identity["step"]))
-            dataset = found_dataset(address) or {}
-            if dataset.get("fingerprint") == path.parent.name and dataset["id"] == output.get("id", dataset["id"]):
+        for address in _former_addresses(settings, identity["step"], folder.name):
+            found = found_group(address) or found_dataset(address) or {}
+            if found.get("fingerprint") == path.parent.name and found["id"] == output.get("id", found["id"]):
                 yield address
+
+
+def _former_addresses(settings: Settings, step: str, label: str) -> Iterable[str]:
+    """Where a step of this name and label may have written."""
+    variant = label.removeprefix(step)
+    if step in PYRAMID_STEPS:
+        return former_places(settings, step, variant.removeprefix("_"))
+    key = FORMER_DATASETS.get(step)
+    return () if key is None else (output_dataset(settings, key + variant),)
 
 
 def find_trial(settings: Settings, folder: Path) -> Iterator[str]:
@@ -181,7 +195,7 @@ def remove(
         elif path.exists():
             path.unlink()
         else:
-            delete_volume(item)
+            _delete_output(Address.parse(item))
             remove_bare_container(Address.parse(item))
     end_sessions()
     work_dir = Path(settings.work_dir)
@@ -192,6 +206,14 @@ def remove(
         for inner in folder.glob("*"):
             _remove_if_empty(inner)
         _remove_if_empty(folder)
+
+
+def _delete_output(address: Address) -> None:
+    """Delete a dataset, or a group and the links in it; what else lies in a group has turns of its own."""
+    if found_group(str(address)) is None:
+        delete_volume(address)
+    else:
+        delete_group(address)
 
 
 def _turn(item: str, last: str) -> int:

@@ -15,6 +15,7 @@ from pipeline.configuration.settings import Settings
 from pipeline.running.picture import draw_overview
 from tasks.objects.table_step import ObjectTableStep
 from tasks.prediction import PredictionStep
+from tasks.pyramid.scale_step import ScaleStep
 from tasks.splitting.parts_step import SplitPartsStep
 
 PICTURE = "overview.png"
@@ -113,7 +114,8 @@ class RunReport:
 
     def places(self) -> str:
         """Where the results lie."""
-        rows = [(step.label, step.output().address) for step in self.steps if hasattr(step, "address")]
+        shown = [step for step in self.steps if hasattr(step, "address") and step.name != ScaleStep.name]
+        rows = [(step.label, step.output().address) for step in shown]
         rows += [(_table_name(table), f"{table.table('csv')} and .parquet") for table in self._tables()]
         why = (read_json(self.records, self.key) or {}).get(NO_PICTURE)
         rows.append(("picture", f"not drawn: {why}" if why else self.records.place(PICTURE)))

@@ -42,30 +42,34 @@ class Workflow(luigi.Task):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # Read here and once, so that a wrong setting is refused before Luigi schedules anything.
-        self.settings: Settings = load_settings(self.config)
+        self.settings: Settings = self.adapted(load_settings(self.config))
         self.steps: Steps = build_steps(self.settings)
         with naming_keys():
-            for step in self.steps.up_to(self.last_step):
+            for step in self.steps.run_to(self.last_step):
                 step.output().check_ours()
         self.known_notes = tuple(known_notes(self.steps.prediction))
         keep_known(self.steps.prediction)
         keep_what_was_found(self.steps.prediction)
 
+    def adapted(self, settings: Settings) -> Settings:
+        """The configuration as this workflow takes it."""
+        return settings
+
     def last_tasks(self) -> list[BlockTask]:
         """The tasks whose steps no other one of the workflow reads."""
-        tasks = step_tasks(self.steps.up_to(self.last_step), self.execution)
+        tasks = step_tasks(self.steps.run_to(self.last_step), self.execution)
         read = {needed.step.label for task in tasks for needed in task.upstream}
         return [task for task in tasks if task.step.label not in read]
 
     @cached_property
     def report(self) -> RunReport:
         """The report at the end."""
-        return RunReport(self.get_task_family(), self.settings, self.steps.up_to(self.last_step))
+        return RunReport(self.get_task_family(), self.settings, self.steps.run_to(self.last_step))
 
     def requires(self) -> list[BlockTask]:
         """The last steps' tasks; whoever asks is about to run, so the work folder is locked first."""
         begin_run(self.settings.work_dir, self.quiet)
-        for note in (*self.known_notes, *storage_notes(self.steps.up_to(self.last_step))):
+        for note in (*self.known_notes, *storage_notes(self.steps.run_to(self.last_step))):
             logger.warning(note)
         return self.last_tasks()
 
@@ -109,8 +113,20 @@ class ConnectedComponentsWorkflow(Workflow):
     last_step = "object_table"
 
 
+class PyramidWorkflow(Workflow):
+    """All results and their coarser scales; where the configuration says nothing of them, as many as viewers need."""
+
+    last_step = "pyramid"
+
+    def adapted(self, settings: Settings) -> Settings:
+        """With scales."""
+        if settings.pyramid.scales is not None:
+            return settings
+        return settings.model_copy(update={"pyramid": settings.pyramid.model_copy(update={"scales": "auto"})})
+
+
 @Workflow.event_handler(luigi.Event.DEPENDENCY_PRESENT)
 def _say_that_nothing_is_to_do(task: luigi.Task) -> None:
     if isinstance(task, Workflow) and not task.quiet:
         print(f"Nothing to do: {task.get_task_family()} is finished and up to date.\n{task.report.places()}")
-        print(*task.known_notes, *storage_notes(task.steps.up_to(task.last_step)), sep="\n", end="")
+        print(*task.known_notes, *storage_notes(task.steps.run_to(task.last_step)), sep="\n", end="")

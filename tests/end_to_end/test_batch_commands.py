@@ -13,6 +13,8 @@ import pytest
 import yaml
 import z5py
 
+from blockwise.errors import UserError
+from blockwise.volume import open_volume
 from pipeline.__main__ import main
 from pipeline.batch.cleaning import find_ours_in_batch
 from pipeline.batch.image_step import scratch_folder
@@ -20,6 +22,7 @@ from pipeline.batch.images import BatchImages
 from pipeline.batch.manifest import load_batch
 from pipeline.batch.summary import LONGEST_TABLE
 from pipeline.running.session import end_sessions
+from tasks.pyramid.coarser import coarser
 from tests.batches import results, run_here, times, write_config, write_images
 from tests.runs import DATASETS, chunk_files
 
@@ -288,3 +291,27 @@ def test_clean_that_is_broken_off_goes_on_later(
     assert not Path("work/batch.csv").exists()
     assert call(capsys, "clean", "--yes")[0] == 0
     assert not any(Path("out").iterdir())
+
+
+def test_large_images_get_scales_which_clean_takes_away(capsys: pytest.CaptureFixture[str]) -> None:
+    write_images(2)
+    write_config(
+        batch={"files": "images/*.png", "small_voxels": 50 * 60},
+        blocks={"shape": [32, 32]},
+        pyramid={"scales": 2, "output": "scales/{name}.ome.zarr"},
+    )
+    run, _ = run_here()
+    assert run.ok
+    assert not Path("scales/cell0.ome.zarr").exists(), "it is small"
+    labels = open_volume("out/cell1.n5:connected_components")
+    coarse = open_volume("scales/cell1.ome.zarr:probabilities/labels/connected_components/1")
+    assert coarse.shape == (26, 30)
+    whole = [tuple(slice(0, n) for n in volume.shape) for volume in (labels, coarse)]
+    np.testing.assert_array_equal(coarse.read(whole[1]), coarser(labels.read(whole[0]), (2, 2), "mode"))
+    assert run_here()[0].computed == {}
+    assert main(["clean", "--config", "config.yaml", "--yes"]) == 0
+    assert not Path("work").exists()
+    assert [str(path) for path in Path("scales").rglob("*")] == []
+    write_config(batch={"files": "images/*.png"}, pyramid={"output": "scales.zarr"})
+    with pytest.raises(UserError, match=r"pyramid\.output scales\.zarr: images cell0 and cell1 would write"):
+        run_here()

@@ -174,6 +174,8 @@ def raw_layer(info: VolumeInfo, spacing: Spacing | None, chunk: tuple[int, ...])
 
 def _written_layers(steps: Sequence[VolumeStep], raw: Layer, classes: tuple[str, ...]) -> Iterator[Layer]:
     for step in sorted(steps, key=lambda step: ORDER.index(step.gives)):
+        if step.gives == "scale":  # a layer has its scales, and is none
+            continue
         output = step.output()
         lengths = dict(zip(step.grid.axes, step.grid.shape, strict=True)) | {"c": output.channels}
         yield Layer(

@@ -7,12 +7,13 @@ import secrets
 import shutil
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from blockwise.errors import UserError
+from pipeline.assembly.checks import check_memory
 from pipeline.assembly.object_steps import ObjectSteps, object_steps
-from pipeline.assembly.steps import Steps, check_memory
+from pipeline.assembly.steps import Steps
 from pipeline.configuration.settings import Settings, Threshold
 from pipeline.inspecting.live_stores import CONTAINERS, LIVE
 from pipeline.viewing.live.step import TriedThresholdStep
@@ -80,7 +81,7 @@ class Stores:
         if fingerprint in self._trials:
             self._trials.move_to_end(fingerprint)
             return self._trials[fingerprint]
-        check_memory(replace(self.steps, objects=(objects,), simple_segmentation=None), self.settings)
+        check_memory(objects.all(), self.settings.backend)
         folder = self.folder / str(next(self._numbers))
         container = CONTAINERS[self.steps.prediction.shards is not None]
         places = {"work_dir": str(folder), "output": str(folder / container)}

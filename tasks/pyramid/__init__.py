@@ -1,0 +1,1 @@
+"""Coarser scales of volumes, for viewers: kernels, factors, steps, layouts."""
