@@ -19,6 +19,7 @@ from pipeline.__main__ import main
 from pipeline.running.session import end_sessions
 from pipeline.running.workflows import PredictionWorkflow
 from pipeline.viewing.site import Site
+from pipeline.viewing.state import first_state
 from tests.batches import run_here, write_config
 from tests.runs import Project, chunk_files
 from tests.unit.pixel_cases import case_folder, read
@@ -58,6 +59,9 @@ def test_both_stages_are_computed_where_one_looks(two_stages: Project) -> None:
         colours = shown.site.colours()
         assert len(set(colours.values())) == len(shown.site.layers[STAGE_2].classes)
         assert set(colours) >= {*shown.site.layers[STAGE_1].classes, *shown.site.layers[STAGE_2].classes}
+        layers = first_state(shown.site.layers.values(), "", colours, None)["layers"]
+        names = [("classes of stage 1", False), ("classes", True)]
+        assert [(one["name"], one["visible"]) for one in layers if one["name"].startswith("classes")] == names
         found = {name: shown.roi(name, "0,0", "20,30") for name in (STAGE_2, STAGE_1)}
         computed = {step["step"]: step["computed"] for step in shown.api("/status").json["steps"]}
         assert computed["prediction_2"] == 1
