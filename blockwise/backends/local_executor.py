@@ -8,7 +8,7 @@ import threading
 import time
 
 from blockwise.advice import Advice, Names
-from blockwise.backends.pool import POLL_S, Ended, WorkerProcess
+from blockwise.backends.worker_process import POLL_S, Ended, WorkerProcess
 from blockwise.errors import UserError
 from blockwise.faults import Faults
 from blockwise.job import Order

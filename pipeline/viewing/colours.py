@@ -11,14 +11,15 @@ Colour = tuple[int, int, int]
 """Red, green, blue, from 0 to 255."""
 
 
-def class_colours(project: str, number: int) -> tuple[Colour, ...]:
+def class_colours(project: str, number: int, stage: int = 0) -> tuple[Colour, ...]:
     """A colour for each class of a project; where it has none, one that is not much like the others.
 
     Args:
         project: path of the ``.ilp`` file.
         number: of classes.
+        stage: of autocontext, from 0.
     """
-    found = _of_project(project)
+    found = _of_project(project, stage)
     return tuple(found[i] if i < len(found) else other_colour(i) for i in range(number))
 
 
@@ -37,11 +38,11 @@ def as_hex(colour: Colour) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
-def _of_project(project: str) -> list[Colour]:
+def _of_project(project: str, stage: int) -> list[Colour]:
     """Colours that the file holds. They decide about no result: where they cannot be read there are others."""
     try:
         with h5py.File(project, "r", locking=False) as file:
-            dataset = file.get("PixelClassification/LabelColors")
+            dataset = file.get(f"PixelClassification{f'{stage:02}' * (stage > 0)}/LabelColors")
             values = np.asarray(dataset[()]) if isinstance(dataset, h5py.Dataset) else np.empty((0, 3))
     except (OSError, RuntimeError, ValueError):
         return []

@@ -274,8 +274,11 @@ class Site:
 
     def colours(self) -> dict[str, Colour]:
         """Colours of the classes by name."""
-        names = self.steps.prediction.class_names
-        return dict(zip(names, class_colours(self.steps.prediction.project, len(names)), strict=True))
+        found: dict[str, Colour] = {}
+        for number, stage in enumerate(self.steps.stages):
+            names = stage.class_names
+            found |= zip(names, class_colours(stage.project, len(names), number), strict=True)
+        return found
 
     async def state(self, token: str) -> dict[str, Any]:
         """The viewer's state for a page whose address has none."""

@@ -23,6 +23,10 @@ SHOWN = ("raw", "probabilities", "labels")
 """Kinds of layers that are visible at first, so far as they are there."""
 
 
+FORMER_STAGE = "probabilities_stage_"
+"""Begins the names of datasets of stages before the last one."""
+
+
 def first_state(
     layers: Iterable[Layer],
     base: str,
@@ -60,10 +64,15 @@ def first_state(
         "concurrentDownloads": DOWNLOADS,
         "showAxisLines": False,
         "layers": [
-            layer_state(layer, names[layer.name], base, colours, raw_range) | {"visible": layer.kind in SHOWN}
+            layer_state(layer, names[layer.name], base, colours, raw_range) | {"visible": is_visible(layer)}
             for layer in shown
         ],
     }
+
+
+def is_visible(layer: Layer) -> bool:
+    """Whether a layer is visible at first: of autocontext the last stage alone."""
+    return layer.kind in SHOWN and not layer.name.startswith(FORMER_STAGE)
 
 
 def layer_state(
@@ -83,6 +92,8 @@ def _names(layers: list[Layer]) -> dict[str, str]:
     found: dict[str, str] = {}
     for layer in layers:
         title = TITLES[layer.kind] if layer.name != "cores" else "cores"
+        if layer.name.startswith(FORMER_STAGE):
+            title = f"{title} of stage {layer.name.removeprefix(FORMER_STAGE)}"
         variant = layer.step.variant if layer.step is not None else ""
         title = f"{title} {variant}".strip()
         found[layer.name] = title if title not in found.values() else layer.name

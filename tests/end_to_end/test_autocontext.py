@@ -13,14 +13,18 @@ import imageio.v3
 import numpy as np
 import pytest
 
+from blockwise.backends.local_executor import LocalExecutor
 from blockwise.volume import open_volume
 from pipeline.__main__ import main
 from pipeline.running.session import end_sessions
 from pipeline.running.workflows import PredictionWorkflow
+from pipeline.viewing.site import Site
+from pipeline.viewing.state import first_state
 from tests.batches import run_here, write_config
 from tests.runs import Project, chunk_files
 from tests.unit.pixel_cases import case_folder, read
 from tests.unit.test_pixel_reference import check_agreement
+from tests.viewer import served
 
 CASE = "autocontext_2d_u8_3class"
 STAGE_1, STAGE_2 = "probabilities_stage_1", "probabilities"
@@ -45,6 +49,27 @@ def two_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proj
     )
     yield project
     end_sessions()
+
+
+def test_both_stages_are_computed_where_one_looks(two_stages: Project) -> None:
+    def computing() -> Site:
+        return Site.of(two_stages.steps(), LocalExecutor(2, 120.0), max_attempts=1)
+
+    with served(computing) as shown:
+        colours = shown.site.colours()
+        assert len(set(colours.values())) == len(shown.site.layers[STAGE_2].classes)
+        assert set(colours) >= {*shown.site.layers[STAGE_1].classes, *shown.site.layers[STAGE_2].classes}
+        layers = first_state(shown.site.layers.values(), "", colours, None)["layers"]
+        names = [("classes of stage 1", False), ("classes", True)]
+        assert [(one["name"], one["visible"]) for one in layers if one["name"].startswith("classes")] == names
+        found = {name: shown.roi(name, "0,0", "20,30") for name in (STAGE_2, STAGE_1)}
+        computed = {step["step"]: step["computed"] for step in shown.api("/status").json["steps"]}
+        assert computed["prediction_2"] == 1
+    run = two_stages.run()
+    assert run.ok, run.text
+    assert len(run.computed["prediction_2"]) == 3
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, stored(name)[:, :20, :30], strict=True)
 
 
 def stored(dataset: str, container: str = "result.n5") -> np.ndarray[Any, Any]:

@@ -16,7 +16,8 @@ import pytest
 
 from blockwise.advice import Names
 from blockwise.backends import LocalBackend, Outcome
-from blockwise.backends.pool import Pool, _describe_end
+from blockwise.backends.pool import Pool
+from blockwise.backends.worker_process import _describe_end
 from blockwise.faults import Faults
 from blockwise.job import Order
 from blockwise.plan import Item, is_complete
@@ -267,7 +268,7 @@ def test_workers_that_cannot_go_on_after_a_rest_are_replaced(
         for worker in worker_processes():
             worker.kill()
     elif how == "too long":
-        monkeypatch.setattr("blockwise.backends.pool.REST_LIMIT_S", 0)
+        monkeypatch.setattr("blockwise.backends.worker_process.REST_LIMIT_S", 0)
     pids += in_a_row(backend, odd_step(tmp_path / "second", 4))
     assert not pids[0] & pids[1]
     backend.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,16 +77,11 @@ def coarsened(data: NDArray[Any], factors: tuple[int, ...], *, is_mean: bool) ->
     """
     if not is_mean:
         return data[tuple(slice(None, None, f) for f in factors)]
-    total = data.astype(np.float64)
+    total, counts = data.astype(np.float64), np.ones((1,) * data.ndim)
     for axis, f in enumerate(factors):
-        if f > 1:
-            starts = np.arange(0, total.shape[axis], f)
-            counts = np.diff(np.append(starts, total.shape[axis]))
-            sums = np.add.reduceat(total, starts, axis)
-            total = sums / counts.reshape([-1 if i == axis else 1 for i in range(data.ndim)])
+        starts = np.arange(0, data.shape[axis], f)
+        total = np.add.reduceat(total, starts, axis)
+        lengths = np.diff(np.append(starts, data.shape[axis]))
+        counts = counts * lengths.reshape([-1 if i == axis else 1 for i in range(data.ndim)])
+    total /= counts  # once, or halves would not be rounded as halves
     return (np.rint(total) if data.dtype.kind in "iu" else total).astype(data.dtype)
-
-
-def largest_read(factors: tuple[int, ...], chunks: tuple[int, ...]) -> int:
-    """Voxels of the finest scale below a chunk of a coarser one."""
-    return math.prod(itertools.starmap(lambda f, c: f * c, zip(factors, chunks, strict=True)))
