@@ -25,6 +25,7 @@ from blockwise.presence import Presence, stands_alone
 from blockwise.step import BlockStep
 from blockwise.upstream import BlocksSource
 from blockwise.volume import DamagedDataError
+from blockwise.volume_step import VolumeStep
 from pipeline.assembly.steps import Steps
 from pipeline.viewing.chunk_cache import ChunkCache, Content
 from pipeline.viewing.colours import Colour, class_colours
@@ -147,17 +148,37 @@ class Site:
         Raises:
             RefusedError: it is not there.
         """
-        await self.make_ready(layer, chunk.box, is_finest=not chunk.scale)
-        tag = await self.in_thread(self._tag, layer, chunk.box)
+        stored = await self._stored(layer, chunk)
+        step, box = (layer.step, chunk.box) if stored is None else (stored, chunk.own_box)
+        if stored is None:
+            await self.make_ready(layer, chunk.box, is_finest=not chunk.scale)
+        tag = await self.in_thread(self._tag, layer, step, box)
         if tag == known:
             return Content(b"", tag)
         name = (layer.name, layer.fingerprint, key)
         found = self._cache.get(name, tag)
         if found is None:
-            work = functools.partial(self.voxels.chunk, layer, chunk, is_empty=is_left_out(layer, chunk.box))
+            is_empty = stored is None and is_left_out(layer, chunk.box)
+            work = functools.partial(self.voxels.chunk, layer, chunk, stored=stored, is_empty=is_empty)
             found = Content(await self._read(layer, chunk.box, work, is_finest=not chunk.scale), tag)
             self._cache.keep(name, found)
         return found
+
+    async def _stored(self, layer: Layer, chunk: Chunk) -> VolumeStep | None:
+        """The step of the pyramid in whose dataset a chunk lies; None where it is made of the finest scale.
+
+        Raises:
+            NotFinishedError: it is not made, and that would cost too much.
+        """
+        scale = layer.scales[chunk.scale]
+        if scale.step is None:
+            return None
+        blocks = blocks_below(scale.step, layer.grid_box(chunk.own_box))
+        if await self.is_finished(scale.step) and await self.missing(scale.step, blocks) is None:
+            return scale.step
+        if not scale.is_small(layer.chunks):
+            raise NotFinishedError(scale.step.label, "it is not finished; run the workflow")
+        return None
 
     async def box(self, layer: Layer, box: Box) -> NDArray[Any]:
         """Voxels of a box of a layer as they are stored, in the order of its axes; computed where need be.
@@ -259,13 +280,13 @@ class Site:
         done, _ = await asyncio.wait([look], timeout=PATIENCE_S)
         return look.result() if done else await self.in_thread(self.presence.seems_complete, step)
 
-    def _tag(self, layer: Layer, box: Box) -> str:
-        """What changes when the voxels in a box may have changed."""
-        if layer.step is None:
+    def _tag(self, layer: Layer, step: BlockStep | None, box: Box) -> str:
+        """What changes when the voxels in a box, written by a step, may have changed."""
+        if step is None:
             return array_checksum(self.voxels.states(layer, box))
         if self.whole is not None:
             return self.whole.tag()
-        markers = (layer.step.markers.read(block) for block in blocks_below(layer.step, layer.grid_box(box)))
+        markers = (step.markers.read(block) for block in blocks_below(step, layer.grid_box(box)))
         return digest(",".join("" if marker is None else marker.checksum for marker in markers))
 
     async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -156,7 +156,9 @@ def test_the_newest_wish_comes_first_with_what_it_needs(work: Workspace) -> None
         await asyncio.gather(first, *others)
 
     with_demand(test, size=1)
-    assert done == [0, 2, 2, 4, 3, 1] or done == [0, 2, 4, 2, 3, 1]
+    # When the doubling's turn is depends on who wakes first; the worker may have been given the next block by then.
+    assert done[:2] == [0, 2]
+    assert [block for block in done if block != 2] == [0, 4, 3, 1]
 
 
 def test_a_lost_worker_is_replaced(work: Workspace) -> None:

@@ -36,7 +36,9 @@ from blockwise.volume import open_volume
 from pipeline.__main__ import main
 from pipeline.assembly.steps import build_steps
 from pipeline.configuration.settings import load_settings
+from pipeline.running.workflows import PyramidWorkflow
 from pipeline.viewing.aside import steps_aside
+from pipeline.viewing.images.voxels import Voxels
 from pipeline.viewing.programs import boxes
 from pipeline.viewing.site import Site
 from tests.containers import hdf5
@@ -155,22 +157,31 @@ def test_what_is_asked_for_is_computed_and_a_run_finds_it(unused: Project, expec
         np.testing.assert_array_equal(values, expected[name])
 
 
-def test_coarser_scales_are_made_of_what_is_finished_and_cost_nothing_else(tmp_path: Path, monkeypatch: Any) -> None:
+def test_coarser_scales_cost_nothing_and_are_those_of_the_pyramid(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     project = make_project(tmp_path, (36, 36, 32))
     values = np.tile(open_volume("raw.n5:raw").read(np.s_[0:36, 0:36, 0:32]), (1, 1, 9))
     z5py.File("raw.n5", mode="a").create_dataset("long", data=values, chunks=(36, 36, 32), compression="gzip")
     project.change("raw", "raw.n5:long")
     project.change("blocks", {"shape": [36, 36, 288], "chunks": [36, 36, 32]})
+    places = {"probabilities": (0, 0, 0, 1), "thresholded": (0, 0, 1)}
     with served(lambda: computing(project)) as shown:
         assert shown.site.layers["raw"].scales[1].factors == (2, 2, 2)
         assert shown.ask(f"{shown.path('probabilities')}/1/0/0/0/0").status == 404
         assert not Path("result.n5").exists()
         fine = shown.roi("probabilities", "0,0,0", "36,36,288")
-        coarse = shown.chunk("probabilities", 0, 0, 0, 1, scale=1)
+        shown.roi("thresholded", "0,0,0", "36,36,288")
+        before = {name: shown.chunk(name, *place, scale=1) for name, place in places.items()}
         mean = fine[..., 64:128].astype(float).reshape(2, 18, 2, 18, 2, 32, 2).mean((2, 4, 6))
-        np.testing.assert_array_equal(coarse[:, :18, :18], mean.astype(np.float32))
-        assert not coarse[:, 18:].any()
+        np.testing.assert_array_equal(before["probabilities"][:, :18, :18], mean.astype(np.float32))
+        assert not before["probabilities"][:, 18:].any()
+    project.change("pyramid", {"scales": "auto"})
+    assert project.run(workflow=PyramidWorkflow).ok
+    with served(lambda: Site.of(project.steps())) as shown, monkeypatch.context() as patched:
+        patched.setattr(Voxels, "read", None)  # of the finest scale
+        for name, place in places.items():
+            found = shown.chunk(name, *place, scale=1)
+            np.testing.assert_array_equal(found, before[name], err_msg=name, strict=True)
 
 
 def test_what_is_damaged_while_one_looks_is_computed_again(project: Project, expected: Expected) -> None:

@@ -15,7 +15,9 @@ from blockwise.volume import Spacing
 from blockwise.volume.info import VolumeInfo
 from pipeline.viewing.images.keys import chunk_at, document
 from pipeline.viewing.images.layers import Layer, raw_layer
-from pipeline.viewing.images.scales import LONGEST, coarsened, scales_of
+from pipeline.viewing.images.scales import Scale, coarsened, scales_of
+from tasks.pyramid.coarser import Method, coarser
+from tasks.pyramid.scales import SMALLEST
 
 
 def layer(axes: str = "zyx", shape: tuple[int, ...] = (40, 70, 90), dtype: str = "<u2", **more: Any) -> Layer:
@@ -68,7 +70,10 @@ def test_chunks_of_every_scale_cover_the_volume_once(data: st.DataObject) -> Non
             chunk = chunk_at(shown, "/".join(map(str, (number, *index))))
             assert chunk is not None
             covered[chunk.box] += 1
-            assert chunk.shape == coarsened(np.empty(shape)[chunk.box], scale.factors, is_mean=False).shape
+            lengths = [s.stop - s.start for s in chunk.box]
+            assert chunk.shape == tuple(-(-n // f) for n, f in zip(lengths, scale.factors, strict=True))
+            starts = [s.start * f for s, f in zip(chunk.own_box, scale.factors, strict=True)]
+            assert starts == [s.start for s in chunk.box]
         assert (covered == 1).all()
         assert chunk_at(shown, "/".join(map(str, (number, *counts)))) is None
 
@@ -82,25 +87,24 @@ def test_what_decodes_to_no_place_is_no_key(key: str) -> None:
 
 
 @given(st.data())
-def test_means_are_those_of_numpy(data: st.DataObject) -> None:
+def test_coarser_scales_are_made_step_by_step(data: st.DataObject) -> None:
     shape = tuple(data.draw(st.integers(1, 9)) for _ in range(3))
-    factors = tuple(data.draw(st.integers(1, 4)) for _ in range(3))
+    steps = tuple(tuple(data.draw(st.integers(1, 2)) for _ in range(3)) for _ in range(2))
     values = np.random.default_rng(data.draw(st.integers(0, 99))).integers(0, 255, shape).astype(np.uint8)
-    found = coarsened(values, factors, is_mean=True)
-    for index in np.ndindex(found.shape):
-        below = values[tuple(slice(i * f, (i + 1) * f) for i, f in zip(index, factors, strict=True))]
-        assert found[index] == np.rint(below.mean())
-    first = coarsened(values, factors, is_mean=False)
-    assert all(first[i] == values[tuple(np.multiply(i, factors))] for i in np.ndindex(first.shape))
+    scale = Scale(tuple(np.prod(steps, axis=0).tolist()), steps)
+    methods: tuple[Method, Method] = ("mean", "mode")
+    for method in methods:
+        found = coarsened(values, scale, method)
+        np.testing.assert_array_equal(found, coarser(coarser(values, steps[0], method), steps[1], method))
+        assert found.shape == scale.shape(shape)
 
 
 @given(st.tuples(*[st.integers(1, 5000)] * 3), st.tuples(*[st.sampled_from([1.0, 4.0, 30.0])] * 3))
 def test_scales_end_when_the_volume_fits_or_a_chunk_would_cost_too_much(
     shape: tuple[int, ...], steps: tuple[float, ...]
 ) -> None:
-    factors = scales_of(shape, (64, 64, 64), steps)
-    assert factors[0] == (1, 1, 1)
-    assert all(max(n / f for n, f in zip(shape[1:], one[1:], strict=True)) > LONGEST for one in factors[:-1])
-    assert all(
-        a != b and all(y in (x, 2 * x) for x, y in zip(a, b, strict=True)) for a, b in itertools.pairwise(factors)
-    )
+    scales = scales_of(shape, "zyx", (64, 64, 64), steps)
+    assert scales[0].factors == (1, 1, 1)
+    assert all(max(scale.shape(shape)) > SMALLEST for scale in scales[:-1])
+    assert all(scale.is_small((64, 64, 64)) for scale in scales)
+    assert all(len(scale.steps) == number for number, scale in enumerate(scales))

@@ -26,11 +26,13 @@ class Chunk:
         scale: its number, 0 for the finest.
         box: of the finest scale that it stands for, in voxels of the layer.
         shape: of the voxels in the chunk that lie in the volume; the chunk itself is always whole.
+        own_box: the same in voxels of its scale.
     """
 
     scale: int
     box: Box
     shape: tuple[int, ...]
+    own_box: Box
 
 
 def document(layer: Layer, key: str) -> bytes | None:
@@ -69,7 +71,8 @@ def chunk_at(layer: Layer, key: str) -> Chunk | None:
             return None
         box.append(slice(i * c * f, min((i + 1) * c * f, n)))
         shape.append(-(-(box[-1].stop - box[-1].start) // f))
-    return Chunk(int(number), tuple(box), tuple(shape))
+    own = tuple(slice(s.start // f, s.start // f + n) for s, f, n in zip(box, scale.factors, shape, strict=True))
+    return Chunk(int(number), tuple(box), tuple(shape), own)
 
 
 def _is_scale(layer: Layer, number: str) -> bool:
@@ -113,7 +116,7 @@ def _transformations(layer: Layer, factors: tuple[int, ...]) -> list[dict[str, A
 
 
 def is_mean(layer: Layer) -> bool:
-    """Whether a coarser voxel is the mean of those that it stands for."""
+    """Whether a coarser voxel is the mean of those that it stands for; else the most frequent of their values."""
     return layer.kind in ("raw", "probabilities")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from pipeline.assembly.steps import Steps
 from pipeline.viewing.images.scales import Scale, scales_of
 from pipeline.viewing.images.slabs import DEPTH, decodes_too_much
 from tasks.prediction import PredictionStep
+from tasks.pyramid.scale_step import ScaleStep
 
 Kind = Literal["raw", "probabilities", "classes", "mask", "labels"]
 AXES = "tczyx"
@@ -48,6 +49,7 @@ class Layer:
         chunk: voxels of one chunk of the layer along z, y and x.
         step: that writes the dataset; None of what is given.
         classes: names of the channels, where these are classes, or of the classes.
+        made: factors, per axis of the layer, and steps of the scales of its pyramid.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Layer:
     chunk: tuple[int, ...]
     step: VolumeStep | None = None
     classes: tuple[str, ...] = ()
+    made: tuple[tuple[tuple[int, ...], VolumeStep], ...] = ()
 
     @cached_property
     def axes(self) -> str:
@@ -119,12 +122,7 @@ class Layer:
     @cached_property
     def scales(self) -> tuple[Scale, ...]:
         """Its resolutions, the finest first."""
-        lengths = dict(zip(self.axes, zip(self.shape, self.chunks, self.steps, strict=True), strict=True))
-        factors = scales_of(*zip(*(lengths[axis] for axis in self.spatial), strict=True))
-        return tuple(
-            Scale(tuple(dict(zip(self.spatial, one, strict=True)).get(axis, 1) for axis in self.axes))
-            for one in factors
-        )
+        return scales_of(self.shape, self.axes, self.chunks, self.steps, self.made)
 
     def grid_box(self, box: Box) -> Box:
         """A box of the layer without channels: a box of the grid of its step."""
@@ -146,7 +144,18 @@ def layers_of(steps: Steps) -> dict[str, Layer]:
     volume = open_volume(prediction.raw.address)
     raw = raw_layer(prediction.raw, volume.spacing, _raw_chunk(volume, prediction))
     written = [step for step in steps.everything() if isinstance(step, VolumeStep) and step.gives in ORDER]
-    return {layer.name: layer for layer in (raw, *_written_layers(written, raw, prediction.class_names))}
+    layers = (raw, *_written_layers(written, raw, prediction.class_names))
+    scales = [step for step in steps.pyramids if isinstance(step, ScaleStep) and max(step.factors) > 1]
+    return {layer.name: replace(layer, made=tuple(_made(layer, scales))) for layer in layers}
+
+
+def _made(layer: Layer, scales: Sequence[ScaleStep]) -> Iterator[tuple[tuple[int, ...], VolumeStep]]:
+    """Factors and steps of a layer's pyramid."""
+    for step in scales:
+        image = step.image
+        if image.name == layer.name:
+            factors = dict(zip(image.axes, image.factors[step.number], strict=True))
+            yield tuple(factors.get(axis, 1) for axis in layer.axes), step
 
 
 def raw_layer(info: VolumeInfo, spacing: Spacing | None, chunk: tuple[int, ...]) -> Layer:
@@ -180,7 +189,7 @@ def _written_layers(steps: Sequence[VolumeStep], raw: Layer, classes: tuple[str,
         lengths = dict(zip(step.grid.axes, step.grid.shape, strict=True)) | {"c": output.channels}
         yield Layer(
             name=step.address.rpartition(":")[2].rpartition("/")[2],
-            kind=step.gives,
+            kind=KINDS[step.gives],
             address=step.address,
             stored_axes=output.axes,
             stored_shape=tuple(lengths[axis] for axis in output.axes),
@@ -193,8 +202,11 @@ def _written_layers(steps: Sequence[VolumeStep], raw: Layer, classes: tuple[str,
         )
 
 
-ORDER = ("probabilities", "classes", "mask", "labels")
-"""What lies upon what."""
+KINDS: dict[str, Kind] = {
+    "probabilities": "probabilities", "classes": "classes", "mask": "mask", "labels": "labels",
+}  # fmt: skip
+"""Of layers, by what datasets hold; in the order in which they lie upon each other."""
+ORDER = tuple(KINDS)
 
 
 def _raw_chunk(volume: Volume, prediction: PredictionStep) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from blockwise.grid import Box, box_shape, relative
 from blockwise.trust.ownership import recorded_id
 from blockwise.volume import Volume, open_volume
+from blockwise.volume_step import VolumeStep
 from pipeline.viewing.images.keys import COMPRESSOR, LEVEL, SHUFFLE, Chunk, is_mean
 from pipeline.viewing.images.layers import Layer
 from pipeline.viewing.images.scales import coarsened
@@ -72,28 +73,34 @@ class Voxels:
             return np.zeros(0, np.int64)
         return self._volume(layer).file_states(layer.stored_box(box))
 
-    def chunk(self, layer: Layer, chunk: Chunk, *, is_empty: bool = False) -> bytes:
+    def chunk(self, layer: Layer, chunk: Chunk, *, stored: VolumeStep | None = None, is_empty: bool = False) -> bytes:
         """The content of a chunk; errors as of ``read``.
 
         Args:
             layer: the layer.
             chunk: of it.
+            stored: the step of the pyramid that has made its scale; None to make it of the finest one.
             is_empty: nothing was written there, nor ever will be, so that all is 0.
         """
         if is_empty:
             return encode(np.zeros(chunk.shape, layer.dtype), layer)
+        if stored is not None:
+            return encode(self._opened(stored.address, stored).read(chunk.own_box), layer)
         data = self.read(layer, chunk.box)
         if chunk.scale:
-            data = coarsened(data, layer.scales[chunk.scale].factors, is_mean=is_mean(layer))
+            data = coarsened(data, layer.scales[chunk.scale], "mean" if is_mean(layer) else "mode")
         return encode(data, layer)
 
     def _volume(self, layer: Layer) -> Volume:
+        return self._opened(layer.address, layer.step)
+
+    def _opened(self, address: str, step: VolumeStep | None) -> Volume:
         """Opened once; anew where the dataset was made anew."""
         opened: dict[str, tuple[str, Volume]] = self._local.__dict__.setdefault("opened", {})
-        made = "" if layer.step is None else recorded_id(layer.step)
-        if layer.address not in opened or opened[layer.address][0] != made:
-            opened[layer.address] = made, open_volume(layer.address)
-        return opened[layer.address][1]
+        made = "" if step is None else recorded_id(step)
+        if address not in opened or opened[address][0] != made:
+            opened[address] = made, open_volume(address)
+        return opened[address][1]
 
 
 def encode(data: NDArray[Any], layer: Layer) -> bytes:
