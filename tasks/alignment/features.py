@@ -22,6 +22,8 @@ TAILS = (0.5, 99.5)
 """Percentiles between which grey values are stretched to 8 bit."""
 FINE, COARSE = 1.0, 12.0
 """Sigmas, in pixels, between which structures lie that are compared."""
+SMALLEST = 16
+"""Shortest side, in pixels, of what has key points."""
 LOOK_SIDE = 512
 """Longest side of the small picture that is compared."""
 LOOK_SCALE = 32
@@ -99,12 +101,19 @@ def find_features(
         largest: longest side, in pixels, of the picture in which they are looked for.
         box: (start, stop) along y and x, in pixels, of the part of the slice that counts; None for all of it.
 
+    Returns:
+        What was found; nothing of a part that is smaller than ``SMALLEST``.
+
     Raises:
         UserError: OpenCV is not installed.
     """
     height, width = image.shape
     (top, bottom), (left, right) = box or ((0, height), (0, width))
     part = image[top:bottom, left:right]
+    if min(part.shape) < SMALLEST:
+        return Features(
+            np.zeros((0, 2)), np.zeros((0, 128), np.uint8), np.zeros((0, 0), np.int8), 1, 1, (width, height)
+        )
     factor = max(1, math.ceil(max(part.shape) / largest))
     grey = stretch(coarser(part, factor))
     points, descriptors = _sift(grey)

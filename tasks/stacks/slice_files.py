@@ -75,10 +75,16 @@ def read_slice(file: SliceFile) -> NDArray[Any]:
         refuse_transient(error)
         if getattr(error, "transient", False):
             raise
-        raise UnusableSliceError(f"cannot be read: {error}") from error
+        raise UnusableSliceError(_reason(error, file.path)) from error
     order = [axes.index(axis) for axis in "yx"]
     plane = data.transpose([i for i in range(data.ndim) if i not in order] + order)
-    return np.ascontiguousarray(plane.reshape(plane.shape[-2:]))
+    return np.ascontiguousarray(plane.reshape(plane.shape[-2:]), data.dtype.newbyteorder("="))
+
+
+def _reason(error: Exception, path: str) -> str:
+    """What an error says, without the name of the file: of damaged data its cause, which says it once."""
+    cause = error.__cause__ if isinstance(error, DamagedDataError) and error.__cause__ else error
+    return str(cause).removeprefix(path).lstrip(": ")
 
 
 def _plane_box(shape: tuple[int, ...], axes: str, plane: int | None) -> tuple[slice, ...]:

@@ -18,6 +18,7 @@ from blockwise.run import run_step
 from blockwise.volume import DamagedDataError, open_volume
 from pipeline.__main__ import main
 from pipeline.configuration.settings import load_settings
+from tasks.stacks.slice_files import find_slices
 from tests.runs import ROOT, InlineBackend, Project, Run, run_luigi
 from tests.stacks import EXAMPLE, Stack
 
@@ -162,8 +163,8 @@ def test_slices_that_cannot_be_used_are_named_all_at_once(unused_stack: Stack) -
     stack.slice(8).write_bytes(b"")
     with pytest.raises(UserError, match="4 of 23 slices cannot be used") as error:
         stack.run()
-    for text in ("slice 2 (slices/slice_0002.png) cannot be read", "slice 8 (", "slice 5 (", "along c; make it grey",
-                 "slice 7 (slices/slice_0007.png) holds uint16, the others hold uint8"):  # fmt: skip
+    for text in ("slice 2 (slices/slice_0002.png) cannot be decoded: ", "slice 8 (", "slice 5 (",
+                 "along c; make it grey", "slice 7 (slices/slice_0007.png) holds uint16, the others hold uint8"):  # fmt: skip
         assert text in str(error.value)
     assert not Path("result.n5").exists()
     stack.write(bad_slices="fill")
@@ -172,6 +173,24 @@ def test_slices_that_cannot_be_used_are_named_all_at_once(unused_stack: Stack) -
     table = (stack.folder / "work" / "slices.csv").read_text()
     assert "holds uint16" in table
     assert not stack.volume()[[2, 5, 7, 8]].any()
+
+
+@pytest.mark.parametrize(
+    ("names", "numbers"),
+    [
+        (["run2_z010.tif", "run2_z002.tif"], [2, 10]),
+        (["t1_z07.png", "t2_z08.png"], [7, 8]),
+        (["iso.03490.png"], [3490]),
+        (["x10.png", "x9.png", "x11.png"], [9, 10, 11]),
+    ],
+)
+def test_which_number_of_a_name_counts(
+    names: list[str], numbers: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in names:
+        Path(name).touch()
+    assert list(find_slices("*.[pt]*")) == numbers
 
 
 def test_names_that_do_not_tell_which_slice_is_which_are_refused(unused_stack: Stack) -> None:
@@ -268,6 +287,12 @@ def test_slices_that_are_moved_while_they_are_read_are_the_same_volume(stack: St
     imageio.v3.imwrite(stack.slice(3), stack.pixels(3)[:90])
     with pytest.raises(DamagedDataError, match="no longer the slice that it was"):
         volume.read((slice(3, 4), *box[1:]))
+    Path("other.slices.json").write_text('{"shape": [1, 2, 3], "dtype": "uint8", "fill": 0, "slices": []}')
+    with pytest.raises(UserError, match="names 0 slices for the shape"):
+        open_volume("other.slices.json")
+    Path("other.slices.json").write_text("[]")
+    with pytest.raises(UserError, match="names no slices"):
+        open_volume("other.slices.json")
 
 
 @pytest.mark.soak

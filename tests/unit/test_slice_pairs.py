@@ -122,6 +122,9 @@ def test_a_box_limits_where_key_points_are_looked_for() -> None:
     assert len(points) > 20
     assert (points >= (90, 20)).all()
     assert (points < (170, 100)).all()
+    nothing = find_features(image, box=((20, 100), (500, 600)))
+    assert not len(nothing.points)
+    assert estimate_pair(find_features(image), nothing, "rigid").refused
 
 
 def test_phase_correlation_finds_whole_pixels() -> None:
