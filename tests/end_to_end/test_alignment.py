@@ -350,3 +350,39 @@ def test_commands_look_at_a_stack(
     assert main(["status", *config]) == 0
     assert main(["export", "labels", "x.tif", *config]) == 40
     assert "prediction.project: this key is needed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"exclude": ["7-3"]}, "'7-3' is no number of a slice"),
+        ({"exclude": [99]}, "alignment.exclude: slice 99 is none of the stack, which goes from 0 to 23"),
+        ({"anchors": [[3, 1, 0]]}, r"\[3.0, 1.0, 0.0\] is no anchor"),
+        ({"anchors": [[3, 1, 0, 0, 0, 1, 0]], "drift": "linear"}, "leave drift: keep"),
+        ({"model": "rigid", "interpolation": "whole"}, "it needs model: translation"),
+        ({"model": "affine", "virtual": True}, "it needs model: translation"),
+        ({"box": [[0, 50]]}, r"write \[\[start, stop\], \[start, stop\]\]"),
+        ({"modle": "rigid"}, "alignment.modle: unknown key; did you mean 'model'"),
+        ({"transforms": "none.json"}, "transforms none.json: there is no such file"),
+        ({"slices": None}, "raw: this key is needed"),
+        ({"slices": "slices/slice_0001.png"}, "one image, of the axes yx"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_before_any_work(
+    unused_stack: Stack, keys: dict[str, object], message: str
+) -> None:
+    unused_stack.write(**keys)
+    with pytest.raises(UserError, match=message):
+        unused_stack.stack()
+    assert not Path("work").exists()
+
+
+def test_settings_reach_the_steps(unused_stack: Stack) -> None:
+    unused_stack.write(box=[[10, 90], [0, 144]], anchors=[[3, 1, 0, 5, 0, 1, -2]], exclude=[7, "11-12"], neighbours=2)
+    steps = unused_stack.stack()
+    assert steps.features is not None
+    assert steps.pairs is not None
+    assert steps.features.box == ((10, 90), (0, 144))
+    assert steps.pairs.reach == 2
+    assert steps.slices.excluded == (7, 11, 12)
+    assert steps.alignment.anchors == ((3, (1.0, 0.0, 5.0, 0.0, 1.0, -2.0)),)
