@@ -10,9 +10,9 @@ from pydantic import AfterValidator
 from blockwise.outputs import VolumeOutput
 from blockwise.step import BlockStep
 
-Holds = Literal["probabilities", "classes", "mask", "labels", "scale"]
-"""What a dataset holds: probabilities along c; classes from 1; 0, 1, and 2 in cores, 3 where these reach out of
-what is above the threshold; objects from 1. 0 is outside. A scale is another dataset with larger voxels."""
+Holds = Literal["image", "probabilities", "classes", "mask", "labels", "scale"]
+"""What a dataset holds: grey values; probabilities along c; classes from 1; 0, 1, and 2 in cores, 3 where these reach
+out of what is above the threshold; objects from 1. 0 is outside. A scale is another dataset with larger voxels."""
 
 
 class VolumeStep(BlockStep):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.workflows import (
+        AlignmentWorkflow,
         BatchWorkflow,
         ConnectedComponentsWorkflow,
         PredictionWorkflow,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "AlignmentWorkflow",
     "BatchWorkflow",
     "ConnectedComponentsWorkflow",
     "PredictionWorkflow",

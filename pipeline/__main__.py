@@ -16,13 +16,16 @@ from blockwise.backends.executor import Executor
 from blockwise.backends.registry import make_executor
 from blockwise.errors import UserError
 from blockwise.not_finite import noted_of
+from pipeline.assembly.placed_steps import StackOnly
 from pipeline.assembly.steps import Steps, build_steps, default_config
+from pipeline.assembly.unaligned import steps_so_far
 from pipeline.batch import commands as batch_commands
 from pipeline.batch.images import BatchImages
 from pipeline.batch.manifest import load_batch
 from pipeline.configuration.paths import expand_path
 from pipeline.configuration.settings import Settings, is_of_batch, load_settings, read_values
 from pipeline.exporting.results import EXPORTED, export_result, ingest_with_progress
+from pipeline.exporting.transforms import export_transforms
 from pipeline.inspecting import volume_commands
 from pipeline.inspecting.cleaning import find_ours, remove
 from pipeline.inspecting.live_stores import live_folders
@@ -107,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_ingest(commands)
     _add_view(commands)
+    _add_transforms(commands)
     return parser
 
 
@@ -177,6 +181,20 @@ def _add_view(commands: Any) -> None:
     command.set_defaults(run=_view)
 
 
+def _add_transforms(commands: Any) -> None:
+    text = "write where slices were found to lie: .csv (z and six numbers), .json (tile specifications of render)"
+    command = commands.add_parser("transforms", help=text, description=text)
+    command.add_argument("target", metavar="TARGET", help="such as transforms.csv or tiles.json")
+    command.add_argument("--config", default=None, metavar="FILE", help="default: as luigi.cfg says")
+    command.set_defaults(run=_transforms)
+
+
+def _transforms(options: argparse.Namespace) -> int:
+    settings = load_settings(options.config or default_config())
+    print(export_transforms(settings, expand_path(options.target)))
+    return 0
+
+
 def _batch(options: argparse.Namespace) -> BatchImages | None:
     """The images that are meant; None where the configuration is of one volume."""
     config = options.config or default_config()
@@ -185,13 +203,13 @@ def _batch(options: argparse.Namespace) -> BatchImages | None:
     return None
 
 
-def _volume(options: argparse.Namespace) -> tuple[Settings, Steps]:
+def _volume(options: argparse.Namespace) -> tuple[Settings, Steps | StackOnly]:
     settings = load_settings(options.config or default_config())
-    return settings, build_steps(settings)
+    return settings, steps_so_far(settings)
 
 
 def _export(options: argparse.Namespace) -> int:
-    _, steps = _volume(options)
+    steps = build_steps(load_settings(options.config or default_config()))
     target = expand_path(options.target)
     scale = tuple(options.scale) if options.scale else None
     for name in export_result(
@@ -234,7 +252,8 @@ def _view(options: argparse.Namespace) -> int:
             raise UserError("view --once: the configuration is of many files; give one of one volume")
         view(gallery_of(images, _executor(images.shared, options), images.shared.backend.max_attempts), wishes)
         return 0
-    settings, steps = _volume(options)
+    settings = load_settings(options.config or default_config())
+    steps = build_steps(settings)
     if not options.no_compute:
         steps, notes = steps_aside(settings, steps)
         print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.batch.workflow import BatchWorkflow
+from pipeline.running.alignment import AlignmentWorkflow
 from pipeline.running.luigi_defaults import set_luigi_defaults
 from pipeline.running.session import hide_tracebacks_of_user_errors
 from pipeline.running.workflows import (
@@ -14,6 +15,7 @@ from pipeline.running.workflows import (
 )
 
 __all__ = [
+    "AlignmentWorkflow",
     "BatchWorkflow",
     "ConnectedComponentsWorkflow",
     "PredictionWorkflow",

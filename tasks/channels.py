@@ -10,10 +10,21 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from blockwise.grid import Box
-from blockwise.sources import RawSource
+from blockwise.sources import RawSource, Source
+from blockwise.step import Before
+from blockwise.upstream import BlocksSource
 from blockwise.volume import Volume
 from blockwise.volume.info import VolumeInfo
+from blockwise.volume_step import VolumeStep
 from tasks.pixel_classification.axes import to_zyxc
+
+
+class MadeSource(BlocksSource):
+    """A raw volume that another step makes: its blocks that are damaged can be made again."""
+
+    def __init__(self, step: VolumeStep) -> None:
+        super().__init__(step)
+        self.name = "raw"
 
 
 class RawChannels(BaseModel):
@@ -23,6 +34,7 @@ class RawChannels(BaseModel):
         info: the volume.
         channels: in the order in which they are read.
         axes: those of the grid whose boxes are read.
+        made_by: the step that makes the volume, whose grid has these axes; None where it is given.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -30,6 +42,7 @@ class RawChannels(BaseModel):
     info: VolumeInfo
     channels: tuple[int, ...]
     axes: str
+    made_by: Before[VolumeStep] | None = None
 
     @property
     def dtype(self) -> str:
@@ -41,8 +54,10 @@ class RawChannels(BaseModel):
         """Of all channels, as stored."""
         return len(self.channels) * np.dtype(self.info.dtype).itemsize
 
-    def source(self, *, watch_files: bool) -> RawSource:
+    def source(self, *, watch_files: bool) -> Source:
         """The volume as something that a step reads."""
+        if self.made_by is not None:
+            return MadeSource(self.made_by)
         return RawSource(self.info, self.axes, watch_files)
 
     def read(self, volume: Volume, box: Box) -> NDArray[Any]:

@@ -18,7 +18,7 @@ from blockwise.mask import open_mask
 from blockwise.not_finite import NotFinite, count_not_finite, noting
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import Source
-from blockwise.step import BASE_MEMORY
+from blockwise.step import BASE_MEMORY, Before
 from blockwise.volume import open_volume
 from blockwise.volume.decoding import check_decodes
 from blockwise.volume.info import VolumeInfo
@@ -80,6 +80,7 @@ class PredictionStep(VolumeStep):
         engine_memory: bytes that the engine needs at its peak for the largest block.
         stage: of the project, from 1.
         truncate: see ``quantize``.
+        made_by: the step that makes the raw volume; None where it is given.
     """
 
     name: ClassVar[str] = "prediction"
@@ -101,6 +102,7 @@ class PredictionStep(VolumeStep):
     known_classes: tuple[str, ...] = ()
     stage: int = 1
     truncate: bool = False
+    made_by: Before[VolumeStep] | None = None
 
     def settings(self) -> Mapping[str, Any]:
         """Settings that can change the result; of the project its content, not its path."""
@@ -125,7 +127,7 @@ class PredictionStep(VolumeStep):
     @cached_property
     def raw_channels(self) -> RawChannels:
         """What is read of the raw volume."""
-        return RawChannels(info=self.raw, channels=self.channels, axes=self.grid.axes)
+        return RawChannels(info=self.raw, channels=self.channels, axes=self.grid.axes, made_by=self.made_by)
 
     def sources(self) -> tuple[Source, ...]:
         """The raw volume, and the mask."""

@@ -29,6 +29,7 @@ READERS = {
     "metaimage": (".mha", ".mhd"),
     "imaris": (".ims",),
     "npy": (".npy",),
+    "moved_slices": (".slices.json",),
     "microscope": (".czi", ".lif", ".nd2", ".dv", ".r3d"),
 }
 """Endings of files that are only read, by the module of ``readers`` that does it."""
@@ -39,7 +40,7 @@ KNOWN_SUFFIXES = (
 )
 REFERRING_SUFFIXES = (*HDF5_SUFFIXES, *TIFF_SUFFIXES, ".mhd", ".nhdr")
 """Endings of files that may name other files in which voxels lie."""
-_COMPOUND_SUFFIXES = (".ome.zarr", ".zarr.zip", ".nii.gz")
+_COMPOUND_SUFFIXES = (".ome.zarr", ".zarr.zip", ".nii.gz", ".slices.json")
 
 S3 = "s3"
 GCS = "gs"

@@ -59,6 +59,37 @@ def stack_names(address: Address) -> Names:
     return Names(files, "", (len(files),))
 
 
+def numbered_files(address: Address) -> dict[int, str]:
+    """The files that a pattern means, by the number in their names that counts them; numbers may be missing.
+
+    Raises:
+        UserError: no file fits the pattern, it does not show which number counts, or two files have the same one.
+    """
+    files = _files(address)
+    parts = [re.split(r"(\d+)", name) for name in files]
+    varying = _varying(parts)
+    if len(files) == 1:
+        varying = list(range(1, len(parts[0]), 2))[-1:]
+    elif len(varying) > 1:
+        varying = [place for place in varying if _counter(parts[0][place - 1]) == "z"] or varying
+    if len(varying) != 1:
+        raise UserError(
+            f"{address}: {len(files)} files, from {files[0]} to {files[-1]}, in whose names it is not clear which "
+            "number counts the slices; narrow the pattern, or write a table with the columns file and z"
+        )
+    numbers = [int(split[varying[0]]) for split in parts]
+    twice = (
+        sorted({number for number in numbers if numbers.count(number) > 1}) if len(set(numbers)) < len(files) else []
+    )
+    if twice:
+        shown = ", ".join(name for name, number in zip(files, numbers, strict=True) if number in twice[:SHOWN])
+        raise UserError(
+            f"{address}: {len(twice)} numbers have more than one file: {shown}; narrow the pattern, or remove the "
+            "files that do not belong to the stack"
+        )
+    return dict(zip(numbers, files, strict=True))
+
+
 def _files(address: Address) -> list[str]:
     pattern = _PRINTF.sub("*", address.path)
     found = glob(pattern)

@@ -28,6 +28,7 @@ from pipeline.assembly.geometry import (
 from pipeline.assembly.known import NOTHING, Known, load_known
 from pipeline.assembly.masking import mask_and_grid
 from pipeline.assembly.object_steps import ObjectSteps, object_steps
+from pipeline.assembly.placed_steps import finished_stack
 from pipeline.assembly.pyramid_container import RAW
 from pipeline.assembly.pyramids import Dataset, Pyramids
 from pipeline.assembly.scales import FoundScale, found_scales
@@ -54,6 +55,7 @@ class Steps:
         spacing: how far the raw volume's voxels lie apart; None where it does not say so.
         whole: one block is all of the volume, which then gets no coarser scales.
         before: of autocontext the stage before it.
+        stack: the steps that make the raw volume of slices, each after those that it reads; none where it is given.
     """
 
     prediction: PredictionStep
@@ -64,6 +66,7 @@ class Steps:
     spacing: Spacing | None
     whole: bool
     before: tuple[PredictionStep, ...] = ()
+    stack: tuple[BlockStep, ...] = ()
 
     @property
     def stages(self) -> tuple[PredictionStep, ...]:
@@ -71,8 +74,8 @@ class Steps:
         return (*self.before, self.prediction)
 
     def all(self) -> tuple[BlockStep, ...]:
-        """All steps from the raw volume to objects, each after those that it reads."""
-        return (*self.stages, *(step for objects in self.objects for step in objects.all()))
+        """All steps from the raw volume, or its slices, to objects, each after those that it reads."""
+        return (*self.stack, *self.stages, *(step for objects in self.objects for step in objects.all()))
 
     @cached_property
     def pyramids(self) -> tuple[BlockStep, ...]:
@@ -95,7 +98,11 @@ class Steps:
 
     def _datasets(self) -> list[Dataset]:
         """What may get coarser scales: the raw volume and what steps write, images before labels."""
-        steps = [step for step in (*self.all(), self.simple_segmentation) if isinstance(step, VolumeStep)]
+        steps = [
+            step
+            for step in (*self.all()[len(self.stack) :], self.simple_segmentation)
+            if isinstance(step, VolumeStep)
+        ]
         found = [Dataset(RAW, None, is_label=False), *map(Dataset.of, steps)]
         return sorted(found, key=lambda dataset: dataset.is_label)
 
@@ -165,10 +172,10 @@ class Steps:
                     f"prediction.classes: {list(self.prediction.classes)} leaves out classes, and one of these may "
                     "be the most probable; a simple segmentation needs prediction.classes: all"
                 )
-            return (*self.stages, self.simple_segmentation)
+            return (*self.stack, *self.stages, self.simple_segmentation)
         if name == PredictionStep.name:
-            return self.stages
-        order = (*(stage.name for stage in self.stages), *ObjectSteps.names())
+            return (*self.stack, *self.stages)
+        order = (*(step.name for step in (*self.stack, *self.stages)), *ObjectSteps.names())
         return tuple(step for step in self.all() if order.index(step.name) <= order.index(name))
 
 
@@ -183,18 +190,46 @@ def build_steps(settings: Settings, *, whole: bool = False) -> Steps:
     Raises:
         UserError: an input is missing, a value does not fit it, or a worker would need too much memory.
     """
-    check_writable(Address(settings.output, "probabilities"))
-    project = open_project(settings.prediction.project)
+    project = open_the_project(settings)
+    stack: tuple[BlockStep, ...] = ()
+    made_by = None
+    if settings.takes_aligned:
+        made = finished_stack(settings)
+        stack = made.all()
+        made_by = made.placed.aligned if isinstance(made.placed.aligned, VolumeStep) else None
+        if settings.blocks.mask is None:
+            blocks = settings.blocks.model_copy(update={"mask": made.placed.tissue.address})
+            settings = settings.model_copy(update={"blocks": blocks})
     raw = describe_raw(settings.raw, project)
     known = NOTHING if whole else load_known(settings.work_dir)
-    steps = make_steps(settings, project, replace(raw, info=known.volume(raw.info)), whole=whole, known=known)
+    raw = replace(raw, info=known.volume(raw.info))
+    steps = make_steps(settings, project, raw, whole=whole, known=known, made_by=made_by)
+    steps = replace(steps, stack=stack)
     check_memory(steps.needed(), settings.backend)
-    check_not_in_place(steps.needed(), steps.prediction)
+    check_not_in_place(steps.needed()[len(stack) :], steps.prediction)
     return steps
 
 
+def open_the_project(settings: Settings) -> Project:
+    """The project of a configuration, whose results can be written.
+
+    Raises:
+        UserError: none is named, it cannot be read, or the output's format is none that is written.
+    """
+    check_writable(Address(settings.output, "probabilities"))
+    if not settings.prediction.project:
+        raise UserError("prediction.project: this key is needed; without it there is AlignmentWorkflow only")
+    return open_project(settings.prediction.project)
+
+
 def make_steps(
-    settings: Settings, project: Project, raw: RawDescription, *, whole: bool, known: Known = NOTHING
+    settings: Settings,
+    project: Project,
+    raw: RawDescription,
+    *,
+    whole: bool,
+    known: Known = NOTHING,
+    made_by: VolumeStep | None = None,
 ) -> Steps:
     """Make the steps of a configuration whose inputs are open already; of these only the mask is looked at.
 
@@ -206,6 +241,7 @@ def make_steps(
         raw: the raw volume that it names.
         whole: see ``build_steps``.
         known: what earlier results are known by.
+        made_by: the step that makes the raw volume; None where it is given.
 
     Raises:
         UserError: a value does not fit an input.
@@ -216,7 +252,7 @@ def make_steps(
     mask, grid = mask_and_grid(settings, make_grid(settings, info))
 
     def fields(stage: Project, grid: Grid, mask: Mask | None) -> dict[str, Any]:
-        return _prediction_fields(settings, info, project, stage, grid, mask, known)
+        return {**_prediction_fields(settings, info, project, stage, grid, mask, known), "made_by": made_by}
 
     *before, prediction = prediction_steps(settings, info, project, known.grid(grid), mask, fields)
     objects = tuple(object_steps(settings, threshold, prediction, raw.spacing) for threshold in settings.threshold)

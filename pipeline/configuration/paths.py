@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 from blockwise.backends.registry import BACKENDS
 from blockwise.errors import UserError
@@ -23,6 +25,8 @@ PATHS = (
     "threshold.project",
     "batch.files",
     "batch.manifest",
+    "alignment.slices",
+    "alignment.transforms",
     *(f"backend.{name}.{option}" for name, kind in BACKENDS.items() for option in kind.paths),
 )
 """Keys of the configuration that hold a path or an address, or a list of them."""
@@ -51,6 +55,9 @@ def check_local(path: str) -> str:
             "blocks.mask and prediction.probabilities may lie in a store"
         )
     return path
+
+
+LocalPath = Annotated[str, AfterValidator(check_local)]
 
 
 def is_url(path: str) -> bool:

@@ -6,14 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
     ValidationError,
-    ValidationInfo,
     create_model,
     field_validator,
     model_validator,
@@ -24,26 +20,13 @@ from blockwise.backends.registry import BACKENDS
 from blockwise.errors import UserError
 from blockwise.faults import Faults
 from blockwise.volume import Address
+from pipeline.configuration.alignment import Alignment, aligned_view, aligned_volume, with_aligned_volume
 from pipeline.configuration.complaints import explanations
-from pipeline.configuration.kinds import check_kind
-from pipeline.configuration.paths import check_local, expand_path, expand_paths
+from pipeline.configuration.paths import LocalPath, expand_path, expand_paths
+from pipeline.configuration.section import Section
 from pipeline.configuration.setting_names import backend_names
 from pipeline.configuration.sizes import Size
 from pipeline.configuration.strict_yaml import parse_yaml
-
-
-class Section(BaseModel):
-    """A part of the configuration; keys that it does not know are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _of_a_kind_that_is_meant(cls, value: Any, info: ValidationInfo) -> Any:
-        return check_kind(value, cls.model_fields[str(info.field_name)].annotation)
-
-
-LocalPath = Annotated[str, AfterValidator(check_local)]
 
 
 class Raw(Section):
@@ -296,7 +279,14 @@ class Settings(Section):
     pyramid: Pyramid = Pyramid()
     backend: BackendSettings = BackendSettings()
     batch: Batch = Batch()
+    alignment: Alignment = Alignment()
     change_detection: Literal["files", "metadata"] = "files"
+
+    @property
+    def takes_aligned(self) -> bool:
+        """Whether the raw volume is the one that an alignment of this configuration makes."""
+        made = aligned_view(self.work_dir) if self.alignment.virtual else aligned_volume(self.output)
+        return self.alignment.slices is not None and self.raw.address == made
 
     @field_validator("raw", mode="before")
     @classmethod
@@ -373,6 +363,7 @@ def make_settings(values: dict[str, Any], where: str) -> Settings:
     Raises:
         UserError: a key or value is not right; each is named, after ``where``.
     """
+    values = with_aligned_volume(values)
     try:
         return Settings.model_validate(values)
     except ValidationError as error:

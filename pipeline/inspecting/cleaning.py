@@ -13,7 +13,7 @@ from blockwise.claims import LOCKS
 from blockwise.errors import UserError
 from blockwise.identity import fingerprint
 from blockwise.mask import SURVEY
-from blockwise.outputs import GroupOutput, VolumeOutput, found_dataset, found_group
+from blockwise.outputs import FilesOutput, GroupOutput, VolumeOutput, found_dataset, found_group
 from blockwise.plan import IDENTITY
 from blockwise.records import open_records, read_json
 from blockwise.step import BlockStep
@@ -23,6 +23,7 @@ from blockwise.volume.groups import delete_group
 from pipeline.assembly.geometry import output_dataset
 from pipeline.assembly.known import KNOWN
 from pipeline.assembly.object_steps import DATASETS, ObjectSteps
+from pipeline.assembly.placed_steps import PLACED_STEPS, STACK_STEPS, StackOnly
 from pipeline.assembly.scales import former_places
 from pipeline.assembly.stages import STAGE_1
 from pipeline.assembly.steps import Steps
@@ -42,13 +43,16 @@ FORMER_DATASETS = {
     PredictionStep.name: "probabilities",
     ContextPredictionStep.name: "probabilities",
     **DATASETS,
-    SimpleSegmentationStep.name: SimpleSegmentationStep.name,
+    **{name: name for name in (SimpleSegmentationStep.name, *PLACED_STEPS)},
 }
 """Names of datasets, without that of a threshold, by the steps that write them."""
 
 PYRAMID_STEPS = (ScaleStep.name, PyramidStep.name, LabelsStep.name)
 
-FORMER_STEPS = (*ObjectSteps.names(), SimpleSegmentationStep.name, ContextPredictionStep.name, *PYRAMID_STEPS)
+FORMER_STEPS = (
+    *(*ObjectSteps.names(), SimpleSegmentationStep.name, ContextPredictionStep.name),
+    *(*PYRAMID_STEPS, *STACK_STEPS, *PLACED_STEPS),
+)
 """Steps that a configuration may have had: their labels begin so."""
 
 LOGS = ("logs/run.log", "logs/run.log.1")
@@ -59,7 +63,7 @@ TABLE_STEPS = (ObjectTableStep.name, ComponentMergeStep.name)
 """Steps that write object tables, and one that did so in earlier versions."""
 
 
-def find_ours(settings: Settings, steps: Steps) -> list[str]:
+def find_ours(settings: Settings, steps: Steps | StackOnly) -> list[str]:
     """Datasets, folders and files that carry our fingerprints, as text: datasets as ``path:key``, then paths.
 
     Whatever else lies in the same folders is not listed.
@@ -86,10 +90,17 @@ def find_ours(settings: Settings, steps: Steps) -> list[str]:
     tables = [
         work_dir / f"objects{variant}.{suffix}" for variant in sorted(variants) for suffix in ("csv", "parquet")
     ]
+    # So with the tables of an alignment.
+    tables += [table for step in steps.stack if step.folder.parent.exists() for table in _tables(step)]
     reports = [path for path in sorted(work_dir.glob("*Workflow.json")) if "digests" in (_read(path) or {})]
     if reports:
         reports.append(work_dir / "overview.png")
     return found + present(*reports, *tables, *(work_dir / log for log in LOGS))
+
+
+def _tables(step: BlockStep) -> tuple[Path, ...]:
+    output = step.output()
+    return output.tables if isinstance(output, FilesOutput) else ()
 
 
 def _former_dataset(settings: Settings, folder: Path) -> Iterator[str]:

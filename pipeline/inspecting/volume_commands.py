@@ -12,6 +12,7 @@ from blockwise.errors import printable
 from blockwise.not_finite import noted_of
 from blockwise.volume import open_volume
 from pipeline.assembly.known import known_notes
+from pipeline.assembly.placed_steps import StackOnly
 from pipeline.assembly.steps import Steps
 from pipeline.assembly.storage import storage_notes
 from pipeline.configuration.setting_names import naming_keys
@@ -21,7 +22,7 @@ from pipeline.inspecting.forecast import StepForecast, StepStatus, forecast_all
 from pipeline.inspecting.forecast import status as step_status
 
 
-def plan(settings: Settings, steps: Steps, console: Console) -> None:
+def plan(settings: Settings, steps: Steps | StackOnly, console: Console) -> None:
     """Print what a run would do."""
     table = Table("step", "blocks", "left", "reads", "writes", "halo", "memory", box=SIMPLE)
     for column in table.columns:
@@ -29,21 +30,10 @@ def plan(settings: Settings, steps: Steps, console: Console) -> None:
         column.justify = "left" if column.header == "step" else "right"
     with naming_keys():
         rows = forecast_all(steps.begun())
-    if rows[0].left:
-        steps.prediction.check_raw()
     for row in rows:
         table.add_row(*_plan_cells(row))
-    grid = steps.prediction.grid
-    raw = steps.prediction.raw
-    console.print(
-        f"raw {raw.address}: axes {raw.axes} (from {steps.axes_from}), shape {raw.shape}, {raw.dtype}"
-        f"{_voxel_size(steps)}; blocks {grid.block_shape}",
-        markup=False,
-    )
-    console.print(
-        printable(f"project {settings.prediction.project}: classes {', '.join(steps.prediction.class_names)}"),
-        markup=False,
-    )
+    for line in _inputs(settings, steps, is_done=not rows[0].left):
+        console.print(line, markup=False)
     console.print(table)
     console.print("halo: voxels read beyond those written; memory: projected, for one worker")
     for row in rows:
@@ -51,11 +41,14 @@ def plan(settings: Settings, steps: Steps, console: Console) -> None:
             console.print(f"{row.step}: {reason}", highlight=False, markup=False)
         for warning in row.warnings:
             console.print(f"{row.step}: {warning}", highlight=False, markup=False, soft_wrap=True)
-    for note in (*known_notes(steps.prediction), *storage_notes(steps.begun())):
+    known = known_notes(steps.prediction) if isinstance(steps, Steps) else ()
+    for note in (*known, *storage_notes(steps.begun())):
         console.print(note, highlight=False, markup=False)
-    if odd := noted_of(open_volume(raw.address).attributes, raw.axes):
-        console.print(f"raw: {odd}, as was seen when it was copied", highlight=False, markup=False)
-    advice = ingest_advice(steps)
+    if isinstance(steps, Steps):
+        raw = steps.prediction.raw
+        if odd := noted_of(open_volume(raw.address).attributes, raw.axes):
+            console.print(f"raw: {odd}, as was seen when it was copied", highlight=False, markup=False)
+    advice = ingest_advice(steps) if isinstance(steps, Steps) else ""
     if advice:
         console.print(advice, highlight=False, markup=False, soft_wrap=True)
 
@@ -64,6 +57,20 @@ def _voxel_size(steps: Steps) -> str:
     """How large voxels are; nothing where the volume does not say so in a unit of length."""
     step_um = steps.objects[0].object_table.step_um
     return "" if step_um is None else f", voxels of {' x '.join(f'{step:g}' for step in step_um)} um"
+
+
+def _inputs(settings: Settings, steps: Steps | StackOnly, *, is_done: bool) -> list[str]:
+    """What a run is given, a line each."""
+    if isinstance(steps, StackOnly):
+        return [f"slices {settings.alignment.slices}", steps.why]
+    if not is_done:
+        steps.prediction.check_raw()
+    raw, project = steps.prediction.raw, settings.prediction.project
+    return [
+        f"raw {raw.address}: axes {raw.axes} (from {steps.axes_from}), shape {raw.shape}, {raw.dtype}"
+        f"{_voxel_size(steps)}; blocks {steps.prediction.grid.block_shape}",
+        printable(f"project {project}: classes {', '.join(steps.prediction.class_names)}"),
+    ]
 
 
 def _plan_cells(row: StepForecast) -> list[str]:
@@ -83,7 +90,7 @@ def _bytes(number: float) -> str:
     return filesize.decimal(int(number))
 
 
-def status(steps: Steps, console: Console) -> bool:
+def status(steps: Steps | StackOnly, console: Console) -> bool:
     """Print how far a run has come; False where something has failed."""
     table = Table("step", "done", "failed", "missing", "finished", box=SIMPLE)
     rows = [step_status(step) for step in steps.begun()]

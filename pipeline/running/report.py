@@ -115,7 +115,7 @@ class RunReport:
     def places(self) -> str:
         """Where the results lie."""
         shown = [step for step in self.steps if hasattr(step, "address") and step.name != ScaleStep.name]
-        rows = [(step.label, step.output().address) for step in shown]
+        rows = [(step.label, str(step.address)) for step in shown]
         rows += [(_table_name(table), f"{table.table('csv')} and .parquet") for table in self._tables()]
         why = (read_json(self.records, self.key) or {}).get(NO_PICTURE)
         rows.append(("picture", f"not drawn: {why}" if why else self.records.place(PICTURE)))

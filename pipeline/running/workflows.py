@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, ClassVar
 
 import luigi
 
+from blockwise.errors import UserError
 from pipeline.assembly.known import keep_known, known_notes
 from pipeline.assembly.masking import keep_what_was_found
 from pipeline.assembly.steps import Steps, build_steps
 from pipeline.assembly.storage import storage_notes
+from pipeline.assembly.unaligned import check_before_aligning
 from pipeline.configuration.setting_names import naming_keys
 from pipeline.configuration.settings import Settings, load_settings
+from pipeline.running.alignment import AlignmentWorkflow
 from pipeline.running.execution import execution
 from pipeline.running.report import RunReport
 from pipeline.running.session import begin_run
@@ -43,13 +47,23 @@ class Workflow(luigi.Task):
         super().__init__(*args, **kwargs)
         # Read here and once, so that a wrong setting is refused before Luigi schedules anything.
         self.settings: Settings = self.adapted(load_settings(self.config))
-        self.steps: Steps = build_steps(self.settings)
+        if self.settings.takes_aligned:
+            check_before_aligning(self.settings)
+            self.alignment = AlignmentWorkflow(config=self.config, quiet=self.quiet)
+        else:
+            _ = self.steps
+
+    @cached_property
+    def steps(self) -> Steps:
+        """The steps of all workflows; where these read an aligned volume, it must be there."""
+        steps = build_steps(self.settings)
         with naming_keys():
-            for step in self.steps.run_to(self.last_step):
+            for step in steps.run_to(self.last_step):
                 step.output().check_ours()
-        self.known_notes = tuple(known_notes(self.steps.prediction))
-        keep_known(self.steps.prediction)
-        keep_what_was_found(self.steps.prediction)
+        self.known_notes = tuple(known_notes(steps.prediction))
+        keep_known(steps.prediction)
+        keep_what_was_found(steps.prediction)
+        return steps
 
     def adapted(self, settings: Settings) -> Settings:
         """The configuration as this workflow takes it."""
@@ -66,19 +80,36 @@ class Workflow(luigi.Task):
         """The report at the end."""
         return RunReport(self.get_task_family(), self.settings, self.steps.run_to(self.last_step))
 
-    def requires(self) -> list[BlockTask]:
-        """The last steps' tasks; whoever asks is about to run, so the work folder is locked first."""
+    def requires(self) -> list[luigi.Task]:
+        """The last steps' tasks; whoever asks is about to run, so the work folder is locked first.
+
+        What is made of slices is known when these are aligned: then that comes first, and the steps in ``run``.
+        """
         begin_run(self.settings.work_dir, self.quiet)
+        if self.settings.takes_aligned:
+            return [self.alignment]
         for note in (*self.known_notes, *storage_notes(self.steps.run_to(self.last_step))):
             logger.warning(note)
-        return self.last_tasks()
+        return list(self.last_tasks())
 
     def complete(self) -> bool:
         """Whether all steps are finished and the report is of their present results."""
+        if self.settings.takes_aligned and not self._is_aligned():
+            return False
         return all(task.complete() for task in self.last_tasks()) and self.report.is_current()
 
-    def run(self) -> None:
-        """Write and print the report."""
+    def _is_aligned(self) -> bool:
+        """Whether the slices are in place; where what is made of them is refused, ``run`` says why."""
+        try:
+            return self.alignment.complete() and bool(self.steps)
+        except UserError:
+            return False
+
+    def run(self) -> Iterator[luigi.Task]:
+        """Have done what could not be told before; write and print the report."""
+        if self.settings.takes_aligned:
+            _ = self.steps
+            yield AlignedResults(config=self.config, workflow=self.get_task_family())
         self.report.write()
         if not self.quiet:
             print(self.report.text())
@@ -87,6 +118,31 @@ class Workflow(luigi.Task):
     def execution(self) -> Execution:
         """How blocks are computed."""
         return execution(self.settings.backend)
+
+
+class AlignedResults(luigi.Task):
+    """What a workflow makes of an aligned volume; it is made when there is one.
+
+    Attributes:
+        config: path of the configuration file.
+        workflow: name of the workflow.
+    """
+
+    config: str = luigi.Parameter()
+    workflow: str = luigi.Parameter()
+
+    def requires(self) -> list[BlockTask]:
+        """The last steps' tasks."""
+        return self._workflow().last_tasks()
+
+    def complete(self) -> bool:
+        """Whether all steps are finished."""
+        return all(task.complete() for task in self.requires())
+
+    def _workflow(self) -> Workflow:
+        (kind,) = (kind for kind in Workflow.__subclasses__() if kind.get_task_family() == self.workflow)
+        workflow: Workflow = kind(config=self.config)
+        return workflow
 
 
 class PredictionWorkflow(Workflow):

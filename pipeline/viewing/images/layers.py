@@ -23,7 +23,7 @@ from pipeline.viewing.images.slabs import DEPTH, decodes_too_much
 from tasks.prediction import PredictionStep
 from tasks.pyramid.scale_step import ScaleStep
 
-Kind = Literal["raw", "probabilities", "classes", "mask", "labels"]
+Kind = Literal["raw", "image", "probabilities", "classes", "mask", "labels"]
 AXES = "tczyx"
 UNITS_M = {
     "angstrom": 1e-10, "nanometer": 1e-9, "micrometer": 1e-6, "millimeter": 1e-3, "centimeter": 1e-2, "meter": 1.0,

@@ -1,0 +1,41 @@
+"""What can be said of a configuration whose slices are not aligned yet."""
+
+from __future__ import annotations
+
+from pipeline.assembly.checks import check_memory
+from pipeline.assembly.geometry import RawDescription
+from pipeline.assembly.placed_steps import NotAlignedError, StackOnly, stack_only
+from pipeline.assembly.stack_steps import first_look, stack_steps
+from pipeline.assembly.steps import Steps, build_steps, make_steps, open_the_project
+from pipeline.configuration.settings import Settings
+
+
+def steps_so_far(settings: Settings) -> Steps | StackOnly:
+    """The steps of a configuration as far as they can be made: what is made of slices is known when they are aligned.
+
+    Raises:
+        UserError: see ``build_steps``.
+    """
+    if settings.takes_aligned and not settings.prediction.project:
+        return stack_only(settings, "prediction.project is not set: there is nothing after the alignment")
+    try:
+        return build_steps(settings)
+    except NotAlignedError as error:
+        return stack_only(settings, str(error))
+
+
+def check_before_aligning(settings: Settings) -> None:
+    """Look for what can be wrong with what is to be made of slices, as far as they tell before they are aligned.
+
+    Raises:
+        UserError: see ``build_steps``.
+    """
+    project = open_the_project(settings)
+    slices = stack_steps(settings).slices
+    info = first_look(settings, slices)
+    # How large the aligned volume is, is not known yet: what refers to its voxels is looked at when it is there.
+    blocks = settings.blocks.model_copy(update={"mask": None, "mask_factor": None, "roi": None})
+    made = make_steps(
+        settings.model_copy(update={"blocks": blocks}), project, RawDescription(info, "the slices"), whole=False
+    )
+    check_memory(made.needed(), settings.backend)

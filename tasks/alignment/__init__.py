@@ -1,0 +1,1 @@
+"""Alignment of slices as pure functions: what a slice shows, how two lie on each other, where all of them lie."""
