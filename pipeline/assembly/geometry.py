@@ -54,7 +54,23 @@ def describe_raw(raw: Raw, project: Project) -> RawDescription:
         chunks=volume.chunks,
         known_as=raw.moved_from or "",
     )
-    return RawDescription(info, source, volume.spacing)
+    return RawDescription(info, source, _spacing(raw, axes, volume))
+
+
+def _spacing(raw: Raw, axes: str, volume: Volume) -> Spacing | None:
+    """How far voxels lie apart by the setting, else by the volume's metadata."""
+    if raw.voxel_size is None:
+        return volume.spacing
+    spatial = [axis for axis in "zyx" if axis in axes]
+    if len(raw.voxel_size) != len(spatial):
+        raise UserError(
+            f"raw.voxel_size: {list(raw.voxel_size)} has {len(raw.voxel_size)} numbers, but {raw.address} has "
+            f"{len(spatial)} spatial axes ({''.join(spatial)}); write one number for each"
+        )
+    sizes = {axis: (size, raw.voxel_unit) for axis, size in zip(spatial, raw.voxel_size, strict=True)}
+    told = volume.spacing or Spacing((1.0,) * len(axes), ("",) * len(axes))
+    chosen = [sizes.get(axis, (step, unit)) for axis, step, unit in zip(axes, told.steps, told.units, strict=True)]
+    return Spacing(tuple(step for step, _ in chosen), tuple(unit for _, unit in chosen))
 
 
 def _find_axes(raw: Raw, volume: Volume, project: Project) -> tuple[str, str]:

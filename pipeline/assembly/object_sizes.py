@@ -53,6 +53,6 @@ def _in_voxels(key: str, size: int | str, step_um: Sequence[float] | None, axes:
     if step_um is None:
         raise UserError(
             f"{_KEY}.{key}: {size}, but raw {address} does not say how large its voxels are, in a unit of length; "
-            "give the size in voxels, as a number, or put voxel sizes and units into the volume's metadata"
+            "set raw.voxel_size, or give the size in voxels, as a number"
         )
     return wanted.micrometers / voxel_size(step_um)

@@ -91,7 +91,7 @@ def object_steps(
     blocks = {**common, "grid": grid, "mask": prediction.mask}
     class_ = _class_index(settings, threshold.class_, prediction, f"{where}.class")
     core_class = _core_class(settings, threshold, prediction, where, class_)
-    sigma = sigma_in_voxels(threshold, prediction.raw, grid.axes.replace("t", ""))
+    sigma = sigma_in_voxels(threshold, prediction.raw, spacing, grid.axes.replace("t", ""))
     if is_ilastik:
         sigma = smoothed_sigma(sigma, grid, where)
     thresholded = ThresholdStep(

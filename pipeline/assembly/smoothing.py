@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from blockwise.errors import UserError
-from blockwise.volume import open_volume
+from blockwise.volume import Spacing
 from blockwise.volume.info import VolumeInfo
 from pipeline.configuration.settings import Threshold
 
 
-def sigma_in_voxels(threshold: Threshold, raw: VolumeInfo, spatial: str) -> tuple[float, ...]:
+def sigma_in_voxels(
+    threshold: Threshold, raw: VolumeInfo, spacing: Spacing | None, spatial: str
+) -> tuple[float, ...]:
     """Standard deviation per spatial axis, in voxels.
 
     Args:
         threshold: with ``sigma`` as one number or one per axis, in the unit that ``sigma_unit`` says.
-        raw: the volume whose metadata says how far voxels lie apart.
+        raw: the raw volume.
+        spacing: how far its voxels lie apart, in the order of its axes; None where nobody says so.
         spatial: the spatial axes, in order.
 
     Raises:
@@ -27,17 +30,16 @@ def sigma_in_voxels(threshold: Threshold, raw: VolumeInfo, spatial: str) -> tupl
         )
     if threshold.sigma_unit == "voxel":
         return per_axis
-    return tuple(s / step for s, step in zip(per_axis, _voxel_size(raw, spatial), strict=True))
+    return tuple(s / step for s, step in zip(per_axis, _voxel_size(raw, spacing, spatial), strict=True))
 
 
-def _voxel_size(raw: VolumeInfo, spatial: str) -> tuple[float, ...]:
-    """Distance between voxels along the spatial axes, in whatever unit the metadata has."""
-    spacing = open_volume(raw.address).spacing
+def _voxel_size(raw: VolumeInfo, spacing: Spacing | None, spatial: str) -> tuple[float, ...]:
+    """Distance between voxels along the spatial axes, in whatever unit there is."""
     where = f"threshold.sigma_unit: physical, but raw {raw.address}"
     if spacing is None:
         raise UserError(
-            f"{where} does not say how far its voxels lie apart (no attribute 'resolution', no OME scale); give "
-            "sigma in voxels, one number per axis where they are not cubes"
+            f"{where} does not say how far its voxels lie apart (no attribute 'resolution', no OME scale); set "
+            "raw.voxel_size, or give sigma in voxels, one number per axis where they are not cubes"
         )
     found = spacing.along(raw.axes, spatial)
     if len(set(found.units)) > 1:

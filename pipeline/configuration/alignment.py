@@ -118,6 +118,7 @@ def with_aligned_volume(values: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(alignment, dict) or not alignment.get("slices") or not isinstance(values.get("output"), str):
         return values
     made = aligned_view(values.get("work_dir", "")) if alignment.get("virtual") else aligned_volume(values["output"])
-    raw = {"raw": made} if "raw" not in values else {}
+    given = values.get("raw", {})  # how large its voxels are, for one
+    raw = {"raw": {"path": made, **given}} if isinstance(given, dict) and "path" not in given else {}
     project = {"prediction": {"project": ""}} if "prediction" not in values else {}
     return {**values, **raw, **project}

@@ -20,6 +20,8 @@ from blockwise.backends.registry import BACKENDS
 from blockwise.errors import UserError
 from blockwise.faults import Faults
 from blockwise.volume import Address
+from blockwise.volume.axes import unit_name
+from blockwise.volume.lengths import MICROMETERS
 from pipeline.configuration.alignment import Alignment, aligned_view, aligned_volume, with_aligned_volume
 from pipeline.configuration.complaints import explanations
 from pipeline.configuration.paths import LocalPath, expand_path, expand_paths
@@ -37,6 +39,16 @@ class Raw(Section):
     axes: str | None = None
     channel: int | tuple[int, ...] | None = None
     moved_from: str | None = None
+    voxel_size: tuple[PositiveFloat, ...] | None = None
+    voxel_unit: str = "micrometer"
+
+    @field_validator("voxel_unit")
+    @classmethod
+    def _unit_of_length(cls, unit: str) -> str:
+        name = unit_name(unit)
+        if name not in MICROMETERS:
+            raise ValueError(f"{unit!r} is no unit of length; write one of {', '.join(MICROMETERS)}, or nm, um, mm")
+        return name
 
     @property
     def address(self) -> str:

@@ -139,8 +139,7 @@ def _content(steps: Steps, what: str, threshold: str | None) -> tuple[Content, s
     volume = open_volume(last.output().address)
     name = f"{what}_{variant}" if variant else what
     if volume.spacing is None:
-        raw = open_volume(prediction.raw.address)
-        volume.spacing = raw.spacing and raw.spacing.along(prediction.raw.axes, volume.axes or "")
+        volume.spacing = steps.spacing and steps.spacing.along(prediction.raw.axes, volume.axes or "")
     if what == "segmentation" and last is prediction:
         return SimpleSegmentation(volume, _inside(prediction)), name
     return volume, name

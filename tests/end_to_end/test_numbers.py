@@ -217,6 +217,36 @@ def test_physical_columns_and_borders(exclude: bool, unused: Project, capsys: py
     assert unused.run().computed == {"object_table": [0]}
 
 
+def test_a_voxel_size_that_is_set_counts_and_redoes_the_table_alone(unused: Project) -> None:
+    assert unused.run().ok
+    voxels = pd.read_csv("work/objects.csv")["voxels"]
+    unused.change("raw", {"path": "raw.n5", "key": "raw", "voxel_size": [40, 4, 4.5], "voxel_unit": "nm"})
+    assert unused.run().computed == {"object_table": [0]}
+    np.testing.assert_allclose(pd.read_csv("work/objects.csv")["volume_um3"], 0.04 * 0.004 * 0.0045 * voxels)
+    assert unused.step("threshold").sigma == (1.6, 1.6, 1.6)
+    unused.change("threshold", {"class": 1, "sigma": 8, "sigma_unit": "physical"})
+    assert unused.step("threshold").sigma == (0.2, 2.0, 8 / 4.5)
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ({"voxel_size": [4, 4]}, "raw.voxel_size: [4.0, 4.0] has 2 numbers, but raw.n5:raw has 3 spatial axes"),
+        (
+            {"voxel_size": [4, 4, 4], "voxel_unit": "parsec"},
+            "raw.voxel_unit: found 'parsec'; 'parsec' is no unit of length",
+        ),
+        ({"voxel_size": [4, 4, 0]}, "raw.voxel_size"),
+    ],
+)
+def test_a_voxel_size_that_cannot_be_is_refused(
+    raw: dict[str, Any], said: str, unused: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unused.change("raw", {"path": "raw.n5", "key": "raw", **raw})
+    assert main(["plan", "--config", "config.yaml"]) == 40
+    assert said in capsys.readouterr().err
+
+
 def test_a_size_with_a_unit_needs_voxels_with_a_size(unused: Project, capsys: pytest.CaptureFixture[str]) -> None:
     unused.change("connected_components.min_size", "0.5 um3")
     assert main(["plan", "--config", "config.yaml"]) == 40

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from blockwise.errors import UserError
-from blockwise.volume import Address, create_volume
+from blockwise.volume import Address, create_volume, open_volume
 from blockwise.volume.info import VolumeInfo
 from pipeline.assembly.smoothing import sigma_in_voxels
 from pipeline.configuration.settings import Threshold
@@ -31,7 +31,8 @@ def raw(folder: Path, axes: str = "zyx", **attributes: object) -> VolumeInfo:
 )
 def test_sigma_along_each_axis(tmp_path: Path, settings: dict[str, object], expected: tuple[float, ...]) -> None:
     volume = raw(tmp_path, "czyx", resolution=[1, 40, 4, 8], units=["", "nm", "nm", "nm"])
-    assert sigma_in_voxels(Threshold(**settings), volume, "zyx") == expected
+    spacing = open_volume(volume.address).spacing
+    assert sigma_in_voxels(Threshold(**settings), volume, spacing, "zyx") == expected
 
 
 @pytest.mark.parametrize(
@@ -50,5 +51,6 @@ def test_sigma_along_each_axis(tmp_path: Path, settings: dict[str, object], expe
 def test_what_cannot_be_is_refused(
     tmp_path: Path, settings: dict[str, object], attributes: dict[str, object], said: str
 ) -> None:
+    volume = raw(tmp_path, **attributes)
     with pytest.raises(UserError, match=said):
-        sigma_in_voxels(Threshold(**settings), raw(tmp_path, **attributes), "zyx")
+        sigma_in_voxels(Threshold(**settings), volume, open_volume(volume.address).spacing, "zyx")

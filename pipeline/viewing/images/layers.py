@@ -142,7 +142,7 @@ def layers_of(steps: Steps) -> dict[str, Layer]:
     """The layers of a run by name, in the order in which they lie upon each other."""
     prediction = steps.prediction
     volume = open_volume(prediction.raw.address)
-    raw = raw_layer(prediction.raw, volume.spacing, _raw_chunk(volume, prediction))
+    raw = raw_layer(prediction.raw, steps.spacing, _raw_chunk(volume, prediction))
     written = [step for step in steps.everything() if isinstance(step, VolumeStep) and step.gives in ORDER]
     layers = (raw, *_written_layers(written, raw, prediction.class_names))
     scales = [step for step in steps.pyramids if isinstance(step, ScaleStep) and max(step.factors) > 1]
