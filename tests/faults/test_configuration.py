@@ -108,9 +108,9 @@ def test_a_name_with_the_sign_of_a_variable(tmp_path: Path, home: Path, monkeypa
 
 def test_every_text_of_the_configuration_is_a_path_or_known_not_to_be_one() -> None:
     others = {
-        "raw.key", "raw.axes", "prediction.engine", "threshold.name", "backend.name", "backend.slurm.partition",
-        "backend.slurm.account", "backend.slurm.qos", "backend.slurm.constraint", "backend.slurm.nodelist",
-        "backend.slurm.exclude", "backend.slurm.setup", "backend.slurm.sbatch",
+        "raw.key", "raw.axes", "raw.voxel_unit", "prediction.engine", "threshold.name", "backend.name",
+        "backend.slurm.partition", "backend.slurm.account", "backend.slurm.qos", "backend.slurm.constraint",
+        "backend.slurm.nodelist", "backend.slurm.exclude", "backend.slurm.setup", "backend.slurm.sbatch",
     }  # fmt: skip
     assert {key for key, kind in texts(Settings, "")} == (set(PATHS) - {"raw"}) | others
 

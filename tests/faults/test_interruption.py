@@ -94,8 +94,17 @@ def goes_on(project: Project) -> None:
     assert_same(disturbed, project.results())
 
 
-@pytest.mark.parametrize("luigi_workers", ["1", "2"])
-@pytest.mark.parametrize("how", ["Ctrl-C", "SIGTERM", "SIGKILL"])
+@pytest.mark.parametrize(
+    ("how", "luigi_workers"),
+    [
+        ("Ctrl-C", "2"),
+        ("SIGTERM", "1"),
+        ("SIGKILL", "2"),
+        pytest.param("Ctrl-C", "1", marks=pytest.mark.soak),
+        pytest.param("SIGTERM", "2", marks=pytest.mark.soak),
+        pytest.param("SIGKILL", "1", marks=pytest.mark.soak),
+    ],
+)
 def test_ended_from_outside(
     project: Project, driver: Callable[..., subprocess.Popen[str]], how: str, luigi_workers: str
 ) -> None:

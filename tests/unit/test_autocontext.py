@@ -110,7 +110,7 @@ def regions(draw: st.DrawFn) -> tuple[tuple[int, int], ...] | None:
     return tuple((a, draw(st.integers(a + 1, n))) for a, n in zip(starts, SHAPE, strict=True))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
     shape=st.tuples(st.integers(5, 60), st.integers(5, 70)),
     dtype=st.sampled_from(["uint8", "uint16", "float32"]),

@@ -118,7 +118,7 @@ def constant_project(features: tuple[Feature, ...], channels: int) -> Project:
     return Project("made.ilp", "", ("a", "b"), "zyxc", channels, features, forest, (), none)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, pytest.param(3, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("cells", [CELLS[-1:], [("StructureTensorEigenvalues", 1.6)], CELLS, CELLS[:1]])
 def test_the_engine_needs_no_more_memory_than_it_says(cells: list[tuple[str, float]], channels: int) -> None:
     engine = ReferenceEngine(
