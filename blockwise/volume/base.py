@@ -214,13 +214,14 @@ class Volume(ABC):
 
     def _fill_states(self, indices: Iterator[Index], states: NDArray[np.int64]) -> None:
         found = array("q")  # numpy takes half a microsecond for each number
+        folders: set[str] = set()
         for index in indices:
             try:
                 status = os.stat(self.file_of(index))
                 found.append(status.st_size)
                 found.append(status.st_mtime_ns)
             except FileNotFoundError:
-                self._refuse_dangling(self.file_of(index))
+                self._refuse_dangling(self.file_of(index), folders)
                 found.append(ABSENT)
                 found.append(0)
         states.reshape(-1)[:] = np.frombuffer(found, np.int64)
@@ -236,15 +237,24 @@ class Volume(ABC):
             raise UserError(f"{self.address}: voxels lie in {companion}, which is not there; put it back") from error
         return status.st_size, status.st_mtime_ns
 
-    def _refuse_dangling(self, path: str) -> None:
-        """Refuse a file that is absent because a link leads nowhere: absent chunks would be read as zeros."""
+    def _refuse_dangling(self, path: str, folders: set[str]) -> None:
+        """Refuse a file that is absent because a link leads nowhere: absent chunks would be read as zeros.
+
+        Args:
+            path: of the file.
+            folders: that were looked at, and have no such link above them; they are added to, as very many chunks may
+                be absent.
+        """
         while len(path) > len(self.address.path):
             if os.path.islink(path):
                 raise UserError(
                     f"{self.address}: {path} is a link to {os.readlink(path)}, which is not there; is a disk not "
                     "mounted, or data of git-annex not fetched?"
                 )
-            path = os.path.dirname(path)
+            path = path.rpartition("/")[0]
+            if path in folders:
+                return
+            folders.add(path)  # what is wrong with it is raised at once
             if os.path.isdir(path):
                 return
 
@@ -254,10 +264,11 @@ class Volume(ABC):
         Raises:
             UserError: a link leads nowhere.
         """
+        folders: set[str] = set()
         for index in self.chunk_indices(box):
             path = self.file_of(index)
             if not os.path.exists(path):
-                self._refuse_dangling(path)
+                self._refuse_dangling(path, folders)
 
     def _first_damaged(self, box: Box) -> Box | None:
         for index in self.chunk_indices(box):
