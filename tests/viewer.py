@@ -17,12 +17,24 @@ import numpy as np
 import tensorstore
 from numpy.typing import NDArray
 
+from blockwise.backends.local_executor import LocalExecutor
+from blockwise.faults import Faults
+from pipeline.configuration.settings import load_settings
 from pipeline.viewing.gallery import Gallery
 from pipeline.viewing.handler import Access
+from pipeline.viewing.live.stores import Stores
 from pipeline.viewing.server import listen, make_application
 from pipeline.viewing.site import Site
+from tests.runs import Project
 
 TOKEN = "token"
+
+
+def computing(project: Project, workers: int, faults: Faults | None = None) -> Site:
+    """A run's site with workers, and with other thresholds to try."""
+    steps, settings = project.steps(), load_settings(str(project.config))
+    stores = Stores(settings, str(project.config), steps)
+    return Site.of(steps, LocalExecutor(workers, 120.0, faults), max_attempts=1, stores=stores)
 
 
 @dataclass

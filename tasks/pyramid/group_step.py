@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -35,8 +36,9 @@ class _OfSteps(BlockStep):
     def _named(self) -> dict[str, BlocksSource]:
         return {name: source for name, source in self.inputs.items() if isinstance(source, BlocksSource)}
 
+    @abstractmethod
     def _members(self) -> tuple[BlockStep, ...]:
-        raise NotImplementedError
+        """The steps."""
 
     def projected_memory(self) -> int:
         """Hardly anything."""

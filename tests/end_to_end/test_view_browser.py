@@ -9,15 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from blockwise.backends.local_executor import LocalExecutor
 from blockwise.faults import Faults
-from pipeline.configuration.settings import load_settings
-from pipeline.viewing.live.stores import Stores
-from pipeline.viewing.site import Site
 from tests.browser import Browser, browser
 from tests.processes import wait_for
 from tests.runs import Project
-from tests.viewer import Served, served
+from tests.viewer import Served, computing, served
 
 __all__ = ["browser"]
 
@@ -38,15 +34,9 @@ return [
 YELLOW = np.array([0xFF, 0xD4, 0x00])
 
 
-def computing(project: Project, faults: Faults | None = None) -> Site:
-    steps, settings = project.steps(), load_settings(str(project.config))
-    stores = Stores(settings, str(project.config), steps)
-    return Site.of(steps, LocalExecutor(2, 120.0, faults), max_attempts=1, stores=stores)
-
-
 @pytest.fixture
 def shown(project: Project) -> Iterator[Served]:
-    with served(lambda: computing(project)) as found:
+    with served(lambda: computing(project, 2)) as found:
         yield found
 
 
@@ -144,7 +134,7 @@ def test_a_threshold_is_moved(shown: Served, browser: Browser, project: Project)
 
 
 def test_failed_blocks_are_shown_and_the_map_leads_to_them(unused: Project, browser: Browser) -> None:
-    with served(lambda: computing(unused, Faults(fails=1.0))) as shown:
+    with served(lambda: computing(unused, 2, Faults(fails=1.0))) as shown:
         browser.driver.get(shown.page)
         wait_for_panel(browser)
         wait_for(lambda: "InjectedError" in browser.run("return panel.innerText"), 60)

@@ -14,32 +14,24 @@ import yaml
 from skimage.filters import gaussian
 from skimage.measure import label
 
-from blockwise.backends.local_executor import LocalExecutor
 from blockwise.claims import claimed_blocks, claims_of
 from blockwise.faults import Faults
 from blockwise.lockfile import HAS_RANGES
 from pipeline.__main__ import main
-from pipeline.configuration.settings import load_settings
 from pipeline.viewing.live import stores as live_stores
 from pipeline.viewing.live.stores import Stores
 from pipeline.viewing.site import Site
 from tests.runs import BLOCK, SHAPE, Project
-from tests.viewer import TOKEN, Answer, Served, served
+from tests.viewer import TOKEN, Answer, Served, computing, served
 
 Expected = dict[str, Any]
 BLOCKS = tuple(-(-n // b) for n, b in zip(SHAPE, BLOCK, strict=True))
 ALL = {"start": dict.fromkeys("zyx", 0), "stop": dict(zip("zyx", SHAPE, strict=True))}
 
 
-def computing(project: Project, faults: Faults | None = None) -> Site:
-    steps, settings = project.steps(), load_settings(str(project.config))
-    stores = Stores(settings, str(project.config), steps)
-    return Site.of(steps, LocalExecutor(1, 120.0, faults), max_attempts=1, stores=stores)
-
-
 @pytest.fixture
 def shown(project: Project) -> Iterator[Served]:
-    with served(lambda: computing(project)) as found:
+    with served(lambda: computing(project, 1)) as found:
         yield found
 
 
@@ -73,7 +65,7 @@ def test_a_region_is_shown_as_part_of_the_volume(project: Project) -> None:
 
 def test_a_failed_block_is_told_with_its_log(unused: Project) -> None:
     faults = Faults(fails=1.0)
-    with served(lambda: computing(unused, faults)) as shown:
+    with served(lambda: computing(unused, 1, faults)) as shown:
         assert shown.ask(f"{shown.path('probabilities')}/0/0/0/0/0").status == 500
         step = next(one for one in shown.api("/status").json["steps"] if one["step"] == "prediction")
         failure = step["failures"][0]
@@ -91,7 +83,7 @@ def test_a_failed_block_is_told_with_its_log(unused: Project) -> None:
 
 def test_a_threshold_that_is_tried_is_that_of_a_run_and_no_result(project: Project, expected: Expected) -> None:
     before = project.state()
-    with served(lambda: computing(project)) as shown:
+    with served(lambda: computing(project, 1)) as shown:
         about = shown.api("/trials").json
         assert about["thresholds"] == [
             {"name": "", "values": {"class": 1, "sigma": 1.6, "method": "simple", "threshold": 0.25}}
@@ -121,7 +113,7 @@ def test_a_threshold_that_is_tried_is_that_of_a_run_and_no_result(project: Proje
 
 
 def test_objects_of_the_whole_volume_are_those_of_a_run(project: Project) -> None:
-    with served(lambda: computing(project)) as shown:
+    with served(lambda: computing(project, 1)) as shown:
         final = post(shown, "trials/objects", values={}, **ALL).json
         assert (final["provisional"], final["layer"]["type"]) == (False, "segmentation")
         assert shown.site.layers["connected_components"].fingerprint in final["layer"]["source"]["url"]
@@ -139,7 +131,7 @@ def test_objects_of_the_whole_volume_are_those_of_a_run(project: Project) -> Non
 def test_hysteresis_is_tried(project: Project, expected: Expected) -> None:
     project.change("connected_components.foreground", 1)
     values = {"method": "hysteresis", "core": 0.7, "final": 0.55, "class": 0, "sigma": 1.0}
-    with served(lambda: computing(project)) as shown:
+    with served(lambda: computing(project, 1)) as shown:
         found = post(shown, "trials/objects", values=values, **ALL).json
         labels = shown.read_all(found["layer"]["source"]["url"].removeprefix("zarr2://{origin}").rstrip("/"))
     smoothed = gaussian(expected["probabilities"][0], 1.0, mode="nearest", truncate=4)
@@ -184,7 +176,7 @@ def test_nothing_is_tried_where_nothing_is_computed(project: Project) -> None:
 
 def test_old_trials_make_room_for_new_ones(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_stores, "MOST_STORES", 2)
-    with served(lambda: computing(project)) as shown:
+    with served(lambda: computing(project, 1)) as shown:
         tried = [post(shown, "trials", values={"threshold": t}).json["fingerprint"] for t in (0.3, 0.4)]
         path = f"/{TOKEN}/data/thresholded/{{}}/0/0/0/0"
         assert [shown.ask(path.format(one)).status for one in tried] == [200, 200]
@@ -197,7 +189,7 @@ def test_what_a_killed_server_has_left_is_cleaned_and_nothing_else(
     project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Stores, "close", lambda stores: None)
-    with served(lambda: computing(project)) as shown:
+    with served(lambda: computing(project, 1)) as shown:
         found = post(shown, "trials", values={"threshold": 0.5}).json["fingerprint"]
         assert shown.ask(f"/{TOKEN}/data/thresholded/{found}/0/0/0/0").status == 200
     folder = next(Path("work/live").glob("*/0"))
