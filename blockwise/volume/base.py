@@ -216,12 +216,13 @@ class Volume(ABC):
         found = array("q")  # numpy takes half a microsecond for each number
         folders: set[str] = set()
         for index in indices:
+            path = self.file_of(index)
             try:
-                status = os.stat(self.file_of(index))
+                status = os.stat(path)
                 found.append(status.st_size)
                 found.append(status.st_mtime_ns)
             except FileNotFoundError:
-                self._refuse_dangling(self.file_of(index), folders)
+                self._refuse_dangling(path, folders)
                 found.append(ABSENT)
                 found.append(0)
         states.reshape(-1)[:] = np.frombuffer(found, np.int64)
