@@ -15,7 +15,8 @@ from blockwise.not_finite import NOT_FINITE, count_not_finite, together
 from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing
 from blockwise.volume.base import Volume
-from blockwise.volume.formats import begin_volume, finish_volume, open_volume
+from blockwise.volume.creation import begin_volume, finish_volume
+from blockwise.volume.formats import open_volume
 from blockwise.volume.metadata import written_dtype
 
 CHUNK = 64

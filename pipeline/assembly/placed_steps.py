@@ -12,7 +12,7 @@ from blockwise.errors import UserError
 from blockwise.grid import Grid
 from blockwise.step import BlockStep
 from blockwise.volume import Address, open_volume
-from blockwise.volume.formats import check_writable
+from blockwise.volume.creation import check_writable
 from pipeline.assembly.geometry import LARGEST_CHUNK
 from pipeline.assembly.stack_steps import StackSteps, stack_steps
 from pipeline.configuration.alignment import aligned_volume, tissue_mask

@@ -11,7 +11,7 @@ from blockwise.errors import UserError
 from blockwise.grid import Grid
 from blockwise.volume import Address
 from blockwise.volume.address import N5_SUFFIXES, PRECOMPUTED, PRECOMPUTED_SUFFIX
-from blockwise.volume.formats import check_writable
+from blockwise.volume.creation import check_writable
 from blockwise.volume.metadata import written_dtype
 from blockwise.volume.precomputed_scale import DTYPES, shard_shape
 from pipeline.configuration.settings import Settings

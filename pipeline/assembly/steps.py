@@ -12,7 +12,7 @@ from blockwise.grid import Grid
 from blockwise.mask import Mask
 from blockwise.step import BlockStep
 from blockwise.volume import Address, Spacing
-from blockwise.volume.formats import check_writable
+from blockwise.volume.creation import check_writable
 from blockwise.volume.info import VolumeInfo
 from blockwise.volume_step import VolumeStep
 from pipeline.assembly.checks import check_memory, check_not_in_place

@@ -25,7 +25,8 @@ from blockwise.errors import UserError
 from blockwise.volume import Address, Spacing
 from blockwise.volume.address import HDF5_SUFFIXES, N5_SUFFIXES, TIFF_SUFFIXES, ZARR_SUFFIXES
 from blockwise.volume.axes import axistags
-from blockwise.volume.formats import begin_volume, finish_volume, open_volume
+from blockwise.volume.creation import begin_volume, finish_volume
+from blockwise.volume.formats import open_volume
 from blockwise.volume.ingest import CHUNK, attributes_of, chunks_for, slabs
 from pipeline.exporting.content import Arranged, Content
 from pipeline.exporting.conversion import converted, target_dtype
