@@ -22,6 +22,7 @@ from sklearn.metrics.cluster import pair_confusion_matrix
 from blockwise.errors import UserError
 from pipeline.inspecting import overlaps
 from pipeline.inspecting.agreement import Agreement, compare
+from tests.examples import examples
 
 DTYPES = (np.uint8, np.uint16, np.uint32, np.uint64, np.int32, np.int64)
 FAR = 2**63 + 5
@@ -96,7 +97,9 @@ def segmentations(draw: st.DrawFn) -> tuple[NDArray[Any], NDArray[Any]]:
     return made[0], draw(st.sampled_from([made[1], made[0]]))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=examples(60)
+)
 @given(both=segmentations())
 def test_slabs_give_what_the_definitions_and_libraries_give(
     both: tuple[NDArray[Any], NDArray[Any]], tmp_path: Path, few_at_once: None
