@@ -118,8 +118,9 @@ class Compiled:
             if isinstance(called := known.get(name), Compiled):
                 known[name] = called.machine_code  # the compiler knows no functions but its own
         made = self._made()
-        if known.get(self.__name__) is self:
-            known[self.__name__] = made
+        name = self.function.__name__
+        if known.get(name) is self:
+            known[name] = made
         return made
 
     def _made(self) -> Any:
