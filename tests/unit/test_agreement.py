@@ -119,6 +119,7 @@ def test_slabs_give_what_the_definitions_and_libraries_give(
         assert found.rand_recall == pytest.approx(divided(together, together + only_b), abs=1e-12, nan_ok=True)
 
 
+@pytest.mark.soak
 def test_work_grows_with_the_labels_not_with_their_square(
     tmp_path: Path, few_at_once: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +136,7 @@ def test_work_grows_with_the_labels_not_with_their_square(
     assert work[1] < 1.2 * work[0] < 6, f"rows sorted for each label: {work}"
 
 
+@pytest.mark.soak
 def test_memory_is_that_of_the_pairs(tmp_path: Path, few_at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
     lexsort = np.lexsort

@@ -143,7 +143,7 @@ def test_a_volume_too_small_for_its_kernels_is_refused() -> None:
             make_engine(name, made).predict(image, everything(image.shape))
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(CASES[0], marks=pytest.mark.soak), *CASES[1:]])
 def test_ilastik_case(case: str) -> None:
     if not REFERENCE.exists():
         pytest.skip(f"the cases made with ilastik are not at {REFERENCE}")
