@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -89,6 +90,9 @@ def _room(function: Callable[..., Any]) -> Path:
     return Path(function.__code__.co_filename).parents[max(0, len(packages) - 3)]
 
 
+_declaring = threading.RLock()
+
+
 class Compiled:
     """A function that is compiled, or read from disk, when it is called for the first time.
 
@@ -113,6 +117,10 @@ class Compiled:
     @cached_property
     def machine_code(self) -> Any:
         """What the compiler makes; it stands for the function in its module from then on."""
+        with _declaring:  # by one thread at a time: the folder for its code is a setting of the whole process
+            return self._declared()
+
+    def _declared(self) -> Any:
         known = self.function.__globals__
         for name in self.function.__code__.co_names:
             if isinstance(called := known.get(name), Compiled):
