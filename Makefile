@@ -42,8 +42,8 @@ test: .venv/test.installed  ## run the tests
 bench: .venv/bench.installed  ## compare the engines' speed and memory (about 5 minutes); writes benchmarks/results.json
 	$(BIN)/python -m benchmarks
 
-soak: .venv/test.installed  ## run the long tests: random faults, and what `make test` shows by examples
-	$(BIN)/python -m pytest -m soak
+soak: .venv/test.installed  ## run the long tests: random faults, all random examples, and what `make test` shows by a few
+	MANY_EXAMPLES=1 $(BIN)/python -m pytest -m "soak or examples"
 
 check: .venv/check.installed  ## look for mistakes of style and types (ruff, mypy)
 	$(BIN)/ruff check .

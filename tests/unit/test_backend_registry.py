@@ -28,6 +28,7 @@ def call(project: Project, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.soak
 def test_a_new_kind_computes_and_its_jobs_are_told_and_ended(project: Project) -> None:
     code, text = call(project, "run")
     assert (code, "here prediction 2" in text) == (0, True), text
