@@ -79,6 +79,7 @@ class Container:
         """End all of it at once."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
 
     def _uses(self) -> int:
         try:

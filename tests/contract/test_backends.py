@@ -37,7 +37,11 @@ CLUSTERS = {"slurm": "cluster", "aws_batch": "aws_batch"}
 Run = Callable[[BlockStep], Outcome]
 
 
-@pytest.fixture(params=BACKENDS)
+SLOW = {"aws_batch"}
+"""What is asked of these in `make soak`; in `make test`, `tests/aws_batch` asks some of it."""
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.soak] * (name in SLOW)) for name in BACKENDS])
 def backend(request: pytest.FixtureRequest) -> Backend:
     name, kind = request.param, BACKENDS[request.param]
     if name in CLUSTERS:
