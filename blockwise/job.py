@@ -7,6 +7,7 @@ process that has submitted it, and tells it nothing: what becomes of a block sta
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -31,7 +32,7 @@ ARRAY = "array.json"
 TASKS = "tasks.jsonl"
 
 INDEX_VARIABLES = (
-    "AWS_BATCH_JOB_ARRAY_INDEX",  # AWS Batch
+    "AWS_BATCH_JOB_ARRAY_INDEX",
     "JOB_COMPLETION_INDEX",  # an indexed job of Kubernetes
     "BATCH_TASK_INDEX",  # Google Cloud Batch
     "SLURM_ARRAY_TASK_ID",
@@ -82,6 +83,8 @@ def write_orders(
 ) -> None:
     """Write what the tasks of one array compute: the step, and one line of orders per task.
 
+    Addresses in a step may be relative to the folder that this process is in, and a container starts in another one.
+
     Args:
         records: of the array.
         step: whose blocks.
@@ -93,7 +96,8 @@ def write_orders(
         for orders in lists:
             file.write(json.dumps([asdict(order) for order in orders]) + "\n")
     array = {"step": step.to_json(), "fingerprint": step.fingerprint, "output": recorded_id(step)}
-    write_json(records, ARRAY, array | {"timeout_s": timeout_s, "advice": asdict(advice or Advice())})
+    limits = {"timeout_s": timeout_s, "advice": asdict(advice or Advice())}
+    write_json(records, ARRAY, array | limits | {"folder": os.getcwd()})
 
 
 def read_orders(records: Records) -> list[list[Order]]:
@@ -164,14 +168,24 @@ def main() -> None:
         signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
     # Lines appear when they are written: a job that is killed must not take its last words with it.
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
-    records = open_records(options.work)
-    name = options.work.rstrip("/").rpartition("/")[2]
+    work = options.work if "://" in options.work else os.path.abspath(options.work)
+    records = open_records(work)
+    name = work.rstrip("/").rpartition("/")[2]
+    _enter_folder(records)
     log = options.log or _own_log(records, f"{name}_{task}.log")
     print(f"{BEGINS}{name}, task {task}, on {socket.gethostname()}, process {os.getpid()}")
     try:
         run_job(records, task, log)
     except UserError as error:
         sys.exit(f"error: {error}")
+
+
+def _enter_folder(records: Records) -> None:
+    """Go where the driver is, as far as that folder is to be seen from here."""
+    folder = (read_json(records, ARRAY) or {}).get("folder")
+    if folder is not None:
+        with contextlib.suppress(OSError):
+            os.chdir(folder)
 
 
 def _own_log(records: Records, name: str) -> str:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,14 @@ class Container:
         ended_by: reasons, of the container and of its job, where it was not the program that ended itself.
     """
 
-    def __init__(self, request: Mapping[str, Any], variables: Mapping[str, str], log: Path, limit_s: float) -> None:
+    def __init__(
+        self,
+        request: Mapping[str, Any],
+        variables: Mapping[str, str],
+        log: Path,
+        limit_s: float,
+        wrapped: Callable[[list[str], Mapping[str, str]], list[str]] | None = None,
+    ) -> None:
         overrides = request["containerOverrides"]
         told = {one["name"]: one["value"] for one in overrides["environment"]}
         needs = {one["type"]: one["value"] for one in overrides["resourceRequirements"]}
@@ -37,16 +44,16 @@ class Container:
         self.ended_by: tuple[str, str] | None = None
         self._until = time.monotonic() + limit_s
         self._kill_at = float("inf")
+        kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+        command = overrides["command"]
+        if wrapped is not None:
+            command = wrapped(command, {**told, **variables})
         with log.open("ab") as out:
             self.process = subprocess.Popen(
                 # Where the tests themselves are killed, jobs end too.
-                ["setpriv", "--pdeathsig", "KILL", *overrides["command"]],
-                env={
-                    **{name: os.environ[name] for name in KEPT if name in os.environ},
-                    "PYTHONPATH": str(ROOT),
-                    **told,
-                    **variables,
-                },
+                ["setpriv", "--pdeathsig", "KILL", *command],
+                env={**kept, "PYTHONPATH": str(ROOT), **told, **variables},
+                cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

@@ -11,7 +11,7 @@ import signal
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -83,6 +83,7 @@ class StandIn:
         idle: which jobs succeed without being run.
         spoilt: which jobs fail although they have done all.
         stuck: why nothing is started; None where it is.
+        wrapped: makes another command of that of a job and its variables, as one that runs it in an image.
     """
 
     def __init__(self, folder: Path, slots: int = 4) -> None:
@@ -104,6 +105,7 @@ class StandIn:
         self.idle: Callable[[Job], bool] = lambda job: False
         self.spoilt: Callable[[Job], bool] = lambda job: False
         self.stuck: str | None = None
+        self.wrapped: Callable[[list[str], Mapping[str, str]], list[str]] | None = None
         self.largest_mb = 16_000
         self.minute_s = 60.0
 
@@ -268,7 +270,7 @@ class StandIn:
         if job.index is not None:
             variables["AWS_BATCH_JOB_ARRAY_INDEX"] = str(job.index)
         limit_s = job.request["timeout"]["attemptDurationSeconds"] / 60 * self.minute_s
-        job.container = Container(job.request, variables, self.folder / f"{job.id}.log", limit_s)
+        job.container = Container(job.request, variables, self.folder / f"{job.id}.log", limit_s, self.wrapped)
         job.own_status, job.reason = "RUNNING", ""
         return 1
 

@@ -105,7 +105,8 @@ class BatchClient:
         from botocore.config import Config
 
         config = Config(retries=retries, connect_timeout=self.limit_s, read_timeout=self.limit_s)
-        return boto3.client("batch", config=config)
+        # A session of its own: the one that boto3 shares is for one thread, and keeps credentials that have changed.
+        return boto3.session.Session().client("batch", config=config)
 
 
 @contextlib.contextmanager
@@ -131,8 +132,8 @@ def _translated(call: str) -> Iterator[None]:
         yield
     except (boto.NoCredentialsError, boto.PartialCredentialsError, boto.NoRegionError, boto.ProfileNotFound) as error:
         raise SchedulerMissingError(
-            f"AWS cannot be called: {error}. Set a region, and give this machine a role or credentials, as for the "
-            "`aws` command"
+            f"AWS cannot be called: {str(error).rstrip('.')}. Set a region (AWS_DEFAULT_REGION), and give this machine a "
+            "role or credentials, as for the `aws` command"
         ) from error
     except boto.ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")

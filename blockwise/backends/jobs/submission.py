@@ -14,6 +14,7 @@ from blockwise.backends.jobs.ledger import Ledger
 from blockwise.backends.jobs.needs import JobOptions, Needs
 from blockwise.backends.jobs.scheduler import (
     Scheduler,
+    SchedulerMissingError,
     SchedulerUnavailableError,
     Submission,
     SubmissionLimitError,
@@ -198,7 +199,7 @@ class Submitter:
                     name, self.ledger.address(name), self.ledger.logs, len(lists), needs, throttle, self.excluded
                 )
             )
-        except (SubmissionLimitError, SubmissionRefusedError):
+        except (SchedulerMissingError, SubmissionLimitError, SubmissionRefusedError):
             self.ledger.forget(name)
             raise
         self.ledger.submitted(name, array_id)
