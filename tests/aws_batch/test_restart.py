@@ -98,19 +98,23 @@ def test_local_workers_start_when_the_jobs_have_ended(
     first.wait_until_running(0, 2, 4, 6)
     first.send(signal.SIGKILL)
     step = work.addition()
-    local = LocalBackend(2, timeout_s=60, others=[backend()])
+
+    def local() -> LocalBackend:
+        return LocalBackend(2, timeout_s=60, others=[backend()])
+
     with monkeypatch.context() as patch:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.delenv(name)
         patch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
         patch.setenv("AWS_CONFIG_FILE", "/nowhere")
         with pytest.raises(UserError, match=r"what calls it .*Nothing was changed.*aws batch terminate-job"):
-            run_step(step, local, 3, lambda outcome: None)
+            run_step(step, local(), 3, lambda outcome: None)
     assert len(aws_batch.alive()) >= 2
+    workers = local()
     try:
-        assert not run_step(step, local, 3, lambda outcome: None).failed
+        assert not run_step(step, workers, 3, lambda outcome: None).failed
     finally:
-        local.close()
+        workers.close()
     assert aws_batch.alive() == []
     assert [len(work.runs(block)) for block in (0, 2)] == [2, 2]
     assert is_complete(step)

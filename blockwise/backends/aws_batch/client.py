@@ -132,8 +132,8 @@ def _translated(call: str) -> Iterator[None]:
         yield
     except (boto.NoCredentialsError, boto.PartialCredentialsError, boto.NoRegionError, boto.ProfileNotFound) as error:
         raise SchedulerMissingError(
-            f"AWS cannot be called: {str(error).rstrip('.')}. Set a region (AWS_DEFAULT_REGION), and give this machine a "
-            "role or credentials, as for the `aws` command"
+            f"AWS cannot be called: {str(error).rstrip('.')}. Set a region (AWS_DEFAULT_REGION), and give this "
+            "machine a role or credentials, as for the `aws` command"
         ) from error
     except boto.ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")

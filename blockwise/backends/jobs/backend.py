@@ -149,12 +149,15 @@ class JobsBackend:
             f"{step.label}: {len(entries)} {words.title} job arrays of an earlier run may still work on this step, "
             f"and {words.tools} not on this machine. Nothing was changed. Either finish the run {words.place}, with "
             f"{self.names.kind}; or end them there, with {self._how_to_end(entries)}, remove {ledger.place} when "
-            f"{words.how_to_look([])} shows them no more, and run the same command again"
+            f"{words.how_to_look(_known(entries))} shows them no more, and run the same command again"
         )
 
     def _how_to_end(self, entries: list[Entry]) -> str:
-        arrays = [entry.array for entry in entries if entry.array is not None]
-        return self.words.how_to_end(arrays, [entry.name for entry in entries if entry.array is None])
+        return self.words.how_to_end(_known(entries), [entry.name for entry in entries if entry.array is None])
+
+
+def _known(entries: list[Entry]) -> list[str]:
+    return [entry.array for entry in entries if entry.array is not None]
 
 
 def _sleep(seconds: float) -> None:
