@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 
 from blockwise.advice import Advice
 from blockwise.errors import UserError
-from blockwise.job_log import keep_log
+from blockwise.job_log import copy_output
 from blockwise.plan import Item, present_marker
 from blockwise.records import Records, open_records, read_json, write_json
 from blockwise.step import BlockStep, load_step
@@ -189,12 +189,12 @@ def _enter_folder(records: Records) -> None:
 
 
 def _own_log(records: Records, name: str) -> str:
-    """Keep the log of a job beside those of its step's other jobs, where these lie in a folder; what to call it."""
+    """Keep the log of a job beside those of its step's other jobs; its path, for failure records."""
     array = read_json(records, ARRAY)
-    if array is None or records.local(name) is None:
-        return f"standard output of the job ({name})"
+    if array is None:
+        return name
     path = load_step(array["step"]).logs / name
-    keep_log(path)
+    copy_output(path)
     return str(path)
 
 

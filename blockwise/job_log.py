@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 
-def keep_log(path: Path) -> None:
+def copy_output(path: Path) -> None:
     """Copy what this process prints from now on to the end of a file, besides where it goes already.
 
     A log that cannot be written is no reason for a block to fail.

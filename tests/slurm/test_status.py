@@ -31,11 +31,11 @@ def test_jobs_by_state(cluster: Cluster, work: Workspace, drive: Callable[..., D
     [job] = {line.split("_")[0] for line in cluster.alive_jobs()}
     # An array that is being written down at this moment, and one that SLURM has forgotten.
     ledger = Ledger(work.addition(), JOBS)
-    (ledger.folder / "new").mkdir()
+    Path(ledger.place, "new").mkdir()
     write_json(ledger.records, f"old/{SUBMITTED}", {"job": 999999})
     try:
         [line] = SlurmKind().describe_jobs({step.label: step for step in (work.addition(), work.doubling())})
-        assert (ledger.folder / "new").exists()
+        assert Path(ledger.place, "new").exists()
     finally:
         ledger.forget("new")
         ledger.forget("old")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from typing import Any
 
 from blockwise.backends.jobs.scheduler import (
@@ -44,6 +44,7 @@ class BatchClient:
     def __init__(self, attempts: int = ATTEMPTS, limit_s: float = LIMIT_S) -> None:
         self.attempts = attempts
         self.limit_s = limit_s
+        self._clients: dict[tuple[int, int], Any] = {}
 
     def submit(self, request: dict[str, Any]) -> str:
         """Submit a job once; its id.
@@ -91,19 +92,27 @@ class BatchClient:
             except SubmissionRefusedError as error:
                 logger.debug("%s", error)
 
-    @cached_property
+    @property
     def _asking(self) -> Any:
-        return self._connect({"mode": "adaptive", "total_max_attempts": self.attempts})
+        return self._client(self.attempts)
 
-    @cached_property
+    @property
     def _submitting(self) -> Any:
         """A job has no name that AWS would refuse to take twice: whoever tries again looks first."""
-        return self._connect({"mode": "adaptive", "total_max_attempts": 1})
+        return self._client(1)
 
-    def _connect(self, retries: dict[str, Any]) -> Any:
+    def _client(self, attempts: int) -> Any:
+        """A client of this process: what a fork takes over of another's connections spoils them."""
+        key = (os.getpid(), attempts)
+        if key not in self._clients:
+            self._clients[key] = self._connect(attempts)
+        return self._clients[key]
+
+    def _connect(self, attempts: int) -> Any:
         import boto3
         from botocore.config import Config
 
+        retries = {"mode": "adaptive", "total_max_attempts": attempts}
         config = Config(retries=retries, connect_timeout=self.limit_s, read_timeout=self.limit_s)
         # A session of its own: the one that boto3 shares is for one thread, and keeps credentials that have changed.
         return boto3.session.Session().client("batch", config=config)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from blockwise.advice import Advice
 from blockwise.backends.jobs.needs import Needs
 from blockwise.job import ARRAY, Order, read_orders, write_orders
 from blockwise.logs import keep_newest
-from blockwise.records import open_records, read_json, write_json
+from blockwise.records import read_json, write_json
 from blockwise.step import BlockStep
 
 NEEDS = "needs.json"
@@ -47,18 +46,18 @@ class Ledger:
             step: whose arrays.
             folder: name of the folder, which is that of a kind of scheduler: none answers for another's jobs.
         """
-        self.folder = (Path(step.work_dir) / step.label / folder).resolve()
-        self.records = open_records(self.folder)
+        self.records = step.work.below(f"{step.label}/{folder}")
         self.logs = step.logs.resolve()
 
     @property
     def place(self) -> str:
         """Where it lies, for messages."""
-        return self.records.place()
+        return self.address(NEEDS).rpartition("/")[0]
 
     def address(self, name: str) -> str:
-        """Where the orders of an array lie, as ``python -m blockwise.job`` takes it."""
-        return self.records.place(name)
+        """Where the orders of an array lie, as ``python -m blockwise.job`` takes it from whatever folder."""
+        path = self.records.local(name)
+        return self.records.place(name) if path is None else str(path.resolve())
 
     def enter(
         self,
