@@ -6,18 +6,17 @@ its attributes.
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from tests.aws_batch.machine import Container
+from tests.aws_batch.protocol import Answer, serve
 from tests.processes import wait_for
 
 STATES = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED")
@@ -92,7 +91,7 @@ class StandIn:
         self.lock = threading.RLock()
         self.closing = threading.Event()
         self.reset()
-        self.server = _serve(self)
+        self.server = serve(self.answer)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self._loop, daemon=True).start()
 
@@ -195,8 +194,8 @@ class StandIn:
     def terminate(self, request: dict[str, Any]) -> dict[str, Any]:
         return self._end_by_id(request, True)
 
-    def answer(self, path: str, request: dict[str, Any]) -> tuple[int, dict[str, Any]] | None:
-        """Status and content; None where the answer is lost."""
+    def answer(self, path: str, request: dict[str, Any]) -> Answer:
+        """Answer a call; see ``serve``."""
         call = path.rpartition("/")[2]
         with self.lock:
             self.calls[call] += 1
@@ -273,31 +272,3 @@ class StandIn:
         job.container = Container(job.request, variables, self.folder / f"{job.id}.log", limit_s, self.wrapped)
         job.own_status, job.reason = "RUNNING", ""
         return 1
-
-
-def _serve(batch: StandIn) -> ThreadingHTTPServer:
-    class Handler(BaseHTTPRequestHandler):
-        wbufsize = 1 << 16  # an answer in one packet
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            answer = batch.answer(self.path, request)
-            if answer is None:
-                self.close_connection = True
-                return
-            status, content = answer
-            data = json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            if status != 200:
-                self.send_header("x-amzn-errortype", content["__type"])
-            self.end_headers()
-            self.wfile.write(data)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server

@@ -23,6 +23,7 @@ from tests.slurm.driver import Driver
 Drive = Callable[..., Driver]
 
 
+@pytest.mark.soak
 def test_a_killed_driver_is_taken_over(aws_batch: StandIn, work: Workspace, drive: Drive) -> None:
     work.hold(0, 2, attempts=99)
     first = drive(max_running=2)  # blocks 0, 1 and 2, 3; the rest is not submitted yet
