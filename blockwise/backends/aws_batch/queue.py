@@ -45,6 +45,8 @@ class AwsBatchQueue:
 
     words: Words = AwsBatchWords()
     throttles = False
+    end_s = 60.0
+    """Its states are some seconds old."""
     grace_s = 45.0
     """AWS sends TERM, and KILL 30 s later."""
 

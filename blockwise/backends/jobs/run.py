@@ -36,9 +36,6 @@ from blockwise.worker import Result
 
 logger = logging.getLogger(__name__)
 
-END_S = 5.0
-"""How long jobs whose blocks are all done have to end by themselves."""
-
 
 class JobsRun:
     """Keeps a step's blocks at work until each has a result."""
@@ -138,7 +135,7 @@ class JobsRun:
     def wait_for_ends(self) -> None:
         """Let jobs whose blocks are all done end by themselves."""
         targets = [Target(array.id) for array in self.arrays]
-        if wait_until_gone(self.scheduler, targets, END_S, leaving=False):
+        if wait_until_gone(self.scheduler, targets, self.scheduler.end_s, leaving=False):
             for array in self.arrays:
                 self.ledger.forget(array.name)
 

@@ -202,11 +202,13 @@ class Scheduler(Protocol):
     Attributes:
         words: what messages say of it.
         throttles: it can be told how many tasks of an array may run at once. Where not, no more are submitted.
+        end_s: how long it may take to tell that tasks have ended which had nothing left to do.
         grace_s: how long tasks that are cancelled have to go before they are killed.
     """
 
     words: Words
     throttles: bool
+    end_s: float
     grace_s: float
 
     def max_array_size(self) -> int:

@@ -29,6 +29,7 @@ class SlurmCluster:
 
     words: Words = SlurmWords()
     throttles = True
+    end_s = 5.0
     grace_s = 10.0
     """SLURM itself sends KILL after its KillWait, often 30 s."""
 
