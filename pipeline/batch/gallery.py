@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from blockwise.backends.executor import Executor
 from blockwise.demand import Demand
+from blockwise.demand.presence import BELIEVED_S, Presence
 from blockwise.plan import Item, present_marker
-from blockwise.presence import BELIEVED_S, Presence
 from blockwise.trust.durability import power_was_lost
 from blockwise.trust.ownership import why_not_ours
 from pipeline.batch.image_chains import image_steps

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blockwise.beginning import why_taken
+from blockwise.demand.beginning import why_taken
 from blockwise.step import BlockStep
 from blockwise.volume_step import VolumeStep
 from pipeline.assembly.object_steps import ObjectSteps, object_steps

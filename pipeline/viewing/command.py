@@ -14,9 +14,9 @@ import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
 
+from blockwise.demand.presence import stands_alone
 from blockwise.errors import UserError
 from blockwise.files import replacing
-from blockwise.presence import stands_alone
 from pipeline.viewing.gallery import Gallery
 from pipeline.viewing.handler import Access, new_token
 from pipeline.viewing.programs.boxes import parse_roi

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.backends.executor import Executor
-from blockwise.beginning import PlaceTakenError
 from blockwise.demand import BlockFailedError, BusyError, Demand
+from blockwise.demand.beginning import PlaceTakenError
+from blockwise.demand.presence import Presence, stands_alone
 from blockwise.errors import UserError
 from blockwise.grid import Box, box_shape
 from blockwise.identity import array_checksum, digest
 from blockwise.outputs import NotOursError
-from blockwise.presence import Presence, stands_alone
 from blockwise.step import BlockStep
 from blockwise.upstream import BlocksSource
 from blockwise.volume import DamagedDataError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from blockwise.backends.local_executor import LocalExecutor
 from blockwise.demand import Demand
-from blockwise.presence import Presence
+from blockwise.demand.presence import Presence
 from tests.contract.steps import Workspace
 
 CLIENTS = 8

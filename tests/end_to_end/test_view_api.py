@@ -29,8 +29,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from blockwise import demand
 from blockwise.backends.local_executor import LocalExecutor
+from blockwise.demand import wishes
 from blockwise.faults import Faults
 from blockwise.volume import open_volume
 from pipeline.__main__ import main
@@ -244,7 +244,7 @@ def test_a_region_that_has_grown_is_looked_at_aside_until_it_is_computed(unused:
 
 
 def test_more_than_can_be_waited_for_is_refused_for_the_moment(unused: Project, monkeypatch: Any) -> None:
-    monkeypatch.setattr(demand, "MOST_WISHES", 0)
+    monkeypatch.setattr(wishes, "MOST_WISHES", 0)
     with served(lambda: computing(unused)) as shown:
         assert shown.api("/roi/thresholded").status == 503
         assert shown.ask(f"{shown.path('probabilities')}/0/0/0/0/0").status == 503
