@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -46,6 +46,7 @@ class SlurmOptions(BaseModel):
     python: str | None = None
     poll_s: PositiveFloat = 10
     grace_s: Annotated[float, Field(ge=0)] = 30
+    view_jobs: PositiveInt = 4
 
 
 @dataclass(frozen=True)
@@ -117,11 +118,53 @@ def batch_script(
     It ends in ``exec``, so that signals reach the program itself. ``--no-requeue``: after a node's failure the driver
     decides where blocks go; SLURM would start the same list again, perhaps beside a first copy that still runs.
     """
-    excluded = ",".join(filter(None, (options.exclude, *exclude)))
     wanted = {
         "job-name": places.folder.name,
         "array": f"0-{tasks - 1}%{throttle}",
         "output": f"{str(places.logs).replace('%', '%%')}/%A_%a.log",
+    }
+    lines = _head(options, needs, wanted, exclude, faults)
+    program = [*_python(options), "blockwise.job", str(places.folder)]
+    log = f'{shlex.quote(str(places.logs))}/"${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}.log"'
+    lines += [f'exec {shlex.join(program)} --task "$SLURM_ARRAY_TASK_ID" --log {log}']
+    return "\n".join(lines) + "\n"
+
+
+def staying_script(
+    options: SlurmOptions,
+    needs: Needs,
+    name: str,
+    log: str,
+    variables: Mapping[str, str],
+    faults: Faults | None = None,
+) -> str:
+    """Write the script of a job with one worker that stays.
+
+    Args:
+        options: see ``SlurmOptions``.
+        needs: what it asks for.
+        name: of the job.
+        log: path, with SLURM's own signs, such as ``%j`` for its id.
+        variables: of its environment.
+        faults: what is to go wrong, for tests and trials.
+    """
+    lines = _head(options, needs, {"job-name": name, "output": log}, (), faults)
+    lines += [f"export {variable}={shlex.quote(value)}" for variable, value in variables.items()]
+    lines += [f"exec {shlex.join([*_python(options), 'blockwise.backends.staying.called_worker'])}"]
+    return "\n".join(lines) + "\n"
+
+
+def _python(options: SlurmOptions) -> list[str]:
+    # -P: a tasks.py in the folder that the user submits from is not ours.
+    return [options.python or sys.executable, "-P", "-m"]
+
+
+def _head(
+    options: SlurmOptions, needs: Needs, wanted: Mapping[str, str], exclude: Sequence[str], faults: Faults | None
+) -> list[str]:
+    """What a script asks for, and what stands before its program."""
+    asked = {
+        **wanted,
         "open-mode": "append",
         "chdir": str(Path.cwd()),
         "nodes": 1,
@@ -134,10 +177,10 @@ def batch_script(
         "qos": options.qos,
         "constraint": options.constraint,
         "nodelist": options.nodelist,
-        "exclude": excluded or None,
+        "exclude": ",".join(filter(None, (options.exclude, *exclude))) or None,
     }
     lines = ["#!/bin/bash"]
-    lines += [f"#SBATCH --{key}={shlex.quote(str(value))}" for key, value in wanted.items() if value is not None]
+    lines += [f"#SBATCH --{key}={shlex.quote(str(value))}" for key, value in asked.items() if value is not None]
     lines += ["#SBATCH --no-requeue", *(f"#SBATCH {line.removeprefix('#SBATCH').strip()}" for line in options.sbatch)]
     lines += [f"export {name}=1" for name in THREAD_VARIABLES]
     lines += [f"export PYTHONPATH={shlex.quote(python_path())}"]
@@ -146,8 +189,4 @@ def batch_script(
     if options.setup.strip():
         lines += ["set -e  # a setup that fails ends the job at once, with its message in the log"]
         lines += [options.setup.rstrip()]
-    # -P: a tasks.py in the folder that the user submits from is not ours.
-    program = [options.python or sys.executable, "-P", "-m", "blockwise.job", str(places.folder)]
-    log = f'{shlex.quote(str(places.logs))}/"${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}.log"'
-    lines += [f'exec {shlex.join(program)} --task "$SLURM_ARRAY_TASK_ID" --log {log}']
-    return "\n".join(lines) + "\n"
+    return lines
