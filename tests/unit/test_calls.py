@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import socket
+import threading
 from dataclasses import replace
 
 import pytest
@@ -53,8 +54,6 @@ def test_a_worker_proves_itself_to_none_who_does_not_know_the_secret() -> None:
         def ask() -> None:
             nonlocal answered, why
             answered, why = call(Call("job-1", ("127.0.0.1",), port, "11" * 32), 5)
-
-        import threading
 
         thread = threading.Thread(target=ask)
         thread.start()

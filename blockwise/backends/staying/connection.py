@@ -125,5 +125,8 @@ def _speaking(link: socket.socket) -> Iterator[Connection]:
     """A connection while both sides prove who they are, in whole messages; neither waits long for the other."""
     link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(GREETING_S), 0))
     with Connection(os.dup(link.fileno())) as speech:
-        yield speech
+        try:
+            yield speech
+        except AssertionError as error:  # so it meets what is no challenge at all
+            raise AuthenticationError("it does not know how to ask") from error
     link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 0))

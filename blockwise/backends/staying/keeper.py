@@ -1,7 +1,7 @@
 """Ends what a process has left in a queue, however that process has ended: then this program's input ends.
 
 Run as a file, so that nothing else is loaded, with a command as its arguments. Each line of standard input is a name;
-when there are no more lines, the command is run for each, ``{name}`` in it being the name. One that comes once more is
+when there are no more lines the command is run for each, ``{name}`` in it being the name. One that comes once more is
 let go.
 """
 
