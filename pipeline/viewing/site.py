@@ -19,7 +19,7 @@ from blockwise.demand import BlockFailedError, BusyError, Demand
 from blockwise.demand.beginning import PlaceTakenError
 from blockwise.demand.presence import Presence, stands_alone
 from blockwise.errors import UserError
-from blockwise.grid import Box, box_shape
+from blockwise.grid import Box, box_shape, grow
 from blockwise.identity import array_checksum, digest
 from blockwise.outputs import NotOursError
 from blockwise.step import BlockStep
@@ -31,8 +31,9 @@ from pipeline.viewing.chunk_cache import ChunkCache, Content
 from pipeline.viewing.colours import Colour, class_colours
 from pipeline.viewing.images.contrast import contrast
 from pipeline.viewing.images.keys import Chunk
-from pipeline.viewing.images.layers import Layer, layers_of
-from pipeline.viewing.images.voxels import Voxels
+from pipeline.viewing.images.layers import Approximation, Layer, layers_of
+from pipeline.viewing.images.scales import Scale
+from pipeline.viewing.images.voxels import Voxels, along
 from pipeline.viewing.live.stores import Stores
 from pipeline.viewing.panel.pace import Pace
 from pipeline.viewing.refusals import NotFinishedError, RefusedError, busy, failed
@@ -148,7 +149,9 @@ class Site:
         Raises:
             RefusedError: it is not there.
         """
-        stored = await self._stored(layer, chunk)
+        if chunk.scale and layer.coarse is not None:
+            return await self._approximated(layer, layer.coarse, key, chunk, known)
+        stored = await self._stored(layer, layer.scales[chunk.scale], chunk.own_box)
         step, box = (layer.step, chunk.box) if stored is None else (stored, chunk.own_box)
         if stored is None:
             await self.make_ready(layer, chunk.box, is_finest=not chunk.scale)
@@ -164,16 +167,36 @@ class Site:
             self._cache.keep(name, found)
         return found
 
-    async def _stored(self, layer: Layer, chunk: Chunk) -> VolumeStep | None:
-        """The step of the pyramid in whose dataset a chunk lies; None where it is made of the finest scale.
+    async def _approximated(self, layer: Layer, by: Approximation, key: str, chunk: Chunk, known: str) -> Content:
+        """As ``chunk``, of a coarser scale that is made of another layer's, of which nothing is computed."""
+        source, scale = by.source, by.source.scales[chunk.scale]
+        whole = tuple(slice(0, n) for n in scale.shape(source.shape))
+        box = along(layer.axes, chunk.own_box, source.axes, whole)
+        read_box = grow(box, by.halo(scale), whole)
+        stored = await self._stored(source, scale, read_box)
+        if stored is None:
+            await self.make_ready(source, scale.finest(read_box, source.shape), is_finest=False)
+        below = read_box if stored else scale.finest(read_box, source.shape)
+        tag = await self.in_thread(self._tag, source, stored or source.step, below)
+        name = (layer.name, layer.fingerprint, key)
+        found = Content(b"", tag) if tag == known else self._cache.get(name, tag)
+        if found is None:
+            work = functools.partial(self.voxels.approximated, layer, by, chunk, read_box, stored)
+            found = Content(
+                await self._read(source, scale.finest(read_box, source.shape), work, is_finest=False), tag
+            )
+            self._cache.keep(name, found)
+        return found
+
+    async def _stored(self, layer: Layer, scale: Scale, own_box: Box) -> VolumeStep | None:
+        """The step of the pyramid in whose dataset a box of a scale lies; None where it is made of the finest scale.
 
         Raises:
             NotFinishedError: it is not made, and that would cost too much.
         """
-        scale = layer.scales[chunk.scale]
         if scale.step is None:
             return None
-        blocks = blocks_below(scale.step, layer.grid_box(chunk.own_box))
+        blocks = blocks_below(scale.step, layer.grid_box(own_box))
         if await self.is_finished(scale.step) and await self.missing(scale.step, blocks) is None:
             return scale.step
         if not scale.is_small(layer.chunks):

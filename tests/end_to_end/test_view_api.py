@@ -23,7 +23,6 @@ import psutil
 import pytest
 import tensorstore
 import tifffile
-import z5py
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,7 +43,7 @@ from pipeline.viewing.site import Site
 from tests.containers import hdf5
 from tests.end_to_end.test_time import film, flat_project
 from tests.processes import wait_for
-from tests.runs import BLOCK, SHAPE, Project, dataset_folder, environment, make_project
+from tests.runs import BLOCK, SHAPE, Project, dataset_folder, environment, make_long_project
 from tests.viewer import TOKEN, Served, served
 
 Expected = dict[str, Any]
@@ -159,11 +158,7 @@ def test_what_is_asked_for_is_computed_and_a_run_finds_it(unused: Project, expec
 
 def test_coarser_scales_cost_nothing_and_are_those_of_the_pyramid(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
-    project = make_project(tmp_path, (36, 36, 32))
-    values = np.tile(open_volume("raw.n5:raw").read(np.s_[0:36, 0:36, 0:32]), (1, 1, 9))
-    z5py.File("raw.n5", mode="a").create_dataset("long", data=values, chunks=(36, 36, 32), compression="gzip")
-    project.change("raw", "raw.n5:long")
-    project.change("blocks", {"shape": [36, 36, 288], "chunks": [36, 36, 32]})
+    project = make_long_project(tmp_path)
     places = {"probabilities": (0, 0, 0, 1), "thresholded": (0, 0, 1)}
     with served(lambda: computing(project)) as shown:
         assert shown.site.layers["raw"].scales[1].factors == (2, 2, 2)
@@ -177,8 +172,10 @@ def test_coarser_scales_cost_nothing_and_are_those_of_the_pyramid(tmp_path: Path
         assert not before["probabilities"][:, 18:].any()
     project.change("pyramid", {"scales": "auto"})
     assert project.run(workflow=PyramidWorkflow).ok
-    with served(lambda: Site.of(project.steps())) as shown, monkeypatch.context() as patched:
+    with served(lambda: computing(project)) as shown, monkeypatch.context() as patched:
         patched.setattr(Voxels, "read", None)  # of the finest scale
+        tried = shown.ask(f"/{TOKEN}/api/trials", "POST", b'{"values": {"threshold": 0.5}}').json["fingerprint"]
+        assert shown.ask(f"/{TOKEN}/data/thresholded/{tried}/1/0/0/1").status == 200
         for name, place in places.items():
             found = shown.chunk(name, *place, scale=1)
             np.testing.assert_array_equal(found, before[name], err_msg=name, strict=True)

@@ -148,6 +148,7 @@ class StayingExecutor:
             raise UserError(f"no port can be opened for workers to call: {error.strerror or error}") from error
         program = [sys.executable, "-I", str(Path(keeper.__file__)), *self.jobs.end_command]
         self._keeper = subprocess.Popen(program, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
+        self._keeper.wait()  # it goes on by itself
         threading.Thread(target=self._tend, args=(self._door,), name="jobs", daemon=True).start()
 
     def _tend(self, door: Door) -> None:

@@ -7,6 +7,7 @@ let go.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -16,7 +17,9 @@ AGAIN_S = (0.0, 10.0)
 
 
 def main() -> None:
-    """Wait, and end what is left."""
+    """Wait, and end what is left; whoever has started this program has not to wait for its end."""
+    if os.fork():
+        os._exit(0)
     names: set[str] = set()
     for line in sys.stdin:
         names ^= {line.strip()}

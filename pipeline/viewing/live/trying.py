@@ -17,6 +17,7 @@ from blockwise.mask import open_mask
 from pipeline.configuration.paths import expand_path
 from pipeline.viewing.images.layers import Layer
 from pipeline.viewing.images.voxels import InMemory
+from pipeline.viewing.live.coarse import CoarseMask
 from pipeline.viewing.live.configuration import with_thresholds, write_beside
 from pipeline.viewing.live.objects import provisional_objects, visible_box
 from pipeline.viewing.live.stores import Stores, Trial, remove_store
@@ -78,7 +79,15 @@ async def mask_layer(site: Site, trial: Trial) -> Layer:
         return base
     key = (base.name, step.fingerprint)
     if key not in site.beside:
-        site.beside[key] = replace(base, address=step.address, fingerprint=step.fingerprint, step=step)
+        source = next(layer for layer in site.layers.values() if layer.address == step.probabilities.address)
+        site.beside[key] = replace(
+            base,
+            address=step.address,
+            fingerprint=step.fingerprint,
+            step=step,
+            made=(),
+            coarse=CoarseMask(source, step),
+        )
         for gone in stores_of(site).surplus():
             site.beside.pop((base.name, gone.step.fingerprint), None)
             await site.in_thread(remove_store, gone)
