@@ -45,6 +45,7 @@ from tests.end_to_end.test_time import film, flat_project
 from tests.processes import wait_for
 from tests.runs import BLOCK, SHAPE, Project, dataset_folder, environment, make_long_project
 from tests.viewer import TOKEN, Served, served
+from tests.viewer import computing as trying
 
 Expected = dict[str, Any]
 CORNER = ",".join(map(str, SHAPE))
@@ -172,7 +173,7 @@ def test_coarser_scales_cost_nothing_and_are_those_of_the_pyramid(tmp_path: Path
         assert not before["probabilities"][:, 18:].any()
     project.change("pyramid", {"scales": "auto"})
     assert project.run(workflow=PyramidWorkflow).ok
-    with served(lambda: computing(project)) as shown, monkeypatch.context() as patched:
+    with served(lambda: trying(project, 1)) as shown, monkeypatch.context() as patched:
         patched.setattr(Voxels, "read", None)  # of the finest scale
         tried = shown.ask(f"/{TOKEN}/api/trials", "POST", b'{"values": {"threshold": 0.5}}').json["fingerprint"]
         assert shown.ask(f"/{TOKEN}/data/thresholded/{tried}/1/0/0/1").status == 200

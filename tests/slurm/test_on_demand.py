@@ -158,7 +158,7 @@ def test_a_block_that_takes_too_long_is_given_up_with_its_job(cluster: Cluster, 
 
     async def test(demand: Demand) -> None:
         await demand.need(work.addition(), [1])
-        with pytest.raises(BlockFailedError, match=r"SLURM job .* no result after"):
+        with pytest.raises(BlockFailedError, match=r"worker in SLURM job [0-9]+: no result after"):
             await demand.need(work.addition(), [0])
         await asyncio.to_thread(cluster.wait_until_quiet)
 

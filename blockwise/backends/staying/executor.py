@@ -223,8 +223,9 @@ class StayingExecutor:
             if member is None or member.worker is not None or self._closed:
                 link.close()
                 return
-            title = f"worker {member.number} in {self.jobs.title}"
-            worker = RemoteWorker(link, title, lambda: self._fate(member), self.advice)
+            worker = RemoteWorker(
+                link, lambda: f"worker in {self.jobs.title} {member.job}", lambda: self._fate(member), self.advice
+            )
             self._crew.called(name, worker)
             self._changed.notify_all()
 

@@ -21,12 +21,14 @@ class RemoteWorker(WorkerLink):
         fate: what has become of it, when it has ended; None before, and where nobody knows.
     """
 
-    def __init__(self, link: socket.socket, title: str, ask_fate: Callable[[], Fate | None], advice: Advice) -> None:
+    def __init__(
+        self, link: socket.socket, title: Callable[[], str], ask_fate: Callable[[], Fate | None], advice: Advice
+    ) -> None:
         """Take a connection.
 
         Args:
             link: the connection.
-            title: of the job, for people.
+            title: gives that of the job, for people, whose id may not be known yet.
             ask_fate: gives what the scheduler says of a job that has ended; may wait a moment for it.
             advice: for blocks that fail for want of memory or time.
         """
@@ -40,7 +42,7 @@ class RemoteWorker(WorkerLink):
     @property
     def title(self) -> str:
         """See ``WorkerLink``."""
-        return self._title
+        return self._title()
 
     @property
     def is_gone(self) -> bool:
