@@ -72,6 +72,7 @@ class Site:
         whole: what has written all layers at once; None where each block of each step has a marker.
         paces: how fast steps go, by fingerprint.
         stores: of thresholds that are tried; None where nothing can be tried.
+        shares_demand: others use it as well, and one of them ends it.
         beside: layers that are none of the run's, by name and fingerprint, the oldest first.
         voxels: of all layers.
     """
@@ -83,6 +84,7 @@ class Site:
     whole: Whole | None = None
     paces: dict[str, Pace] = field(default_factory=lambda: defaultdict(Pace))
     stores: Stores | None = None
+    shares_demand: bool = False
     beside: OrderedDict[tuple[str, str], Layer] = field(default_factory=OrderedDict)
     voxels: Voxels = field(default_factory=Voxels)
     _cache: ChunkCache = field(default_factory=ChunkCache)
@@ -110,7 +112,7 @@ class Site:
 
     def close(self) -> None:
         """Let go of everything."""
-        if self.demand is not None:
+        if self.demand is not None and not self.shares_demand:
             self.demand.close()
         if self.stores is not None:
             self.stores.close()
@@ -248,7 +250,7 @@ class Site:
         missing = await self.missing(step, blocks_below(step, layer.grid_box(box)))
         if missing is None:
             return
-        if self.demand is None or not is_finest or not stands_alone(step):
+        if self.demand is None or not is_finest or not stands_alone(step) or self.whole_of(step) is not None:
             raise NotFinishedError(step.label, self.why_missing(step, missing))
         try:
             await self.demand.need(step, blocks_below(step, layer.grid_box(box)))
@@ -263,8 +265,8 @@ class Site:
 
     def why_missing(self, step: BlockStep, block: int) -> str:
         """Why a block is not there, and what to do, for people."""
-        if self.whole is not None:
-            return self.whole.why_missing()
+        if (whole := self.whole_of(step)) is not None:
+            return whole.why_missing()
         if not stands_alone(step):
             return "it needs the whole volume, and is not finished; run the workflow"
         return f"{step.title(block)} is not computed; run the workflow"
@@ -274,9 +276,10 @@ class Site:
         if not blocks:
             return None
         finished = False
-        if self.whole is not None or not stands_alone(step) or len(blocks) > FEW:
+        whole = self.whole_of(step)
+        if whole is not None or not stands_alone(step) or len(blocks) > FEW:
             finished = await self.is_finished(step)
-            if self.whole is not None or not finished:
+            if whole is not None or not finished:
                 return None if finished else blocks[0]
 
         def look() -> int | None:
@@ -285,14 +288,23 @@ class Site:
 
         return await self.in_thread(look)
 
+    def whole_of(self, step: BlockStep) -> Whole | None:
+        """What writes all layers of the run at once, where a step is of the run: blocks that are tried are not."""
+        return self.whole if self.whole is not None and step.fingerprint in self._of_the_run else None
+
+    @functools.cached_property
+    def _of_the_run(self) -> frozenset[str]:
+        return frozenset(step.fingerprint for step in self.steps.everything())
+
     def seems_finished(self, step: BlockStep) -> bool:
         """Whether all of a step is there, as far as its target tells; no file is looked at."""
-        return self.presence.seems_complete(step) if self.whole is None else bool(self.whole.tag())
+        whole = self.whole_of(step)
+        return self.presence.seems_complete(step) if whole is None else bool(whole.tag())
 
     async def is_finished(self, step: BlockStep) -> bool:
         """Whether all of a step is there; where a look at it takes long, what its target says."""
-        if self.whole is not None:
-            return bool(await self.in_thread(self.whole.tag))
+        if (whole := self.whole_of(step)) is not None:
+            return bool(await self.in_thread(whole.tag))
         known = await self.in_thread(self.presence.known_complete, step)
         if known is not None:
             return known
@@ -307,8 +319,8 @@ class Site:
         """What changes when the voxels in a box, written by a step, may have changed."""
         if step is None:
             return array_checksum(self.voxels.states(layer, box))
-        if self.whole is not None:
-            return self.whole.tag()
+        if (whole := self.whole_of(step)) is not None:
+            return whole.tag()
         markers = (step.markers.read(block) for block in blocks_below(step, layer.grid_box(box)))
         return digest(",".join("" if marker is None else marker.checksum for marker in markers))
 
@@ -336,7 +348,7 @@ class Site:
         """Whether a page has a layer: not where nothing of it would be there, or wanted."""
         if layer.step is None:
             return True
-        if self.demand is not None and stands_alone(layer.step) and layer.kind != "classes":
+        if self.whole is None and self.demand is not None and stands_alone(layer.step) and layer.kind != "classes":
             return True
         if self.whole is not None:
             return layer.kind != "classes" and bool(self.whole.tag())
