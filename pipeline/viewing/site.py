@@ -341,7 +341,9 @@ class Site:
         raw_range = await self.in_thread(self._raw_range)
         shown = [layer for layer in self.layers.values() if await self.in_thread(self.is_to_be_shown, layer)]
         steps = [layer.step for layer in shown if layer.step is not None]
-        finished = [await self.is_finished(step) for step in steps]
+        finished = await self.in_thread(
+            lambda: [self.seems_finished(step) for step in steps]
+        )  # a page is not to wait
         return first_state(shown, f"{ORIGIN}/{token}/data", self.colours(), raw_range, is_close=not all(finished))
 
     def is_to_be_shown(self, layer: Layer) -> bool:
