@@ -11,16 +11,18 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 
 from blockwise.backends.staying import crew
 from blockwise.demand import BlockFailedError, Demand
 from blockwise.demand.presence import Presence
 from blockwise.plan import plan_step
+from pipeline.__main__ import main
 from tests.contract.demanding import slurm_executor
 from tests.contract.steps import Workspace
 from tests.processes import wait_for
-from tests.runs import ROOT
+from tests.runs import ROOT, Project
 from tests.slurm.cluster import Cluster
 
 
@@ -164,3 +166,11 @@ def test_a_block_that_takes_too_long_is_given_up_with_its_job(cluster: Cluster, 
 
     with_demand(test, size=1, timeout_s=3.0)
     assert len(work.runs(0)) == 2
+
+
+@pytest.mark.soak
+def test_view_has_a_box_computed_by_jobs(cluster: Cluster, unused: Project, expected: dict[str, Any]) -> None:
+    unused.change("backend", {"name": "slurm", "slurm": {"view_jobs": 2, "poll_s": 1}})
+    assert main(["view", "--config", "config.yaml", "--once", "thresholded:0:20,0:36,0:40", "box.npy"]) == 0
+    np.testing.assert_array_equal(np.load("box.npy"), expected["thresholded"][:20, :, :40], strict=True)
+    cluster.wait_until_quiet(30)

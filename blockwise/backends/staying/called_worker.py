@@ -15,7 +15,7 @@ from blockwise.backends.staying.connection import Call, call
 from blockwise.job import BEGINS
 from blockwise.worker import serve
 
-CONNECT_S = 5.0
+CONNECT_S = 3.0
 """How long one address may take to answer."""
 ROUNDS = 3
 """How often all addresses are tried: a network may have trouble for a moment."""
