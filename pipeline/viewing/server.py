@@ -11,6 +11,7 @@ import tornado.httpserver
 import tornado.netutil
 import tornado.web
 
+from pipeline.viewing.chunks import read_chunk
 from pipeline.viewing.client import PANEL, START, client_files, mime_type, page
 from pipeline.viewing.gallery import BETWEEN, Gallery
 from pipeline.viewing.gallery import page as list_page
@@ -115,7 +116,7 @@ class Data(Handler):
         if chunk is None:
             raise nothing_there(f"layer {name} has no {key!r}")
         known = self.request.headers.get("If-None-Match", "").strip('"')
-        work = self.site.chunk(layer, key, chunk, known)
+        work = read_chunk(self.site, layer, key, chunk, known)
         browser = browser_of(str(self.request.remote_ip), self.request.headers.get("User-Agent", ""))
         content = await self.wanted(work if browser is None else self.held.wait(browser, work))
         self.set_header("Cache-Control", "private, no-cache")  # to be kept, and asked for again

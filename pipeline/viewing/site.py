@@ -19,21 +19,18 @@ from blockwise.demand import BlockFailedError, BusyError, Demand
 from blockwise.demand.beginning import PlaceTakenError
 from blockwise.demand.presence import Presence, stands_alone
 from blockwise.errors import UserError
-from blockwise.grid import Box, box_shape, grow
+from blockwise.grid import Box, box_shape
 from blockwise.identity import array_checksum, digest
 from blockwise.outputs import NotOursError
 from blockwise.step import BlockStep
 from blockwise.upstream import BlocksSource
 from blockwise.volume import DamagedDataError
-from blockwise.volume_step import VolumeStep
 from pipeline.assembly.steps import Steps
-from pipeline.viewing.chunk_cache import ChunkCache, Content
+from pipeline.viewing.chunk_cache import ChunkCache
 from pipeline.viewing.colours import Colour, class_colours
 from pipeline.viewing.images.contrast import contrast
-from pipeline.viewing.images.keys import Chunk
-from pipeline.viewing.images.layers import Approximation, Layer, layers_of
-from pipeline.viewing.images.scales import Scale
-from pipeline.viewing.images.voxels import Voxels, along
+from pipeline.viewing.images.layers import Layer, layers_of
+from pipeline.viewing.images.voxels import Voxels
 from pipeline.viewing.live.stores import Stores
 from pipeline.viewing.panel.pace import Pace
 from pipeline.viewing.refusals import NotFinishedError, RefusedError, busy, failed
@@ -75,6 +72,7 @@ class Site:
         shares_demand: others use it as well, and one of them ends it.
         beside: layers that are none of the run's, by name and fingerprint, the oldest first.
         voxels: of all layers.
+        cache: chunks as they were sent.
     """
 
     steps: Steps
@@ -87,7 +85,7 @@ class Site:
     shares_demand: bool = False
     beside: OrderedDict[tuple[str, str], Layer] = field(default_factory=OrderedDict)
     voxels: Voxels = field(default_factory=Voxels)
-    _cache: ChunkCache = field(default_factory=ChunkCache)
+    cache: ChunkCache = field(default_factory=ChunkCache)
 
     def __post_init__(self) -> None:
         self._readers = ThreadPoolExecutor(READERS, "reader")
@@ -139,72 +137,6 @@ class Site:
             )
         return layer
 
-    async def chunk(self, layer: Layer, key: str, chunk: Chunk, known: str = "") -> Content:
-        """The content of a chunk.
-
-        Args:
-            layer: the layer.
-            key: of the chunk.
-            chunk: what it means.
-            known: tag of what whoever asks has already; that has no data.
-
-        Raises:
-            RefusedError: it is not there.
-        """
-        if chunk.scale and layer.coarse is not None:
-            return await self._approximated(layer, layer.coarse, key, chunk, known)
-        stored = await self._stored(layer, layer.scales[chunk.scale], chunk.own_box)
-        step, box = (layer.step, chunk.box) if stored is None else (stored, chunk.own_box)
-        if stored is None:
-            await self.make_ready(layer, chunk.box, is_finest=not chunk.scale)
-        tag = await self.in_thread(self._tag, layer, step, box)
-        if tag == known:
-            return Content(b"", tag)
-        name = (layer.name, layer.fingerprint, key)
-        found = self._cache.get(name, tag)
-        if found is None:
-            is_empty = stored is None and is_left_out(layer, chunk.box)
-            work = functools.partial(self.voxels.chunk, layer, chunk, stored=stored, is_empty=is_empty)
-            found = Content(await self._read(layer, chunk.box, work, is_finest=not chunk.scale), tag)
-            self._cache.keep(name, found)
-        return found
-
-    async def _approximated(self, layer: Layer, by: Approximation, key: str, chunk: Chunk, known: str) -> Content:
-        """As ``chunk``, of a coarser scale that is made of another layer's, of which nothing is computed."""
-        source, scale = by.source, by.source.scales[chunk.scale]
-        whole = tuple(slice(0, n) for n in scale.shape(source.shape))
-        box = along(layer.axes, chunk.own_box, source.axes, whole)
-        read_box = grow(box, by.halo(scale), whole)
-        stored = await self._stored(source, scale, read_box)
-        if stored is None:
-            await self.make_ready(source, scale.finest(read_box, source.shape), is_finest=False)
-        below = read_box if stored else scale.finest(read_box, source.shape)
-        tag = await self.in_thread(self._tag, source, stored or source.step, below)
-        name = (layer.name, layer.fingerprint, key)
-        found = Content(b"", tag) if tag == known else self._cache.get(name, tag)
-        if found is None:
-            work = functools.partial(self.voxels.approximated, layer, by, chunk, read_box, stored)
-            found = Content(
-                await self._read(source, scale.finest(read_box, source.shape), work, is_finest=False), tag
-            )
-            self._cache.keep(name, found)
-        return found
-
-    async def _stored(self, layer: Layer, scale: Scale, own_box: Box) -> VolumeStep | None:
-        """The step of the pyramid in whose dataset a box of a scale lies; None where it is made of the finest scale.
-
-        Raises:
-            NotFinishedError: it is not made, and that would cost too much.
-        """
-        if scale.step is None:
-            return None
-        blocks = blocks_below(scale.step, layer.grid_box(own_box))
-        if await self.is_finished(scale.step) and await self.missing(scale.step, blocks) is None:
-            return scale.step
-        if not scale.is_small(layer.chunks):
-            raise NotFinishedError(scale.step.label, "it is not finished; run the workflow")
-        return None
-
     async def box(self, layer: Layer, box: Box) -> NDArray[Any]:
         """Voxels of a box of a layer as they are stored, in the order of its axes; computed where need be.
 
@@ -215,11 +147,11 @@ class Site:
             await self.make_ready(layer, box, is_finest=True)
             if is_left_out(layer, box):
                 return np.zeros(box_shape(box), layer.stored_dtype)
-            return await self._read(layer, box, functools.partial(self.voxels.read, layer, box), is_finest=True)
+            return await self.read(layer, box, functools.partial(self.voxels.read, layer, box), is_finest=True)
         except NotFinishedError as error:
             raise error.for_programs() from error
 
-    async def _read(self, layer: Layer, box: Box, read: Callable[[], T], *, is_finest: bool) -> T:
+    async def read(self, layer: Layer, box: Box, read: Callable[[], T], *, is_finest: bool) -> T:
         """Read what is there; where it turns out to be damaged and can be computed again, do that first.
 
         Raises:
@@ -315,7 +247,7 @@ class Site:
         done, _ = await asyncio.wait([look], timeout=PATIENCE_S)
         return look.result() if done else await self.in_thread(self.presence.seems_complete, step)
 
-    def _tag(self, layer: Layer, step: BlockStep | None, box: Box) -> str:
+    def tag(self, layer: Layer, step: BlockStep | None, box: Box) -> str:
         """What changes when the voxels in a box, written by a step, may have changed."""
         if step is None:
             return array_checksum(self.voxels.states(layer, box))

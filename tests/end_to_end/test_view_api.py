@@ -187,7 +187,7 @@ def test_what_is_damaged_while_one_looks_is_computed_again(project: Project, exp
         before = shown.chunk("thresholded", 0, 0, 0)
         victim = dataset_folder(project, "thresholded") / "0" / "0" / "0"
         victim.write_bytes(victim.read_bytes()[:20])
-        shown.site._cache.clear()
+        shown.site.cache.clear()
         np.testing.assert_array_equal(shown.chunk("thresholded", 0, 0, 0), before)
         steps = {step["step"]: step["computed"] for step in shown.api("/status").json["steps"]}
         assert (steps["prediction"], steps["threshold"]) == (0, 1)
