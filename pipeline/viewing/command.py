@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import getpass
+import logging
 import os
 import signal
 import socket
@@ -51,6 +52,8 @@ def view(site: Site | Gallery, wishes: Wishes) -> None:
     Raises:
         UserError: it cannot be served at this address, or the viewer's page is not installed.
     """
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("blockwise").setLevel(logging.INFO)  # such as jobs that are waited for
     try:
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(_serve(site, wishes))
