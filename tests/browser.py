@@ -38,6 +38,7 @@ class Browser:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         self.driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+        self.driver.set_script_timeout(300)  # without a graphics card pixels are read when the processor has time
 
     def close(self) -> None:
         self.driver.quit()
