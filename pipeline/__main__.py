@@ -250,7 +250,8 @@ def _view(options: argparse.Namespace) -> int:
 
         if options.once:
             raise UserError("view --once: the configuration is of many files; give one of one volume")
-        view(gallery_of(images, _executor(images.shared, options), images.shared.backend.max_attempts), wishes)
+        config, backend = options.config or default_config(), images.shared.backend
+        view(gallery_of(images, config, _executor(images.shared, options), backend.max_attempts), wishes)
         return 0
     settings = load_settings(options.config or default_config())
     steps = build_steps(settings)

@@ -79,6 +79,17 @@ def make_project(folder: Path, shape: tuple[int, ...] = SHAPE) -> Project:
     return project
 
 
+def make_long_project(folder: Path) -> Project:
+    """As ``make_project``, of a volume that has a coarser scale, in one block."""
+    project = make_project(folder, (36, 36, 32))
+    container = z5py.File(str(folder / "raw.n5"), mode="a")
+    values = np.tile(container["raw"][:], (1, 1, 9))
+    container.create_dataset("long", data=values, chunks=(36, 36, 32), compression="gzip")
+    project.change("raw", "raw.n5:long")
+    project.change("blocks", {"shape": [36, 36, 288], "chunks": [36, 36, 32]})
+    return project
+
+
 @dataclass
 class Run:
     """What one run in this process did.

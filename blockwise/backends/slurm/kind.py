@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from blockwise.backends.base import Backend
+from blockwise.backends.executor import Executor
 from blockwise.backends.jobs.needs import memory_limit
 from blockwise.backends.jobs.overview import describe_jobs
 from blockwise.backends.kind import Kind, Setup
@@ -32,6 +33,16 @@ class SlurmKind(Kind[SlurmOptions]):
         """Make a backend; see ``Kind``."""
         commands = SlurmCommands(faults=setup.faults)
         return SlurmBackend(setup.options, setup.detach, commands, setup.timeout_s, others, setup.names)
+
+    def make_executor(self, setup: Setup[SlurmOptions]) -> Executor:
+        """Make an executor; see ``Kind``."""
+        from blockwise.backends.slurm.staying_jobs import SlurmStayingJobs
+        from blockwise.backends.staying.executor import StayingExecutor
+
+        options = setup.options
+        advice = setup.names.advice(f"raise {setup.names.option}memory_gb")
+        jobs = SlurmStayingJobs(options, setup.names, setup.faults)
+        return StayingExecutor(options.view_jobs, jobs, setup.timeout_s, advice, options.poll_s)
 
     def memory_limit(self, setup: Setup[SlurmOptions]) -> tuple[float, str]:
         """As set; what is not set follows from the step, and has no limit."""

@@ -8,7 +8,6 @@ kept. Between processes claims see to it that each block is computed once, and m
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import time
@@ -20,9 +19,10 @@ from typing import Any, ParamSpec, TypeVar
 
 from blockwise.backends import Outcome, Referee
 from blockwise.backends.executor import Executor
-from blockwise.beginning import begin_in_free_place
+from blockwise.demand.beginning import begin_in_free_place
+from blockwise.demand.presence import Presence, needed_blocks
+from blockwise.demand.slots import Slots
 from blockwise.job import Order
-from blockwise.presence import Presence, needed_blocks
 from blockwise.step import BlockStep
 from blockwise.transient import PAUSES_S
 from blockwise.worker import Result
@@ -107,7 +107,7 @@ class Demand:
         self._begun: dict[tuple[str, str], asyncio.Lock] = {}
         self._ready: set[tuple[str, str]] = set()
         self._numbers = itertools.count()
-        self._slots = _Slots(executor.size)
+        self._slots = Slots(executor.size)
         self._workers = ThreadPoolExecutor(executor.size, "computing")
         self._lookers = ThreadPoolExecutor(LOOKERS, "looking")
 
@@ -240,44 +240,6 @@ class Demand:
     async def _look(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call what waits for files, in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._lookers, lambda: function(*args, **kwargs))
-
-
-class _Slots:
-    """Places at the workers, given to the most urgent wish."""
-
-    def __init__(self, number: int) -> None:
-        self.free = number
-        self.queue: list[tuple[_Wish, asyncio.Future[None]]] = []
-
-    @contextlib.asynccontextmanager
-    async def taken_by(self, wish: _Wish) -> Any:
-        """A place while the body runs; waits for one."""
-        if self.free:
-            self.free -= 1
-        else:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self.queue.append((wish, turn))
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():  # it was given a place at this very moment
-                    self._release()
-                else:
-                    self.queue = [entry for entry in self.queue if entry[1] is not turn]
-                raise
-        try:
-            yield
-        finally:
-            self._release()
-
-    def _release(self) -> None:
-        self.queue = [entry for entry in self.queue if not entry[1].done()]  # some may have just been given up
-        if not self.queue:
-            self.free += 1
-            return
-        # Of equally urgent ones the first.
-        chosen = max(range(len(self.queue)), key=lambda i: (self.queue[i][0].urgency, -i))
-        self.queue.pop(chosen)[1].set_result(None)
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
