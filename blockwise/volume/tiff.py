@@ -106,7 +106,8 @@ class TiffVolume(Volume):
     @property
     def codec(self) -> str:
         """TIFF's name of the compression."""
-        return str(self._keyframe.compression.name) if self._keyframe.compression > 1 else ""
+        compression = self._keyframe.compression  # a bare number where tifffile does not know it
+        return str(getattr(compression, "name", compression)) if compression > 1 else ""
 
     @property
     def attributes(self) -> Mapping[str, Any]:
