@@ -93,7 +93,7 @@ def limit_memory() -> None:
     used = int(status["VmData"].split()[0]) << 10
     resource.setrlimit(resource.RLIMIT_DATA, (used + MEMORY, resource.RLIM_INFINITY))
     with contextlib.suppress(MemoryError):
-        bytearray(MEMORY + (1 << 20))
+        bytearray(2 * MEMORY)
         raise RuntimeError("the system does not bound the memory of a process (RLIMIT_DATA)")
 
 
