@@ -179,7 +179,7 @@ class Steps:
         return tuple(step for step in self.all() if order.index(step.name) <= order.index(name))
 
 
-def build_steps(settings: Settings, *, whole: bool = False) -> Steps:
+def build_steps(settings: Settings, *, whole: bool = False, known: Known | None = None) -> Steps:
     """Make the steps of a configuration.
 
     Args:
@@ -201,7 +201,9 @@ def build_steps(settings: Settings, *, whole: bool = False) -> Steps:
             blocks = settings.blocks.model_copy(update={"mask": made.placed.tissue.address})
             settings = settings.model_copy(update={"blocks": blocks})
     raw = describe_raw(settings.raw, project)
-    known = NOTHING if whole else load_known(settings.work_dir)
+    known = load_known(settings.work_dir) if known is None else known
+    if whole:
+        known = known.anywhere()
     raw = replace(raw, info=known.volume(raw.info))
     steps = make_steps(settings, project, raw, whole=whole, known=known, made_by=made_by)
     steps = replace(steps, stack=stack)
@@ -286,8 +288,7 @@ def _prediction_fields(
     known: Known,
 ) -> dict[str, Any]:
     """Fields of the step that predicts with one stage of a project."""
-    # Results of two stages know their classes by the names that they have.
-    known_classes = known.classes(project) if project.then is None else ()
+    known_classes = known.classes(stage)
     prediction = settings.prediction
     if prediction.probabilities is not None:
         return _common_fields(settings, info, _chosen_channels(settings, info), grid, mask)

@@ -188,7 +188,7 @@ def main() -> None:
     options = parser.parse_args()
     kept = options.keep or Path(tempfile.mkdtemp(prefix="mutations-"))
     signal.signal(signal.SIGPROF, _too_long)
-    logging.disable()  # libraries have much to say of damage
+    logging.getLogger().addHandler(logging.NullHandler())  # libraries have much to say of damage
     for reader in options.readers:
         look_at_all(reader, range(options.first, options.first + options.count), kept)
 
