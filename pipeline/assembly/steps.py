@@ -186,6 +186,7 @@ def build_steps(settings: Settings, *, whole: bool = False, known: Known | None 
         settings: the configuration.
         spacing: how far the raw volume's voxels lie apart; None where it does not say so.
         whole: one block for all of the volume (for each time step), whatever the configuration says.
+        known: what earlier results are known by; by default what the work folder tells.
 
     Raises:
         UserError: an input is missing, a value does not fit it, or a worker would need too much memory.

@@ -99,7 +99,10 @@ class ImageChains:
     def _known(self, settings: Settings, project: Project) -> tuple[RawDescription, Known]:
         """The image under the address by which its results know it, and what else they know."""
         raw, known = self._volumes.describe(settings.raw, project).raw, self._volumes.known(settings.work_dir)
-        return replace(raw, info=known.volume(raw.info)), known
+        info = known.volume(raw.info)
+        if info != raw.info:
+            self._volumes.found_again[settings.work_dir] = info.address
+        return replace(raw, info=info), known
 
 
 def _make(settings: Settings, project: Project, found: RawDescription, known: Known) -> Chain:
