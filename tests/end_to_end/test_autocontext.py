@@ -195,8 +195,12 @@ def test_images_of_a_batch_have_both_stages(two_stages: Project) -> None:
     write_config(**changes)
     assert run_here()[0].computed == {}
     assert main(["verify", "--config", "config.yaml"]) == 0
+    rename_classes(1, "other", "wall", "sky")
+    assert run_here()[0].computed == {}
     with h5py.File("project.ilp", "r+") as file:
-        file["PixelClassification01/LabelNames"][0] = b"other"
+        forest = file["PixelClassification01/ClassifierForests/Forest0000"]
+        parameters = next(forest[name] for name in forest if name.startswith("Tree_"))["parameters"]
+        parameters[...] = parameters[...] * 0.99
     run, _ = run_here()
     assert run.computed["images"] == [0]
     assert "prediction" not in run.computed
@@ -228,7 +232,7 @@ def test_names_of_classes_decide_about_nothing(two_stages: Project, capsys: pyte
 
 def test_names_of_classes_decide_about_no_image_of_a_batch(two_stages: Project) -> None:
     Path("images").mkdir()
-    imageio.v3.imwrite("images/cell.png", read("input.h5", "data")[..., 0][:60, :50])
+    imageio.v3.imwrite("images/cell.png", read(Path("input.h5"), "data")[:60, :50])
     write_config(threshold={"class": 1, "threshold": 0.5})
     first = run_here()[0]
     assert first.ok, first.text

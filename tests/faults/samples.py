@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from blockwise.volume import create_volume, open_volume
 from blockwise.volume.decoding import check_decodes
 from pipeline.batch.manifest import load_batch
 from pipeline.configuration.settings import load_settings
+from tasks.alignment.transforms_file import read_transforms, write_transforms
 from tasks.pixel_classification.training import open_project
 from tests.contract.files import WRITERS
 from tests.unit.pixel_cases import case_folder
@@ -89,10 +91,12 @@ def copy_few_trees(name: str, item: h5py.Group | h5py.Dataset, file: h5py.File) 
 
 
 def project(case: str) -> Callable[[Path], str]:
+    source = case_folder(case)  # unpacked once, for all processes that are made of this one
+
     def write(folder: Path) -> str:
-        shutil.copy(case_folder(case) / "input.h5", folder.parent)  # sound, beside the samples
+        shutil.copy(source / "input.h5", folder.parent)  # sound, beside the samples
         path = folder / "p.ilp"
-        with h5py.File(case_folder(case) / "project.ilp") as whole, h5py.File(path, "w") as file:
+        with h5py.File(source / "project.ilp") as whole, h5py.File(path, "w") as file:
             whole.visititems(lambda name, item: copy_few_trees(name, item, file))
         if case == "3d_u8_labels_only":
             with h5py.File(path, "r+") as file:
@@ -143,9 +147,27 @@ def read_manifest(path: str) -> None:
     load_batch(str(config), path)
 
 
+def transforms(folder: Path) -> str:
+    matrices = {z: np.array([[1.0, 0.0, z], [0.0, 1.0, 2.5]]) for z in range(4)}
+    write_transforms(folder / "transforms.json", matrices, [2], {"grid": [4, 20, 24]})
+    return f"{folder}/transforms.json"
+
+
+def moved_slices(folder: Path) -> str:
+    slices: list[object] = [None]
+    for z, plane in enumerate(voxels()[:3]):
+        path = folder / f"slice{z}.png"
+        imageio.v3.imwrite(path, plane)
+        slices.append({"path": str(path), "plane": None, "x": z, "y": 1 - z, "width": 24, "height": 20})
+    value = {"shape": [4, 20, 24], "dtype": "uint16", "fill": 0, "slices": slices}
+    (folder / "a.slices.json").write_text(json.dumps(value))
+    return f"{folder}/a.slices.json"
+
+
 READERS: dict[str, tuple[Callable[[Path], str], Read]] = {
     "project": (project("3d_u16_few_3class"), open_project),
     "project-labels": (project("3d_u8_labels_only"), open_project),
+    "autocontext": (project("autocontext_2d_u8_3class"), open_project),
     "n5": (container("a.n5"), look),
     "zarr2": (container("a.zarr"), look),
     "zarr3": (container("a.zarr", zarr_format=3), look),
@@ -157,6 +179,8 @@ READERS: dict[str, tuple[Callable[[Path], str], Read]] = {
     "ome-tiff": (tiff("a.ome.tif", metadata={"axes": "ZYX"}, tile=(16, 16), compression="zlib", ome=True), look),
     "stack": (stack, look),
     **{name: (single(name), look) for name in WRITERS},
+    "moved-slices": (moved_slices, look),
+    "transforms": (transforms, read_transforms),
     "yaml": (configuration, load_settings),
     "csv": (manifest, read_manifest),
     "manifest-yaml": (manifest_yaml, read_manifest),
