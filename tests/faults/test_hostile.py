@@ -166,5 +166,5 @@ def test_slices_that_are_none(change: dict[str, object], tmp_path: Path) -> None
 )  # fmt: skip
 def test_transforms_that_are_none(text: str, tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text(text)
-    with pytest.raises(UserError, match="transforms .*t.json: "):
+    with pytest.raises(UserError, match=r"transforms .*t\.json: "):
         read_transforms(f"{tmp_path}/t.json")
