@@ -31,7 +31,7 @@ from tasks.pixel_classification.project import Project
 from tasks.pixel_classification.training import open_project, trained_once
 
 COMPILER_MEMORY = 90_000_000
-"""Bytes beyond ``BASE_MEMORY`` that a worker which has compiled an engine keeps: 334 MB were measured, without an image.
+"""Bytes beyond ``BASE_MEMORY`` of a worker that has compiled an engine: 334 MB were measured, without an image.
 
 Which worker will compile nobody knows before.
 """
