@@ -198,6 +198,12 @@ def test_which_number_of_a_name_counts(
     assert list(find_slices("*.[pt]*")) == numbers
 
 
+def test_one_file_may_stand_in_for_another_slice(tmp_path: Path) -> None:
+    table = tmp_path / "slices.csv"
+    table.write_text("file,z\na.png,8\na.png,9\nb.png,10\n")
+    assert [Path(file.path).name for file in find_slices(str(table)).values()] == ["a.png", "a.png", "b.png"]
+
+
 def test_names_that_do_not_tell_which_slice_is_which_are_refused(unused_stack: Stack) -> None:
     stack = unused_stack
     stack.write(slices="slices/none_*.png")
