@@ -17,6 +17,7 @@ import psutil
 
 from blockwise.advice import Advice
 from blockwise.backends.base import THREAD_VARIABLES, python_path
+from blockwise.backends.memory import available_memory, oom_kills
 from blockwise.errors import UserError
 from blockwise.faults import VARIABLE, Faults
 from blockwise.grid import box_size
@@ -76,6 +77,7 @@ class WorkerProcess:
             )
         self._stdin, self.stdout = _pipes(self.process)
         self._partial = b""
+        self._kills = oom_kills()
         self.begin(step, number)
 
     def begin(self, step: BlockStep, number: int) -> None:
@@ -154,7 +156,7 @@ class WorkerProcess:
                 why = f"gave no more answers, and did not end within {END_LIMIT_S:.0f} s"
         code = None if why else self.process.returncode
         self.kill()
-        why = why or _describe_end(self.process.returncode, self.step, self._advice)
+        why = why or _describe_end(self.process.returncode, self.step, self._advice, oom_kills() > self._kills)
         if self.order is None:
             return None
         item = self.order.item
@@ -198,12 +200,27 @@ def open_log(path: Path) -> IO[bytes]:
         raise UserError(f"{path}: the log of a worker cannot be written: {error.strerror}") from error
 
 
-def _describe_end(code: int, step: BlockStep, advice: Advice) -> str:
+def _describe_end(code: int, step: BlockStep, advice: Advice, memory_was_short: bool = False) -> str:
+    """How a process has ended.
+
+    Args:
+        code: as ``subprocess`` has it, negative for a signal.
+        step: what it worked on.
+        advice: what can be done about too little memory.
+        memory_was_short: the kernel has ended a process here for want of memory since it was started.
+    """
     if code >= 0:
         return f"ended with exit code {code}"
     name = signal.Signals(-code).name
-    hint = f" (out of memory? {memory_advice(step, advice)})" if name == "SIGKILL" else ""
-    return f"was ended by {name}{hint}"
+    if name != "SIGKILL":
+        return f"was ended by {name}"
+    if not memory_was_short:
+        return f"was ended by {name} (out of memory? {memory_advice(step, advice)})"
+    memory = available_memory()
+    return (
+        f"was ended by the kernel for want of memory, of which {memory.owner} has {memory.size / 1e9:.2f} GB "
+        f"({memory_advice(step, advice)})"
+    )
 
 
 def _environment(faults: Faults) -> dict[str, str]:
