@@ -2,8 +2,8 @@
 
 Key points are matched by Lowe's ratio test, a model is found by RANSAC (Fischler and Bolles 1981) and made exact by
 iteratively reweighted least squares (Geman-McClure) over all matches. Whether it is right is asked of other things
-than the key points: how the pictures look on each other, and, where that is not clear (an artefact) or where little of
-them lies on each other (a jump), of phase correlation (Kuglin and Hines 1975).
+than the key points: how the pictures look on each other, and, where that is not clear (an artefact) or little of them
+lies on each other (a jump), of phase correlation (Kuglin and Hines 1975).
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def ransac(source: Floats, target: Floats, model: Model, tolerance: float) -> Fl
     return best
 
 
-def _fitting(matrices: Floats, source: Floats, target: Floats, tolerance: float) -> NDArray[Any]:
+def _fitting(matrices: Floats, source: Floats, target: Floats, tolerance: float) -> NDArray[np.intp]:
     """How many points each of some transforms puts where they belong; axis by axis, for sums over pairs are slow."""
     squares = np.zeros((len(matrices), len(source)))
     for i in range(2):
@@ -152,7 +152,8 @@ def _fitting(matrices: Floats, source: Floats, target: Floats, tolerance: float)
         off -= target[:, i]
         off *= off
         squares += off
-    return np.count_nonzero(squares < tolerance**2, axis=1)
+    counts: NDArray[np.intp] = np.count_nonzero(squares < tolerance**2, axis=1)
+    return counts
 
 
 def refine(source: Floats, target: Floats, matrix: Floats, model: Model, scale: float) -> Floats:

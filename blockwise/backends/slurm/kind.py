@@ -37,6 +37,11 @@ class SlurmKind(Kind[SlurmOptions]):
         """As set; what is not set follows from the step, and has no limit."""
         return memory_limit(setup.options, setup.names)
 
+    def at_once(self, setup: Setup[SlurmOptions]) -> tuple[int, str]:
+        """A block for each job that may run."""
+        most = setup.options.max_running
+        return most, f"up to {most} jobs at a time, on nodes as fast as this machine; time in the queue not counted"
+
     def describe_jobs(self, steps: Mapping[str, BlockStep]) -> list[str]:
         """How job arrays stand; see ``Kind``."""
         return describe_jobs(steps, SlurmCluster(SlurmOptions(), SlurmCommands(attempts=1, limit_s=PATIENCE_S)), JOBS)
