@@ -80,8 +80,9 @@ def _measured(outlook: StepOutlook) -> str:
     rate = outlook.rate
     if rate is None:
         raise ValueError(f"{outlook.step.label} has no rate")
-    things = outlook.step.label if outlook.step.unit == "voxel" else f"{outlook.step.unit}s"
-    return f"{rate.blocks:,} of {things}" + (f" ({rate.origin})" if rate.origin else "")
+    unit, label = f"{outlook.step.unit}s", outlook.step.label
+    things = label if unit == label else f"of {label}" if unit == "voxels" else f"{unit} of {label}"
+    return f"{rate.blocks:,} {things}" + (f" ({rate.origin})" if rate.origin else "")
 
 
 def free_bytes(step: BlockStep) -> tuple[int, str] | None:

@@ -109,7 +109,10 @@ def _size(grid: Grid, block: int) -> int:
 def _stored(step: BlockStep, markers: list[Marker]) -> float | None:
     """Bytes of files for each byte of some blocks, which lie in a dataset of this machine."""
     output = step.output()
-    if not isinstance(output, VolumeOutput) or output.found() is None or not markers:
+    if not markers or not isinstance(output, VolumeOutput):
+        return None
+    found = output.found()
+    if found is None or found.get("fingerprint") != step.fingerprint:  # the markers tell of no files that are there
         return None
     volume = open_volume(output.address)
     stored, written = 0, 0

@@ -323,6 +323,7 @@ def test_from_files_to_labelled_objects_in_one_command(tmp_path: Path, monkeypat
     shutil.copytree(ROOT / "data", tmp_path / "data", ignore=shutil.ignore_patterns("*.h5"))
     shutil.copy(ROOT / "configs" / "alignment.yaml", tmp_path / "config.yaml")
     project = Project(tmp_path)
+    project.change("pyramid", {"scales": 2, "datasets": ["connected_components"]})
     code, text = run_luigi(project)
     assert code == 0, text
     assert "AlignmentWorkflow is finished" in text
@@ -331,6 +332,8 @@ def test_from_files_to_labelled_objects_in_one_command(tmp_path: Path, monkeypat
     labels = objects.read(tuple(slice(0, n) for n in objects.shape))
     assert labels.max() > 50
     assert not labels[[MISSING, BLANK]].any(), "what is no tissue is not computed"
+    coarser = open_volume("runs/slices/result.n5:pyramid/connected_components/s1")
+    assert {-(-n // 2) for n in objects.shape[1:]} == set(coarser.shape[1:])
     code, text = run_luigi(project)
     assert code == 0, text
     assert "Nothing to do: ConnectedComponentsWorkflow" in text
