@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from blockwise.backends.base import Backend
-from blockwise.backends.jobs.needs import memory_limit
+from blockwise.backends.jobs.needs import at_once, memory_limit
 from blockwise.backends.jobs.overview import describe_jobs
 from blockwise.backends.kind import Kind, Setup
 from blockwise.backends.slurm.backend import JOBS, SlurmBackend
@@ -39,8 +39,7 @@ class SlurmKind(Kind[SlurmOptions]):
 
     def at_once(self, setup: Setup[SlurmOptions]) -> tuple[int, str]:
         """A block for each job that may run."""
-        most = setup.options.max_running
-        return most, f"up to {most} jobs at a time, on nodes as fast as this machine; time in the queue not counted"
+        return at_once(setup.options)
 
     def describe_jobs(self, steps: Mapping[str, BlockStep]) -> list[str]:
         """How job arrays stand; see ``Kind``."""
