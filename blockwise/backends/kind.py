@@ -85,6 +85,10 @@ class Kind(ABC, Generic[Options]):
         """Bytes that a worker may have, infinite where nothing limits them, and a clause that says who says so."""
         return math.inf, ""
 
+    def at_once(self, setup: Setup[Options]) -> tuple[int, str] | None:
+        """How many blocks are computed at a time at most, and of what there are so many; None where nobody knows."""
+        return None
+
     def describe_jobs(self, steps: Mapping[str, BlockStep]) -> list[str]:
         """How work that outlives its driver stands, in lines for people; nothing is changed, nor waited for long.
 

@@ -157,3 +157,7 @@ class LocalKind(Kind[NoOptions]):
         memory = available_memory()
         limit = memory.size / setup.workers
         return limit, f"{memory.owner} has {limit / 1e9:.2f} GB for each of {setup.workers} workers"
+
+    def at_once(self, setup: Setup[NoOptions]) -> tuple[int, str]:
+        """A block for each worker."""
+        return setup.workers, f"{setup.workers} worker{'s' * (setup.workers != 1)}"

@@ -15,6 +15,7 @@ import psutil
 
 from blockwise.advice import Advice
 from blockwise.backends.base import THREAD_VARIABLES, python_path
+from blockwise.backends.memory import available_memory, oom_kills
 from blockwise.backends.worker_link import WorkerLink, log_path
 from blockwise.errors import UserError
 from blockwise.faults import VARIABLE, Faults
@@ -42,6 +43,7 @@ class WorkerProcess(WorkerLink):
             )
         stdin, self.stdout = _pipes(self.process)
         super().__init__(self.stdout.fileno(), stdin, advice, log_name)
+        self._kills = oom_kills()
         self.begin(step, number)
 
     def rest(self) -> None:
@@ -75,7 +77,11 @@ class WorkerProcess(WorkerLink):
                 why = f"gave no more answers, and did not end within {END_LIMIT_S:.0f} s"
         code = None if why else self.process.returncode
         self.kill()
-        return why or _describe_end(self.process.returncode, self.step, self._advice), code == -signal.SIGKILL
+        is_oom = oom_kills() > self._kills
+        return (
+            why or _describe_end(self.process.returncode, self.step, self._advice, is_oom),
+            code == -signal.SIGKILL,
+        )
 
     def kill(self) -> None:
         """End it, and wait for its end."""
@@ -106,12 +112,27 @@ def open_log(path: Path) -> IO[bytes]:
         raise UserError(f"{path}: the log of a worker cannot be written: {error.strerror}") from error
 
 
-def _describe_end(code: int, step: BlockStep, advice: Advice) -> str:
+def _describe_end(code: int, step: BlockStep, advice: Advice, memory_was_short: bool = False) -> str:
+    """How a process has ended.
+
+    Args:
+        code: as ``subprocess`` has it, negative for a signal.
+        step: what it worked on.
+        advice: what can be done about too little memory.
+        memory_was_short: the kernel has ended a process here for want of memory since it was started.
+    """
     if code >= 0:
         return f"ended with exit code {code}"
     name = signal.Signals(-code).name
-    hint = f" (out of memory? {memory_advice(step, advice)})" if name == "SIGKILL" else ""
-    return f"was ended by {name}{hint}"
+    if name != "SIGKILL":
+        return f"was ended by {name}"
+    if not memory_was_short:
+        return f"was ended by {name} (out of memory? {memory_advice(step, advice)})"
+    memory = available_memory()
+    return (
+        f"was ended by the kernel for want of memory, of which {memory.owner} has {memory.size / 1e9:.2f} GB "
+        f"({memory_advice(step, advice)})"
+    )
 
 
 def _environment(faults: Faults) -> dict[str, str]:

@@ -10,7 +10,7 @@ from blockwise.backends.aws_batch.client import BatchClient
 from blockwise.backends.aws_batch.options import AwsBatchOptions
 from blockwise.backends.aws_batch.queue import AwsBatchQueue
 from blockwise.backends.base import Backend
-from blockwise.backends.jobs.needs import memory_limit
+from blockwise.backends.jobs.needs import at_once, memory_limit
 from blockwise.backends.jobs.overview import describe_jobs
 from blockwise.backends.kind import Kind, Setup
 from blockwise.step import BlockStep
@@ -36,6 +36,10 @@ class AwsBatchKind(Kind[AwsBatchOptions]):
     def memory_limit(self, setup: Setup[AwsBatchOptions]) -> tuple[float, str]:
         """As set; what is not set follows from the step, and has no limit."""
         return memory_limit(setup.options, setup.names)
+
+    def at_once(self, setup: Setup[AwsBatchOptions]) -> tuple[int, str] | None:
+        """A block for each job that may run; None where no queue is named."""
+        return at_once(setup.options) if setup.options.queue else None
 
     def describe_jobs(self, steps: Mapping[str, BlockStep]) -> list[str]:
         """How job arrays stand; see ``Kind``."""

@@ -73,6 +73,12 @@ def memory_limit(options: JobOptions, names: Names) -> tuple[float, str]:
     return memory_gb * 1e9, f"{names.option}memory_gb asks for {memory_gb:.2f} GB"
 
 
+def at_once(options: JobOptions) -> tuple[int, str]:
+    """How many blocks are computed at a time, one for each job that may run, and what there are so many of."""
+    most = options.max_running
+    return most, f"up to {most} jobs at a time, on nodes as fast as this machine; time in the queue not counted"
+
+
 def first_needs(step: BlockStep, options: JobOptions) -> Needs:
     """What a step's jobs ask for at first: as set, else what the step projects and some slack."""
     if options.memory_gb:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from blockwise.backends.base import Backend
 from blockwise.backends.executor import Executor
-from blockwise.backends.jobs.needs import memory_limit
+from blockwise.backends.jobs.needs import at_once, memory_limit
 from blockwise.backends.jobs.overview import describe_jobs
 from blockwise.backends.kind import Kind, Setup
 from blockwise.backends.slurm.backend import JOBS, SlurmBackend
@@ -47,6 +47,10 @@ class SlurmKind(Kind[SlurmOptions]):
     def memory_limit(self, setup: Setup[SlurmOptions]) -> tuple[float, str]:
         """As set; what is not set follows from the step, and has no limit."""
         return memory_limit(setup.options, setup.names)
+
+    def at_once(self, setup: Setup[SlurmOptions]) -> tuple[int, str]:
+        """A block for each job that may run."""
+        return at_once(setup.options)
 
     def describe_jobs(self, steps: Mapping[str, BlockStep]) -> list[str]:
         """How job arrays stand; see ``Kind``."""

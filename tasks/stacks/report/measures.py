@@ -38,7 +38,7 @@ def _mean(values: list[float]) -> float:
 
 
 def _centred(first: Features, second: Features) -> Floats:
-    return translation(*((np.array(first.size, float) - np.array(second.size, float)) / 2))
+    return translation(*(_middle(first) - _middle(second)))
 
 
 def cuts(
@@ -46,25 +46,29 @@ def cuts(
 ) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
     """A cut through the middle along ``x`` or ``y`` and all slices, before and after; a row for each slice."""
     whole = features(numbers[0])
-    width, height = whole.size
-    middle = np.array([(width - 1) / 2, (height - 1) / 2])
-    length = width if axis == "x" else height
-    along = np.arange(0, length, whole.look_factor, dtype=float)
-    points = np.tile(middle, (len(along), 1))
-    points[:, "xy".index(axis)] = along
+    middle = _middle(whole)
+    height, width = whole.look.shape
+    points = np.tile((np.array([width, height], float) - 1) / 2, (width if axis == "x" else height, 1))
+    points[:, "xy".index(axis)] = np.arange(len(points))
+    points = apply(whole.look_to_slice, points)
     rows: tuple[list[NDArray[np.int8]], list[NDArray[np.int8]]] = ([], [])
     inverse_first = matrices[numbers[0]]
     for z in numbers:
         look = features(z)
-        centre = (np.array(look.size, float) - 1) / 2
-        rows[0].append(_values(look, points - middle + centre))
+        rows[0].append(_values(look, points - middle + _middle(look)))
         rows[1].append(_values(look, apply(inverse(matrices[z]), apply(inverse_first, points))))
     return np.array(rows[0]), np.array(rows[1])
 
 
+def _middle(features: Features) -> Floats:
+    """Of the part of a slice that was looked at, (x, y) in its pixels."""
+    size = np.array(features.look.shape[::-1], float)
+    return apply(features.look_to_slice, (size - 1) / 2)
+
+
 def _values(look: Features, points: Floats) -> NDArray[np.int8]:
     """Of the small picture, nearest neighbours, at points of the slice; 0 outside."""
-    places = np.rint((points - (look.look_factor - 1) / 2) / look.look_factor).astype(int)
+    places = np.rint(apply(inverse(look.look_to_slice), points)).astype(int)
     height, width = look.look.shape
     inside = (places >= 0).all(1) & (places < (width, height)).all(1)
     found = np.zeros(len(points), np.int8)

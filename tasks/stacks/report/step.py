@@ -55,7 +55,7 @@ class AlignmentReportStep(BlockStep):
 
     def compute(self, block: Block, prepared: Any) -> Mapping[str, NDArray[Any]]:
         """Write the page."""
-        from tasks.stacks.report import report_page  # loads matplotlib
+        from tasks.stacks.report.page import report_page  # loads matplotlib
 
         page = report_page(self.alignment)
         with replacing(self.page) as temporary:

@@ -13,8 +13,8 @@ from tasks.alignment.transforms import Floats, rotation_angle
 from tasks.alignment.warp import offsets
 from tasks.stacks.alignment_step import AlignmentStep
 from tasks.stacks.pairs_step import PairRecord
-from tasks.stacks.report_measures import cuts, likeness_at, sampled
-from tasks.stacks.report_pictures import cut_picture, line_picture, pair_picture
+from tasks.stacks.report.measures import cuts, likeness_at, sampled
+from tasks.stacks.report.pictures import cut_picture, line_picture, pair_picture
 from tasks.stacks.tables import GOOD, LOST, damaged_slices
 
 WORST = 10
