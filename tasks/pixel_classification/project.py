@@ -6,7 +6,6 @@ Nothing in it is ever unpickled.
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -21,8 +20,8 @@ from tasks.pixel_classification.features import FILTERS, Feature, n_channels
 from tasks.pixel_classification.forest import Forest
 from tasks.pixel_classification.labels import read_labels
 from tasks.pixel_classification.lanes import Lane, read_lanes
-from tasks.pixel_classification.project_fields import LayoutError, decode, read_text
-from tasks.pixel_classification.vigra_forest import read_forest
+from tasks.pixel_classification.project_fields import LayoutError, decode, read_class_names, read_text
+from tasks.pixel_classification.vigra_forest import read_classifier
 from tasks.project_file import ProjectFile
 
 WORKFLOWS = {
@@ -32,7 +31,6 @@ WORKFLOWS = {
     "Object Classification (from prediction image)": (),
 }
 """ilastik's names of the kinds of projects that are read, and for each stage what its groups' names end with."""
-CLASSIFIER = "ParallelVigraRfLazyflowClassifier"
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +161,7 @@ def _read_stage(
     version = read_text(file, "ilastikVersion", "unknown")
     # As ilastik does in headless mode, the last image decides about axes and channels.
     features = _features(file, lanes[-1], ending)
-    forest = _forest(file, ending)
+    forest = read_classifier(file.get(f"PixelClassification{ending}/ClassifierForests"))
     labels = np.empty((0, 6), np.int64) if forest or before is not None else read_labels(file, lanes, version)
     if forest is None and before is not None:
         raise LayoutError(
@@ -239,35 +237,10 @@ def _check_feature(feature: Feature) -> None:
         )
 
 
-def _forest(file: h5py.File, ending: str) -> Forest | None:
-    group = file.get(f"PixelClassification{ending}/ClassifierForests")
-    if not isinstance(group, h5py.Group):
-        return None
-    kind = read_text(group, "pickled_type", CLASSIFIER)
-    if not re.search(rf"\b{CLASSIFIER}\b", kind):
-        name = re.search(r"\n(\w+)\n", kind)
-        raise LayoutError(
-            f"its classifier is {(name.group(1) if name else kind)!r:.60}, expected {CLASSIFIER}; train it in "
-            "ilastik with the default classifier (Parallel Random Forest)"
-        )
-    if not any(name.startswith("Forest") for name in group):
-        return None
-    try:
-        return read_forest(group)
-    except (LayoutError, KeyError, ValueError, IndexError, TypeError) as error:
-        raise LayoutError(f"its classifier cannot be read: {error}; train it again in ilastik and save it") from error
-
-
 def _classes(file: h5py.File, forest: Forest | None, labels: NDArray[np.int64], ending: str) -> tuple[str, ...]:
     highest = max(forest.classes) + 1 if forest else int(labels[:, -1].max())
-    names = file.get(f"PixelClassification{ending}/LabelNames")
-    if not isinstance(names, h5py.Dataset) or not names.size or names.attrs.get("isEmpty", False):
-        return tuple(f"Class {i + 1}" for i in range(highest))
-    classes = tuple(decode(name) for name in names[()])
-    if highest > len(classes):
-        what = "classifier knows" if forest else "labels hold"
-        raise LayoutError(f"its {what} class {highest}, but it names only {len(classes)}; save it again in ilastik")
-    return classes
+    what = "classifier knows" if forest else "labels hold"
+    return read_class_names(file.get(f"PixelClassification{ending}/LabelNames"), highest, what)
 
 
 def _channels(lane: Lane, features: tuple[Feature, ...], forest: Forest | None, stacked: int | None = None) -> int:

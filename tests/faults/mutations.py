@@ -34,7 +34,9 @@ from blockwise.volume import DamagedDataError, create_volume, open_volume
 from blockwise.volume.decoding import check_decodes
 from pipeline.batch.manifest import load_batch
 from pipeline.configuration.settings import load_settings
+from tasks.object_classification.project import load_object_project
 from tasks.pixel_classification.training import open_project
+from tasks.stored_threshold import load_threshold
 from tests.contract.files import WRITERS
 from tests.unit.pixel_cases import case_folder
 
@@ -120,6 +122,18 @@ def project(case: str) -> Callable[[Path], str]:
     return write
 
 
+def read_object_project(path: str) -> None:
+    """All parts, each of which is read by itself."""
+    refused = []
+    for load in (load_object_project, load_threshold, open_project):
+        try:
+            load(path)
+        except UserError as error:
+            refused.append(str(error))
+    if refused:
+        raise UserError("\n".join(refused))
+
+
 CONFIG = {
     "work_dir": "work", "raw": {"path": "raw.n5", "key": "raw", "axes": "zyx"}, "output": "out/{name}.n5",
     "blocks": {"shape": [36, 18, 32], "roi": [[0, 9], [0, 20], [1, None]]},
@@ -161,6 +175,7 @@ def read_manifest(path: str) -> None:
 READERS: dict[str, tuple[Callable[[Path], str], Read]] = {
     "project": (project("3d_u16_few_3class"), open_project),
     "project-labels": (project("3d_u8_labels_only"), open_project),
+    "project-objects": (project("objects_2d_prediction"), read_object_project),
     "n5": (container("a.n5"), look),
     "zarr2": (container("a.zarr"), look),
     "zarr3": (container("a.zarr", zarr_format=3), look),
