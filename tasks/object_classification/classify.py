@@ -22,7 +22,7 @@ def feature_vectors(
         values: of each (plugin, name), (objects, components).
 
     Returns:
-        float32 (objects, columns): each feature with all its components; what is NaN or infinite, or does not fit into
+        float32 (objects, columns): each feature with all its components; what is NaN or infinite, or too large for
         a float32, is 0.
     """
     with np.errstate(over="ignore"):  # becomes infinite, and so 0

@@ -149,7 +149,7 @@ def _margin(feature: h5py.Group) -> tuple[int, ...]:
     values = margin[()] if margin.shape in ((2,), (3,)) and margin.dtype.kind in "iu" else np.empty(0, np.int64)
     if not len(values) or not 0 <= values.min() <= values.max() <= LARGEST_MARGIN:
         raise LayoutError(
-            f"{feature.name}: its margin has the shape {margin.shape} and holds {values.tolist()}, expected voxels along "
-            f"x, y and maybe z, 0 to {LARGEST_MARGIN}; select the feature again in ilastik, train, and save it"
+            f"{feature.name}: its margin has the shape {margin.shape} and holds {values.tolist()}, expected "
+            f"voxels along x, y and maybe z, 0 to {LARGEST_MARGIN}; select the feature again in ilastik, train, and save it"
         )
     return tuple(int(m) for m in values)
