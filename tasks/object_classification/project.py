@@ -150,6 +150,6 @@ def _margin(feature: h5py.Group) -> tuple[int, ...]:
     if not len(values) or not 0 <= values.min() <= values.max() <= LARGEST_MARGIN:
         raise LayoutError(
             f"{feature.name}: its margin has the shape {margin.shape} and holds {values.tolist()}, expected "
-            f"voxels along x, y and maybe z, 0 to {LARGEST_MARGIN}; select the feature again in ilastik, train, and save it"
+            f"voxels along x, y and maybe z, 0 to {LARGEST_MARGIN}; select it again in ilastik, train, and save it"
         )
     return tuple(int(m) for m in values)
