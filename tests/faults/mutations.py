@@ -34,7 +34,7 @@ from blockwise.volume import DamagedDataError, create_volume, open_volume
 from blockwise.volume.decoding import check_decodes
 from pipeline.batch.manifest import load_batch
 from pipeline.configuration.settings import load_settings
-from tasks.object_classification.project import load_object_project
+from tasks.objects.classification.project import load_object_project
 from tasks.pixel_classification.training import open_project
 from tasks.stored_threshold import load_threshold
 from tests.contract.files import WRITERS

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from blockwise.errors import UserError
-from tasks.object_classification.classify import classify, feature_vectors
-from tasks.object_classification.project import (
+from tasks.objects.classification.classify import classify, feature_vectors
+from tasks.objects.classification.project import (
     WORKFLOWS,
     SelectedFeature,
     is_object_project,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.object_classification.project import SelectedFeature
+from tasks.objects.classification.project import SelectedFeature
 from tasks.pixel_classification.forest import Forest, evaluate
 
 
