@@ -311,7 +311,8 @@ def _prediction_fields(
         class_names=project.stages[-1].classes,
         engine=prediction.engine,
         feature_halo=halo,
-        engine_memory=int(engine.bytes_per_voxel * math.prod(read)),
+        engine_memory=engine.fixed_memory + int(engine.bytes_per_voxel * math.prod(read)),
+        engine_versions=engine.versions,
     )
 
 

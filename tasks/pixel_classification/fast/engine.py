@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -147,6 +147,16 @@ class FastEngine:
         """The image in float32, once more while it is smoothed, a volume per scale and channel, the result."""
         scales = {(feature.scale, feature.in_2d) for feature in self.project.features}
         return 4.0 * (2 + len(scales) * self.project.n_channels + len(self.project.classes))
+
+    @property
+    def fixed_memory(self) -> int:
+        """None."""
+        return 0
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """None."""
+        return {}
 
     def check_shape(self, shape: tuple[int, int, int]) -> None:
         """As ilastik does; see ``check_volume``."""
