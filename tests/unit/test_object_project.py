@@ -23,6 +23,7 @@ from tests.unit.pixel_cases import Edit, case_folder, edited, read, remove, repl
 CASE = "objects_2d_prediction"
 STANDARD = "Standard Object Features"
 SELECTED = f"ObjectClassification/SelectedFeatures/{STANDARD}"
+COMPUTED = f"ObjectExtraction/Features/{STANDARD}"
 FOREST = "ObjectClassification/ClassifierForests"
 
 
@@ -38,8 +39,8 @@ def stored_features() -> dict[tuple[str, str], np.ndarray[Any, Any]]:
 def test_what_a_project_says() -> None:
     project = load_object_project(str(case_folder(CASE) / "project.ilp"))
     names = ("Count", "Mean", "Mean in neighborhood", "RegionRadii", "Skewness", "Variance")
-    margins = {"Mean in neighborhood": (9, 9)}
-    assert project.features == tuple(SelectedFeature(STANDARD, name, margins.get(name, ())) for name in names)
+    assert project.features == tuple(SelectedFeature(STANDARD, name) for name in names)
+    assert project.margin == (9, 9)
     assert project.workflow == "Object Classification (from prediction image)"
     assert (project.classes, project.axes, project.n_z, project.n_channels) == (("small", "large"), "yx", 1, 1)
     assert project.forest.n_features == 7
@@ -134,9 +135,17 @@ def test_what_is_called_otherwise_or_drawn_otherwise_changes_no_prediction(tmp_p
     )
     assert load_object_project(other).content_hash == sound
     for edit in (
-        replace(f"{SELECTED}/Mean in neighborhood/margin", [9, 8]),
+        replace(f"{SELECTED}/Mean in neighborhood/margin", [9, 10]),
+        replace(f"{COMPUTED}/Sum in neighborhood/margin", [10, 9]),
         lambda file: file.move(f"{SELECTED}/Mean", f"{SELECTED}/Maximum"),
         lambda file: file.move(f"{FOREST}/Forest0000/Tree_99", "unused"),
         replace("ObjectClassification/LabelNames", [b"tiny", b"huge", b"other"]),
     ):
         assert load_object_project(edited(tmp_path, edit, case=CASE)).content_hash != sound
+
+
+def test_the_largest_margin_of_all_computed_features_holds_where_one_is_looked_at(tmp_path: Path) -> None:
+    other = edited(tmp_path, replace(f"{COMPUTED}/Sum in neighborhood/margin", [4, 30]), case=CASE)
+    assert load_object_project(other).margin == (9, 30)
+    alone = edited(tmp_path, remove(f"{SELECTED}/Mean in neighborhood"), case=CASE)
+    assert load_object_project(alone).margin == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import h5py
 import numpy as np
@@ -35,12 +36,10 @@ class SelectedFeature:
     Attributes:
         plugin: of ilastik that computes it.
         name: as the plugin calls it, such as ``Mean in neighborhood``.
-        margin: of the neighbourhood, in voxels along x, y and maybe z; empty for features of the object alone.
     """
 
     plugin: str
     name: str
-    margin: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +50,7 @@ class ObjectProject:
         path: the file.
         workflow: one of ``WORKFLOWS``.
         features: that the classifier looks at, in the order of its columns, each with all its components.
+        margin: how far neighbourhoods reach, in voxels along x, y and maybe z; empty where no feature looks at them.
         classes: names of the classes, in order.
         forest: the classifier.
         axes: of the training images; empty where the file does not say.
@@ -61,6 +61,7 @@ class ObjectProject:
     path: str
     workflow: str
     features: tuple[SelectedFeature, ...]
+    margin: tuple[int, ...]
     classes: tuple[str, ...]
     forest: Forest
     axes: str
@@ -70,8 +71,10 @@ class ObjectProject:
     @cached_property
     def content_hash(self) -> str:
         """Checksum of what decides about predictions: features, forest, and how many classes there are."""
-        features = [[feature.plugin, feature.name, list(feature.margin)] for feature in self.features]
-        parts = {"features": features, "forest": self.forest.checksum, "classes": len(self.classes)}
+        features = [[feature.plugin, feature.name] for feature in self.features]
+        parts: dict[str, Any] = {"features": features, "forest": self.forest.checksum, "classes": len(self.classes)}
+        if self.margin:
+            parts["margin"] = list(self.margin)
         return digest(canonical_json(parts))
 
 
@@ -115,7 +118,8 @@ def _read(path: str, file: h5py.File) -> ObjectProject:
     if len(classes) > LARGEST_CLASS:
         raise LayoutError(f"has {len(classes)} classes of objects; at most {LARGEST_CLASS} have room in a byte")
     axes, n_z, n_channels = _training_images(read_lanes(file))
-    return ObjectProject(path, workflow, _features(group), classes, forest, axes, n_z, n_channels)
+    features, margin = _features(file)
+    return ObjectProject(path, workflow, features, margin, classes, forest, axes, n_z, n_channels)
 
 
 def _training_images(lanes: tuple[Lane, ...]) -> tuple[str, int | None, int | None]:
@@ -123,28 +127,36 @@ def _training_images(lanes: tuple[Lane, ...]) -> tuple[str, int | None, int | No
     return (lanes[-1].axes, lanes[-1].length("z"), lanes[-1].length("c")) if lanes else ("", None, None)
 
 
-def _features(group: h5py.Group) -> tuple[SelectedFeature, ...]:
-    selected = group.get("SelectedFeatures")
-    if isinstance(selected, h5py.Group) and list(selected) == ["0"]:
-        selected = selected["0"]  # old files have one more level
-    if not isinstance(selected, h5py.Group) or not len(selected):
+def _features(file: h5py.File) -> tuple[tuple[SelectedFeature, ...], tuple[int, ...]]:
+    """The features of the classifier, and how far the neighbourhoods reach that they look at."""
+    selected = _plugins(file.get(f"{GROUP}/SelectedFeatures"))
+    if not selected:
         raise LayoutError(
             "does not say which features its classifier of objects looks at; select features in ilastik's Object "
             "Classification, train, and save it"
         )
     # ilastik sorts by plugin, then by name, as bytes: capitals come before small letters.
-    return tuple(
-        sorted(
-            SelectedFeature(plugin, name, _margin(selected[plugin][name]))
-            for plugin in selected
-            for name in selected[plugin]
-        )
-    )
+    features = tuple(sorted(SelectedFeature(plugin, name) for plugin in selected for name in selected[plugin]))
+    if not any("margin" in node for nodes in selected.values() for node in nodes.values()):
+        return features, ()
+    # One margin, the largest along each axis, is that of all features that are computed, whoever looks at them.
+    computed = _plugins(file.get("ObjectExtraction/Features"))
+    nodes = [node for plugins in (selected, computed) for names in plugins.values() for node in names.values()]
+    margins = [_margin(node) for node in nodes if "margin" in node]
+    n = max(map(len, margins))
+    return features, tuple(max(margin[i] for margin in margins if i < len(margin)) for i in range(n))
+
+
+def _plugins(group: Any) -> dict[str, dict[str, h5py.Group]]:
+    """Groups of features by plugin and name."""
+    if not isinstance(group, h5py.Group):
+        return {}
+    if list(group) == ["0"]:
+        group = group["0"]  # old files have one more level
+    return {plugin: dict(group[plugin].items()) for plugin in group}
 
 
 def _margin(feature: h5py.Group) -> tuple[int, ...]:
-    if "margin" not in feature:
-        return ()
     margin = feature["margin"]
     values = margin[()] if margin.shape in ((2,), (3,)) and margin.dtype.kind in "iu" else np.empty(0, np.int64)
     if not len(values) or not 0 <= values.min() <= values.max() <= LARGEST_MARGIN:
