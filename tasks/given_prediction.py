@@ -44,24 +44,42 @@ def normalized(values: NDArray[Any], drange: tuple[float, float] | None) -> NDAr
     return found
 
 
+def binary(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Values of a binary image as probabilities: 1 where they are not 0; float32 of the same shape."""
+    return (values != 0).astype(np.float32)
+
+
+def several_values(values: NDArray[Any]) -> list[float]:
+    """Up to three different values that are not 0."""
+    found: list[float] = []
+    rest = values[values != 0]
+    while rest.size and len(found) < 3:
+        found.append(float(rest.flat[0]))
+        rest = rest[rest != rest.flat[0]]
+    return found
+
+
 class GivenPredictionStep(PredictionStep):
     """Probabilities that are given, in the place and the form of those that are computed.
 
     Attributes:
         given: the volume that holds them.
         drange: see ``normalized``.
+        is_binary: what is not 0 is an object, 1; see ``binary``.
     """
 
     version: ClassVar[int] = 1
 
     given: VolumeInfo
     drange: tuple[float, float] | None
+    is_binary: bool = False
 
     def settings(self) -> Mapping[str, Any]:
         """Which classes are taken, and how."""
         order = {"order of axes": self.output().axes} if "t" in self.grid.axes else {}
         drange = None if self.drange is None else list(self.drange)
-        return {**order, "given": True, "classes": list(self.classes), "dtype": self.dtype, "drange": drange}
+        binary = {"binary": True} if self.is_binary else {}
+        return {**order, "given": True, "classes": list(self.classes), "dtype": self.dtype, "drange": drange, **binary}
 
     def provenance(self) -> Mapping[str, Any]:
         """Settings, and where the probabilities lie."""
@@ -111,7 +129,14 @@ class GivenPredictionStep(PredictionStep):
             UserError: values that are no probabilities are to be written as uint8.
         """
         volume, mask = prepared
-        values = np.moveaxis(normalized(self.given_channels.read(volume, block.write_box), self.drange), -1, 0)
+        given = self.given_channels.read(volume, block.write_box)
+        if self.is_binary and len(found := several_values(given)) > 1:
+            raise UserError(
+                f"prediction.probabilities {self.given.address}: holds {', '.join(f'{value:g}' for value in found)} "
+                f"beside 0 in {self.title(block.id)}; ilastik makes objects of each value by itself, and here a binary "
+                "image has 0 and one other value only"
+            )
+        values = np.moveaxis(binary(given) if self.is_binary else normalized(given, self.drange), -1, 0)
         if self.dtype != "float32" and not (values.min() >= 0 and values.max() <= 1):
             raise UserError(
                 f"prediction.probabilities {self.given.address}: values reach from {values.min():g} to "

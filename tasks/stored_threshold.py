@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 
 from blockwise.errors import UserError
+from tasks.pixel_classification.project import OF_BINARY_IMAGES
 from tasks.pixel_classification.project_fields import read_text
 from tasks.project_file import ProjectFile
 
@@ -36,7 +37,7 @@ class StoredThreshold:
         low: threshold of the objects.
         high: threshold of the cores; means nothing for the simple method.
         min_size: smallest object, and core, in voxels.
-        max_size: largest object, and core, in voxels.
+        max_size: largest object, and core, in voxels; None for no limit.
     """
 
     method: int
@@ -46,7 +47,11 @@ class StoredThreshold:
     low: float
     high: float
     min_size: int
-    max_size: int
+    max_size: int | None
+
+
+OF_A_BINARY_IMAGE = StoredThreshold(SIMPLE, 0, 0, dict.fromkeys("xyz", 0.0), 0.5, 0.5, 0, None)
+"""Projects of objects of binary images hold no threshold: objects are what is not 0, whatever their size."""
 
 
 def load_threshold(path: str) -> StoredThreshold:
@@ -63,6 +68,8 @@ def _load(project: ProjectFile) -> StoredThreshold:
     with project.opened("its threshold") as file:
         group = file.get(GROUP)
         if not isinstance(group, h5py.Group):
+            if read_text(file, "workflowName") == OF_BINARY_IMAGES:
+                return OF_A_BINARY_IMAGE
             raise UserError(
                 f"project {project.path}: holds no threshold (no group {GROUP}); the workflow is "
                 f"{read_text(file, 'workflowName')!r}, expected 'Object Classification (from prediction image)' "

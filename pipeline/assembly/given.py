@@ -45,6 +45,11 @@ def given_prediction(
         raise UserError(f"{KEY} {address}: holds {volume.dtype}; expected floats or integers")
     count = lengths.get("c", 1)
     names = project.stages[-1].classes or tuple(f"Class {i + 1}" for i in range(count))
+    if project.is_of_binary_images and count != 1:
+        raise UserError(
+            f"{KEY} {address}: has {count} channels, but project {project.path} is of objects of binary images, which "
+            "have one; give the segmentation that is 0 outside of objects"
+        )
     if len(names) != count:
         raise UserError(
             f"{KEY} {address}: has {count} channels, but project {project.path} has {len(names)} classes "
@@ -60,7 +65,8 @@ def given_prediction(
         feature_halo=(0, 0, 0),
         engine_memory=0,
         given=info,
-        drange=_drange(volume, address),
+        drange=None if project.is_of_binary_images else _drange(volume, address),
+        is_binary=project.is_of_binary_images,
     )
 
 

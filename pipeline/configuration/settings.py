@@ -117,6 +117,7 @@ class ConnectedComponents(Section):
     probabilities: bool = False
     numbering: Literal["continue", "restart"] = "continue"
     split: Split | None = None
+    classifier: LocalPath | None = None
 
     @model_validator(mode="after")
     def _sizes_leave_something(self) -> ConnectedComponents:
@@ -199,7 +200,14 @@ class Threshold(Section):
 
 
 PyramidDataset = Literal[
-    "raw", "probabilities", "simple_segmentation", "thresholded", "connected_components", "split_objects", "cores"
+    "raw",
+    "probabilities",
+    "simple_segmentation",
+    "thresholded",
+    "connected_components",
+    "split_objects",
+    "cores",
+    "object_classes",
 ]
 PYRAMID_DATASETS: tuple[PyramidDataset, ...] = (
     "probabilities",
@@ -207,6 +215,7 @@ PYRAMID_DATASETS: tuple[PyramidDataset, ...] = (
     "connected_components",
     "split_objects",
     "cores",
+    "object_classes",
 )
 """Datasets that get coarser scales unless something else is said."""
 

@@ -24,11 +24,13 @@ from tasks.pixel_classification.project_fields import LayoutError, decode, read_
 from tasks.pixel_classification.vigra_forest import read_classifier
 from tasks.project_file import ProjectFile
 
+OF_BINARY_IMAGES = "Object Classification (from binary image)"
 WORKFLOWS = {
     "Pixel Classification": ("",),
     "AutocontextTwoStage": ("", "01"),
     "Object Classification (from pixel classification)": ("",),
     "Object Classification (from prediction image)": (),
+    OF_BINARY_IMAGES: (),
 }
 """ilastik's names of the kinds of projects that are read, and for each stage what its groups' names end with."""
 
@@ -53,6 +55,7 @@ class Project:
         n_features: feature channels of the training images; None where the file does not tell and nobody has looked.
         stage: of autocontext, from 1.
         then: the stage that reads the image with this one's probabilities; None for the last.
+        workflow: ilastik's name of the kind of project; empty where it does not matter.
     """
 
     path: str
@@ -68,6 +71,12 @@ class Project:
     n_features: int | None = None
     stage: int = 1
     then: Project | None = None
+    workflow: str = ""
+
+    @property
+    def is_of_binary_images(self) -> bool:
+        """Whether it is of objects of binary images, which stand in the place of probabilities."""
+        return self.workflow == OF_BINARY_IMAGES
 
     @property
     def stages(self) -> tuple[Project, ...]:
@@ -133,7 +142,9 @@ def _read(path: str, file: h5py.File) -> Project:
         raise LayoutError("names no axes of its images; open it in ilastik, check the images, and save it again")
     if not endings:
         version, channels = read_text(file, "ilastikVersion", "unknown"), lanes[-1].length("c") or 1
-        return Project(path, version, (), lanes[-1].axes, channels, (), None, lanes, np.empty((0, 6), np.int64))
+        labels = np.empty((0, 6), np.int64)
+        axes, workflow = lanes[-1].axes, read_text(file, "workflowName")
+        return Project(path, version, (), axes, channels, (), None, lanes, labels, workflow=workflow)
     if len(endings) == 1:
         return _read_stage(path, file, lanes)
     stages: list[Project] = []

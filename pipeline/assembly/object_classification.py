@@ -1,0 +1,137 @@
+"""From the configuration to the classifier of objects that an ilastik project holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from blockwise.errors import UserError
+from blockwise.grid import Grid
+from pipeline.configuration.settings import ConnectedComponents, Settings
+from tasks.objects.classification.project import ObjectProject, is_object_project, load_object_project
+from tasks.objects.features.catalog import Feature, chosen_features
+
+KEY = "connected_components.classifier"
+PROJECT = "project"
+"""In the place of a path: the project of the prediction."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """The classifier of a project, whose features can be computed.
+
+    Attributes:
+        project: that holds it.
+        features: that it looks at, in the order of its columns.
+        margin: how far neighbourhoods reach, in voxels per spatial axis of the grid; None where none is looked at.
+    """
+
+    project: ObjectProject
+    features: tuple[Feature, ...]
+    margin: tuple[int, ...] | None
+
+
+def object_classifier(
+    settings: Settings, components: ConnectedComponents, grid: Grid, n_channels: int
+) -> Classifier | None:
+    """The classifier of the objects; None where none is named.
+
+    Args:
+        settings: the configuration.
+        components: what is said of the objects.
+        grid: of the volume.
+        n_channels: of the raw volume, that are seen.
+
+    Raises:
+        UserError: the project has no classifier of objects, or one of other features or images than can be had here.
+    """
+    if components.classifier is None:
+        return None
+    path = settings.prediction.project if components.classifier == PROJECT else components.classifier
+    project = load_object_project(path)
+    features = _features(project, n_channels)
+    _check_images(project, features, grid, n_channels)
+    return Classifier(project, features, _margin(project, grid))
+
+
+def with_classifier(settings: Settings) -> Settings:
+    """The configuration, its objects classified by the project of the prediction where nothing is said of it.
+
+    Raises:
+        UserError: no classifier is named, and the project of the prediction is none of object classification.
+    """
+    if any(components.classifier for components in _all_components(settings)):
+        return settings
+    path = settings.prediction.project
+    if not path or not is_object_project(path):
+        raise UserError(
+            f"{KEY}: names no project, and prediction.project {path} is none of object classification; name one whose "
+            "classifier knows objects"
+        )
+    return classified(settings)
+
+
+def classified(settings: Settings) -> Settings:
+    """The configuration with the project of the prediction as the classifier of all objects."""
+    update = {"classifier": PROJECT}
+    thresholds = tuple(
+        threshold
+        if threshold.connected_components is None
+        else threshold.model_copy(
+            update={"connected_components": threshold.connected_components.model_copy(update=update)}
+        )
+        for threshold in settings.threshold
+    )
+    components = settings.connected_components.model_copy(update=update)
+    return settings.model_copy(update={"connected_components": components, "threshold": thresholds})
+
+
+def _all_components(settings: Settings) -> list[ConnectedComponents]:
+    own = (threshold.connected_components for threshold in settings.threshold)
+    return [settings.connected_components, *(components for components in own if components is not None)]
+
+
+def _features(project: ObjectProject, n_channels: int) -> tuple[Feature, ...]:
+    found: list[Feature] = []
+    for selected in project.features:
+        try:
+            found += chosen_features([selected.name], n_channels, selected.plugin)
+        except UserError as error:
+            raise UserError(
+                f"{KEY}: project {project.path} has a classifier of {len(project.features)} features, but {error}"
+            ) from None
+    return tuple(found)
+
+
+def _check_images(project: ObjectProject, features: tuple[Feature, ...], grid: Grid, n_channels: int) -> None:
+    """Refuse objects of other images than those of the training: others have other numbers of values."""
+    lengths = dict(zip(grid.axes, grid.shape, strict=True))
+    axes = 3 if lengths.get("z", 1) > 1 else 2
+    columns = sum(feature.values(axes, n_channels) for feature in features)
+    if columns == project.forest.n_features:
+        return
+    trained = {None: "images of a shape that it does not tell", 1: "images in 2D"}.get(project.n_z, "images in 3D")
+    of = "" if project.n_channels is None else f" with {_counted(project.n_channels, 'channel')}"
+    raise UserError(
+        f"{KEY}: project {project.path} has a classifier of {_counted(project.forest.n_features, 'column')}, but its "
+        f"features have {columns} in {axes}D with {_counted(n_channels, 'channel')}; it was trained on {trained}{of}"
+    )
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
+
+
+def _margin(project: ObjectProject, grid: Grid) -> tuple[int, ...] | None:
+    """Along the spatial axes of the grid; the project's are x, y, z."""
+    if not project.margin:
+        return None
+    by_axis = dict(zip("xyz", project.margin, strict=False))
+    spatial = grid.axes.replace("t", "")
+    # Of one slice there is nothing to look at along z; projects of flat images may say nothing of it.
+    margin = tuple(by_axis.get(axis, max(project.margin)) for axis in spatial)
+    if min(margin) < 1:
+        raise UserError(
+            f"{KEY}: project {project.path} has neighbourhoods with the margin {list(project.margin)} along x, y, z, "
+            "of which 0 can be no distance; select the features again in ilastik with at least 1, train, and save it"
+        )
+    return margin
