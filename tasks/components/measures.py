@@ -30,11 +30,20 @@ COMBINE = {
     "whole": np.maximum,
     "part": np.maximum,
     "uncut": np.maximum,
+    "count": np.add,
+    "products": np.add,
+    "power1": np.add,
+    "power2": np.add,
+    "power3": np.add,
+    "power4": np.add,
+    "cross": np.add,
+    "histogram": np.add,
 }
 """How the measures of two parts of an object become those of both, by the last word of their names.
 
 The first five are always there, see ``measure_components``; for ``core`` see ``core_flags``, for the others
-``tasks.objects.image_measures``; for the last three ``tasks.splitting.parts_step``.
+``tasks.objects.image_measures`` and, from ``count`` on, ``tasks.objects.features``; for ``whole``, ``part`` and
+``uncut`` ``tasks.splitting.parts_step``.
 """
 
 

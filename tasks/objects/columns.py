@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from blockwise.volume.lengths import voxel_size
 from tasks.components.measures import Measures
+from tasks.objects.features.catalog import Feature
+from tasks.objects.features.values import FeatureValues
 from tasks.objects.image_measures import Image, channel_statistics
 
 
 @dataclass(frozen=True)
 class Objects:
-    """All objects of a run, in the order of their first voxels.
+    """Objects of a run, all of them or a shard, in the order of their first voxels.
 
     Attributes:
         label: numbers of the objects, uint64 (objects,).
@@ -27,6 +29,9 @@ class Objects:
         touches_border: bool (objects,), whether they touch the border of what is computed.
         step_um: micrometres from voxel to voxel along each spatial axis; None where that is not known.
         images: that were measured below the objects.
+        begin: how many objects there are before these.
+        chosen: ilastik's features that were computed.
+        features: their values; see ``feature_values``.
     """
 
     label: NDArray[np.uint64]
@@ -36,6 +41,9 @@ class Objects:
     touches_border: NDArray[np.bool_]
     step_um: tuple[float, ...] | None = None
     images: tuple[Image, ...] = ()
+    begin: int = 0
+    chosen: tuple[Feature, ...] = ()
+    features: FeatureValues = field(default_factory=dict)
 
     @property
     def spatial(self) -> str:
@@ -134,6 +142,15 @@ def wholes(objects: Objects) -> Columns:
     return {"whole": objects.measures["whole"], "too_large": objects.measures["uncut"]}
 
 
+def features(objects: Objects) -> Columns:
+    """``Mean Intensity``, ``Radii of the object_0`` ...: ilastik's features, called as in its own tables."""
+    found = {}
+    for feature in objects.chosen:
+        values = objects.features[feature.key]
+        found.update(zip(feature.columns_of(values.shape[1]), values.T, strict=True))
+    return found
+
+
 COLUMNS: tuple[Callable[[Objects], Columns], ...] = (
     labels,
     time_steps,
@@ -150,6 +167,7 @@ FURTHER_COLUMNS: tuple[Callable[[Objects], Columns], ...] = (
     physical_sizes,
     physical_centroids,
     wholes,
+    features,
 )
 """After those, and not named among the table's settings: ``ObjectTableStep.layout`` tells that they are there."""
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from tasks.components.measures import MeasureColumns
 from tasks.objects.exact_sums import ACCUMULATORS, LIMB_BITS
-from tasks.objects.features.catalog import BINS, Feature
+from tasks.objects.features.catalog import BINS, Feature, Region
 
 FLOAT_BITS = 277
 """Of the largest float32 over the smallest one above 0, of which all are whole multiples."""
@@ -26,6 +26,12 @@ Part = Literal["object", "around"]
 """Voxels that are added up by themselves: those of the object, and those of its neighbourhood without it."""
 
 PARTS: tuple[Part, ...] = ("object", "around")
+
+PARTS_OF: dict[Region, tuple[Part, ...]] = {
+    "object": ("object",),
+    "neighborhood": ("around",),
+    "both": ("object", "around"),
+}
 
 
 def limbs_of(dtype: str, power: int) -> int:
@@ -82,8 +88,7 @@ class Accumulators:
         features = tuple(features)
 
         def sums(part: Part) -> Sums:
-            regions = ("object", "both") if part == "object" else ("neighborhood", "both")
-            wanted = [feature for feature in features if feature.region in regions]
+            wanted = [feature for feature in features if part in PARTS_OF[feature.region]]
             return Sums(
                 max((feature.power for feature in wanted), default=0),
                 any(feature.extremes for feature in wanted),

@@ -83,9 +83,8 @@ class Feature:
         }
         return sizes[self.size]
 
-    def columns(self, axes: int, channels: int) -> list[str]:
-        """Names of its columns as ilastik's tables have them: several values are numbered."""
-        count = self.values(axes, channels)
+    def columns_of(self, count: int) -> list[str]:
+        """Names of the columns of so many values, as ilastik's tables have them: several are numbered."""
         return [self.shown] if count == 1 else [f"{self.shown}_{i}" for i in range(count)]
 
     def is_of(self, channels: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations, combinations_with_replacement
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tasks.components.measures import Measures
 from tasks.objects.exact_sums import ACCUMULATORS, values_of, whole_numbers
 from tasks.objects.features import moments
-from tasks.objects.features.accumulators import PRODUCT_LIMBS, limbs_of
+from tasks.objects.features.accumulators import PARTS_OF, PRODUCT_LIMBS, limbs_of
 from tasks.objects.features.catalog import Feature, Region
 from tasks.objects.features.eigensystem import eigensystems
 from tasks.objects.features.moments import Floats, Whole
@@ -34,14 +34,14 @@ class Accumulated:
         dtype: of the image.
         channels: of the image.
         range: least and greatest value of all objects of the image (of a time step), float64 (objects, 2): where
-            histograms begin and end; needed for ``object_histogram``.
+            histograms of objects begin and end; needed for quantiles.
     """
 
     measures: Measures
     axes: int
     dtype: str
     channels: int
-    range: NDArray[np.float64] | None = None
+    range: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
 
     @cached_property
     def voxels(self) -> Whole:
@@ -64,7 +64,7 @@ class _Statistics:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        return {"object": ("object",), "neighborhood": ("around",), "both": ("object", "around")}[self.region]
+        return PARTS_OF[self.region]
 
     @cached_property
     def count(self) -> Whole:
@@ -185,9 +185,8 @@ def _counted(feature: Feature, statistics: _Statistics) -> Floats:
     if feature.base == "Histogram":
         found = counts.astype(np.float64)
     else:
-        assert known.range is not None
         extremes = (statistics.extreme("min")[:, 0], statistics.extreme("max")[:, 0])
-        found = quantiles(counts, *extremes, known.range[:, 0], known.range[:, 1])
+        found = quantiles(counts, *extremes, *known.range.T)
     found[statistics.odd[:, 0]] = np.nan
     return found
 
