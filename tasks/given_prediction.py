@@ -46,7 +46,8 @@ def normalized(values: NDArray[Any], drange: tuple[float, float] | None) -> NDAr
 
 def binary(values: NDArray[Any]) -> NDArray[np.float32]:
     """Values of a binary image as probabilities: 1 where they are not 0; float32 of the same shape."""
-    return (values != 0).astype(np.float32)
+    found: NDArray[np.float32] = (values != 0).astype(np.float32)
+    return found
 
 
 def several_values(values: NDArray[Any]) -> list[float]:
@@ -130,9 +131,9 @@ class GivenPredictionStep(PredictionStep):
         """
         volume, mask = prepared
         given = self.given_channels.read(volume, block.write_box)
-        if self.is_binary and len(found := several_values(given)) > 1:
+        if self.is_binary and len(several := several_values(given)) > 1:
             raise UserError(
-                f"prediction.probabilities {self.given.address}: holds {', '.join(f'{value:g}' for value in found)} "
+                f"prediction.probabilities {self.given.address}: holds {', '.join(f'{value:g}' for value in several)} "
                 f"beside 0 in {self.title(block.id)}; ilastik makes objects of each value by itself, and here a binary "
                 "image has 0 and one other value only"
             )

@@ -61,8 +61,8 @@ def _compile(engine: Engine, reach: tuple[int, ...], n_channels: int, dtype: str
         engine.predict(image, interior)
 
 
-def _listed(versions: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {version}" for name, version in versions.items())
+def _listed(versions: tuple[tuple[str, str], ...]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions) or "no library of its own"
 
 
 class PredictionStep(VolumeStep):
@@ -108,7 +108,7 @@ class PredictionStep(VolumeStep):
     stage: int = 1
     truncate: bool = False
     made_by: Before[VolumeStep] | None = None
-    engine_versions: Mapping[str, str] = {}
+    engine_versions: tuple[tuple[str, str], ...] = ()
 
     def settings(self) -> Mapping[str, Any]:
         """Settings that can change the result; of the project its content, not its path."""
@@ -212,7 +212,7 @@ class PredictionStep(VolumeStep):
     def prepare(self) -> Any:
         """Load the classifier and open what is read, once per worker."""
         engine = make_engine(self.engine, self.classifier(), structure_tensor=self.structure_tensor)
-        if dict(engine.versions) != dict(self.engine_versions):
+        if engine.versions != self.engine_versions:
             raise UserError(
                 f"prediction.engine: {self.engine} computes with {_listed(engine.versions)} here, but the run was "
                 f"begun with {_listed(self.engine_versions)}, and bits may depend on it; use one environment for all "

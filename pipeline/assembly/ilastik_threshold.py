@@ -70,7 +70,7 @@ def smoothed_sigma(sigma: tuple[float, ...], grid: Grid, where: str) -> tuple[fl
 
 def _stored(
     threshold: Threshold, stored: StoredThreshold, path: str, spatial: str
-) -> tuple[Threshold, dict[str, int]]:
+) -> tuple[Threshold, dict[str, int | None]]:
     """The threshold with the values of a project, and the sizes of objects."""
     method = METHODS.get(stored.method, f"number {stored.method}")
     if method not in ("simple", "hysteresis"):

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from blockwise.errors import UserError
 from blockwise.grid import Grid
+from blockwise.volume_step import VolumeStep
+from pipeline.assembly.object_features import FeatureSteps
 from pipeline.configuration.settings import ConnectedComponents, Settings
+from tasks.objects.classification.classes_step import ObjectClassesStep
+from tasks.objects.classification.classification_step import ObjectClassificationStep
 from tasks.objects.classification.project import ObjectProject, is_object_project, load_object_project
 from tasks.objects.features.catalog import Feature, chosen_features
 
@@ -51,6 +57,40 @@ def object_classifier(
     features = _features(project, n_channels)
     _check_images(project, features, grid, n_channels)
     return Classifier(project, features, _margin(project, grid))
+
+
+def classification_steps(
+    classifier: Classifier,
+    objects: VolumeStep,
+    described: Mapping[str, Any],
+    added_up: FeatureSteps,
+    common: Mapping[str, Any],
+    places: Mapping[str, Any],
+) -> tuple[ObjectClassificationStep, ObjectClassesStep]:
+    """Make the steps that classify objects, and write the class of each voxel's object.
+
+    Args:
+        classifier: of the objects.
+        objects: the step that labels them.
+        described: the steps ``faces`` and ``merge`` of these labels.
+        added_up: the steps that have added up, at least, what the classifier's features need.
+        common: fields of all steps.
+        places: fields of the step that writes a volume.
+    """
+    project = classifier.project
+    classification = ObjectClassificationStep(
+        **common,
+        **described,
+        grid=described["merge"].grid,
+        features=added_up.object_features,
+        histograms=added_up.object_histograms,
+        chosen=tuple(feature.name for feature in classifier.features),
+        project=project.path,
+        project_hash=project.content_hash,
+        class_names=project.classes,
+    )
+    classes = ObjectClassesStep(**common, **places, grid=objects.grid, objects=objects, classification=classification)
+    return classification, classes
 
 
 def with_classifier(settings: Settings) -> Settings:

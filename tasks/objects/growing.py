@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -13,7 +13,7 @@ from blockwise.files import explained
 
 
 class GrowingArray:
-    """Rows, one after the other, in a file that has no name: it is gone when nobody looks at it any more.
+    """Rows, one after the other, in a file that has no name: it is gone when it is closed, and nobody looks at it.
 
     Written as a file, never as mapped memory: a disk that is full then is an error, and does not end the process.
     """
@@ -30,7 +30,13 @@ class GrowingArray:
         self._rows = 0
         with explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # lives as long as the array
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by __exit__
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
 
     def append(self, rows: NDArray[Any]) -> None:
         """Add rows (n, *width).
@@ -46,7 +52,7 @@ class GrowingArray:
         self._rows += len(rows)
 
     def array(self) -> NDArray[Any]:
-        """All rows so far, read where they are looked at."""
+        """All rows so far, read where they are looked at; they stay when the file is closed."""
         shape = (self._rows, *self._width)
         if not self._rows:  # nothing cannot be mapped
             return np.empty(shape, self._dtype)

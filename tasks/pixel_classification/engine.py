@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -47,8 +46,8 @@ class Engine(Protocol):
         """Memory that it takes whatever the image, in bytes, in processes of its own."""
 
     @property
-    def versions(self) -> Mapping[str, str]:
-        """Of libraries that are not ours and decide about bits, by their names."""
+    def versions(self) -> tuple[tuple[str, str], ...]:
+        """Of libraries that are not ours and decide about bits, each after its name."""
 
     def check_shape(self, shape: tuple[int, int, int]) -> None:
         """Refuse a volume (z, y, x) that the project cannot predict; see ``check_volume``."""
@@ -92,9 +91,9 @@ class ReferenceEngine:
         return 0
 
     @property
-    def versions(self) -> Mapping[str, str]:
+    def versions(self) -> tuple[tuple[str, str], ...]:
         """None."""
-        return {}
+        return ()
 
     def check_shape(self, shape: tuple[int, int, int]) -> None:
         """As ilastik does; see ``Engine``."""

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,9 +36,9 @@ class IlastikEngine(ReferenceEngine):
         self._child: _Child | None = None
 
     @property
-    def versions(self) -> Mapping[str, str]:
+    def versions(self) -> tuple[tuple[str, str], ...]:
         """Of ilastik and the libraries that it computes with."""
-        return dict(installed().versions)
+        return installed().versions
 
     @property
     def fixed_memory(self) -> int:

@@ -119,7 +119,7 @@ def test_other_filters_than_those_that_are_meant_are_refused(tmp_path: Path) -> 
     script = """
     for tensor in ("fastfilters", "vigra"):
         try:
-            print(make_engine("ilastik", project, tensor).versions)
+            print(dict(make_engine("ilastik", project, tensor).versions))
         except UserError as error:
             print(error)
     """

@@ -85,29 +85,31 @@ class ObjectClassificationStep(ObjectsStep):
         """Classify all objects, a shard at a time."""
         known, project = prepared
         n = len(self.class_names)
-        classes = GrowingArray(self.folder, np.uint8)
-        probabilities = GrowingArray(self.folder, np.float32, n)
-        for objects in self.shards(known):
-            found = classify(project.forest, n, feature_vectors(project.features, objects.features))
-            classes.append(found[0])
-            probabilities.append(found[1])
-        rows, offsets = self._rows(known, classes.array())
-        return {
-            "classes": classes.array(),
-            "probabilities": probabilities.array(),
-            "rows": rows,
-            "offsets": offsets,
-        }
+        with (
+            GrowingArray(self.folder, np.uint8) as classes,
+            GrowingArray(self.folder, np.float32, n) as probabilities,
+            GrowingArray(self.folder, np.int64, 2) as rows,
+        ):
+            for objects in self.shards(known):
+                found = classify(project.forest, n, feature_vectors(project.features, objects.features))
+                classes.append(found[0])
+                probabilities.append(found[1])
+            offsets = self._add_rows(rows, known, classes.array())
+            return {
+                "classes": classes.array(),
+                "probabilities": probabilities.array(),
+                "rows": rows.array(),
+                "offsets": offsets,
+            }
 
-    def _rows(
-        self, known: ComponentObjects, classes: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Label and class of the objects of each block; where each block's begin, and how many there are."""
-        found = GrowingArray(self.folder, np.int64, 2)
+    def _add_rows(
+        self, rows: GrowingArray, known: ComponentObjects, classes: NDArray[np.uint8]
+    ) -> NDArray[np.int64]:
+        """Add label and class of the objects of each block; where each block's begin, and how many there are."""
         counts = {}
         for part in self.blocks:
             labels = self.features.read(part)["label"]
             places = known.order.places(labels.astype(np.uint64), time_of(self.blocks, part))
-            found.append(np.stack([labels, classes[places].astype(np.int64)], axis=1))
+            rows.append(np.stack([labels, classes[places].astype(np.int64)], axis=1))
             counts[part.id] = len(labels)
-        return found.array(), dense_offsets(counts, math.prod(self.blocks.blocks_per_axis))
+        return dense_offsets(counts, math.prod(self.blocks.blocks_per_axis))

@@ -25,7 +25,7 @@ WORKFLOWS = tuple(
 GROUP = "ObjectClassification"
 LARGEST_CLASS = 255
 """The volume of classes has a byte a voxel, as ilastik's own."""
-LARGEST_MARGIN = 1 << 15
+LARGEST_MARGIN = 1 << 14
 """Of a neighbourhood, in voxels; ilastik's dialog ends far below."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -154,9 +154,9 @@ class FastEngine:
         return 0
 
     @property
-    def versions(self) -> Mapping[str, str]:
+    def versions(self) -> tuple[tuple[str, str], ...]:
         """None."""
-        return {}
+        return ()
 
     def check_shape(self, shape: tuple[int, int, int]) -> None:
         """As ilastik does; see ``check_volume``."""
