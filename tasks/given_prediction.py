@@ -51,13 +51,13 @@ def binary(values: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def several_values(values: NDArray[Any]) -> list[float]:
-    """Up to three different values that are not 0."""
+    """Up to three different values that are not 0, in order."""
     found: list[float] = []
     rest = values[values != 0]
     while rest.size and len(found) < 3:
         found.append(float(rest.flat[0]))
         rest = rest[rest != rest.flat[0]]
-    return found
+    return sorted(found)
 
 
 class GivenPredictionStep(PredictionStep):

@@ -32,7 +32,7 @@ def given_prediction(
         UserError: the volume does not fit the raw volume or the project.
     """
     volume = open_volume(address)
-    axes = volume.axes or ""
+    axes = volume.axes or (grid.axes if volume.shape == grid.shape else "")
     lengths = dict(zip(axes, volume.shape, strict=False))
     if len(axes) != len(volume.shape) or {a: lengths[a] for a in axes if a != "c"} != dict(
         zip(grid.axes, grid.shape, strict=True)
@@ -47,8 +47,8 @@ def given_prediction(
     names = project.stages[-1].classes or tuple(f"Class {i + 1}" for i in range(count))
     if project.is_of_binary_images and count != 1:
         raise UserError(
-            f"{KEY} {address}: has {count} channels, but project {project.path} is of objects of binary images, which "
-            "have one; give the segmentation that is 0 outside of objects"
+            f"{KEY} {address}: has {count} channels, but project {project.path} is of objects of binary images, "
+            "which have one; give the segmentation that is 0 outside of objects"
         )
     if len(names) != count:
         raise UserError(

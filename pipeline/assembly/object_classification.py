@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from blockwise.errors import UserError
@@ -104,10 +105,22 @@ def with_classifier(settings: Settings) -> Settings:
     path = settings.prediction.project
     if not path or not is_object_project(path):
         raise UserError(
-            f"{KEY}: names no project, and prediction.project {path} is none of object classification; name one whose "
-            "classifier knows objects"
+            f"{KEY}: names no project, and prediction.project {path} is none of object classification; name one "
+            "whose classifier knows objects"
         )
     return classified(settings)
+
+
+def as_begun(settings: Settings) -> Settings:
+    """The configuration; where a workflow has classified objects in this work folder, all of them go on to do so.
+
+    Else the table of objects would be made anew with each change of the workflow.
+    """
+    if any(components.classifier for components in _all_components(settings)):
+        return settings
+    begun = any(Path(settings.work_dir).glob(f"{ObjectClassificationStep.name}*/"))
+    path = settings.prediction.project
+    return classified(settings) if begun and path and is_object_project(path) else settings
 
 
 def classified(settings: Settings) -> Settings:

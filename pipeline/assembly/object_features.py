@@ -36,6 +36,16 @@ def feature_steps(
     described: tuple[ComponentFacesStep, ComponentMergeStep],
     common: dict[str, Any],
 ) -> FeatureSteps:
+    """Make the steps.
+
+    Args:
+        features: that are computed.
+        margin: how far neighbourhoods reach, in voxels per spatial axis; None where there are none.
+        objects: the step that labels the objects.
+        raw: what is seen of the raw volume.
+        described: the steps that describe the components of each block, and say which object each belongs to.
+        common: fields of all steps.
+    """
     faces, merge = described
     names = tuple(feature.name for feature in features)
     one_block = {**common, "grid": merge.grid}

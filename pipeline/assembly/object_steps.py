@@ -26,13 +26,13 @@ from tasks.components.faces_step import ComponentFacesStep
 from tasks.components.labelling import CONNECTIVITIES
 from tasks.components.labels_step import ConnectedComponentsStep
 from tasks.components.merge_step import ComponentMergeStep
-from tasks.objects.image_measures import EXACT_DTYPES
 from tasks.objects.classification.classes_step import ObjectClassesStep
 from tasks.objects.classification.classification_step import ObjectClassificationStep
 from tasks.objects.features.boxes_step import ObjectBoxesStep
 from tasks.objects.features.features_step import FeaturesStep
 from tasks.objects.features.histograms_step import HistogramsStep
 from tasks.objects.features.ranges_step import ValueRangesStep
+from tasks.objects.image_measures import EXACT_DTYPES
 from tasks.objects.measures_step import MeasuresStep
 from tasks.objects.table_step import ObjectTableStep
 from tasks.prediction import PredictionStep
@@ -183,9 +183,13 @@ def object_steps(
     added_up = FeatureSteps()
     classified: tuple[Any, Any] = (None, None)
     if classifier is not None:
-        raw_channels = prediction.raw_channels
         added_up = feature_steps(
-            classifier.features, classifier.margin, labelled or final, raw_channels, (parts or faces, numbered or merge), common
+            classifier.features,
+            classifier.margin,
+            labelled or final,
+            prediction.raw_channels,
+            (parts or faces, numbered or merge),
+            common,
         )
         address = output_dataset(settings, DATASETS["object_classes"] + suffix)
         places = {**storage, "address": address}

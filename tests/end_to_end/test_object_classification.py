@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from blockwise.volume import open_volume
-from pipeline import ConnectedComponentsWorkflow, ObjectClassificationWorkflow
+from pipeline import ObjectClassificationWorkflow
 from pipeline.__main__ import main
 from pipeline.running.session import end_sessions
 from tests.runs import Project, Run
@@ -77,3 +77,91 @@ def test_every_object_has_ilastiks_class_and_probabilities_for_every_block_shape
         names = [["", "small", "large"][number] for number in expected[1:]]
         assert table["object_class_name"] == names
     assert classify(case).computed == {}
+
+
+def edit(change: Callable[[h5py.File], None]) -> None:
+    with h5py.File("project.ilp", "r+") as file:
+        change(file)
+
+
+def swap(file: h5py.File) -> None:
+    """As if trained with the labels of the other class."""
+    names = file["ObjectClassification/ClassifierForests/known_labels"]
+    names[...] = names[()][::-1]
+
+
+def rename(file: h5py.File) -> None:
+    del file["ObjectClassification/LabelNames"]
+    file["ObjectClassification/LabelNames"] = np.array([b"tiny", b"huge"], object)
+
+
+def leave_20_trees(file: h5py.File) -> None:
+    """These alone have another class for object 21 than all 100, and for no other."""
+    forest = file["ObjectClassification/ClassifierForests/Forest0000"]
+    for name in [name for name in forest if name.startswith("Tree_")][20:]:
+        del forest[name]
+
+
+def test_only_what_depends_on_a_change_is_done_again(case: Project) -> None:
+    case.change("connected_components", {"classifier": "project"})
+    run = case.run()
+    assert run.ok, run.text
+    assert {name: run.computed[name] for name in CLASSIFIED if name != "object_classes"} == {
+        name: blocks for name, blocks in CLASSIFIED.items() if name != "object_classes"
+    }
+    assert "object_classes" not in run.computed
+    assert classify(case).computed == {"object_classes": CLASSIFIED["object_classes"]}
+    before = stored("object_classes")
+    edit(rename)
+    assert classify(case).computed == {"object_table": [0]}
+    assert "tiny" in Path("work/objects.csv").read_text()
+    edit(swap)
+    run = classify(case)
+    assert run.computed == {name: CLASSIFIED[name] for name in list(CLASSIFIED)[1:]}, run.text
+    swapped = np.where(before > 0, 3 - before, 0)
+    np.testing.assert_array_equal(stored("object_classes"), swapped)
+    edit(leave_20_trees)
+    run = classify(case)
+    assert list(run.computed) == list(CLASSIFIED)[1:]
+    changed = stored("object_classes") != swapped
+    np.testing.assert_array_equal(changed, stored("connected_components") == 21)
+    blocks = [tuple(slice(64 * i, 64 * i + 64) for i in divmod(block, 4)) for block in range(12)]
+    touched = {number for number, block in enumerate(blocks) if changed[block].any()}
+    assert touched <= set(run.computed["object_classes"]) < set(range(12))
+
+
+def test_objects_of_a_work_folder_stay_classified(case: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whichever workflow comes next, and in every command."""
+    assert "object_classification" not in [step.name for step in case.steps().all()]
+    assert main(["export", "classes", "classes.h5", "--config", str(case.config)]) == 40
+    assert "connected_components.classifier is not set" in capsys.readouterr().err
+    assert classify(case).ok
+    assert case.run().computed == {}
+    assert main(["export", "classes", "classes.h5", "--config", str(case.config)]) == 0
+    np.testing.assert_array_equal(read(Path("classes.h5"), "exported_data"), stored("object_classes"))
+    assert main(["status", "--config", str(case.config)]) == 0
+    assert "object_classes" in capsys.readouterr().out
+
+
+def test_a_binary_image_in_the_place_of_probabilities(case: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    """The mask of the case itself: objects and classes are those of its probabilities."""
+    identities = read(Path("expected_identities.h5"), "exported_data")[..., 0]
+    with h5py.File("binary.h5", "w") as file:
+        file["data"] = np.where(identities > 0, np.uint8(255), np.uint8(0))
+    edit(binary)
+    case.change("prediction", {"project": "project.ilp", "probabilities": "binary.h5:data"})
+    run = classify(case)
+    assert run.ok, run.text
+    np.testing.assert_array_equal(stored("connected_components"), identities)
+    expected = np.concatenate([[0], 1 + ilastiks().argmax(axis=1)])
+    np.testing.assert_array_equal(stored("object_classes"), expected[identities])
+    with h5py.File("binary.h5", "r+") as file:
+        file["data"][5:7, 3] = 7, 9
+    run = classify(case)
+    assert not run.ok
+    assert "holds 7, 9, 255 beside 0 in block 0 at (0, 0)" in run.text
+
+
+def binary(file: h5py.File) -> None:
+    del file["workflowName"], file["ThresholdTwoLevels"]
+    file["workflowName"] = "Object Classification (from binary image)"

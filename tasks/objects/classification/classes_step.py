@@ -19,8 +19,8 @@ from blockwise.volume import open_volume
 from blockwise.volume_step import Holds, VolumeStep, giving
 from tasks.objects.classification.classification_step import ObjectClassificationStep
 
-BYTES_PER_VOXEL = 30
-"""Labels as they are stored, where their runs begin and what they are, and classes."""
+BYTES_PER_VOXEL = 70
+"""Labels as they are stored, and, where no two neighbours have the same one, for each voxel what is looked up."""
 
 
 def classes_of_voxels(labels: NDArray[np.uint64], known: NDArray[np.int64]) -> NDArray[np.uint8]:

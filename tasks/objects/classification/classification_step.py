@@ -24,6 +24,14 @@ from tasks.objects.objects_step import ObjectsStep
 from tasks.objects.order import ComponentObjects, time_of
 
 
+class ClassesSource(TableSource):
+    """Classes of objects; the stamp of a block is over those of its own objects."""
+
+    def identity(self) -> str:
+        """That there are classes; which they are is in the stamps, so that another classifier redoes what it changes."""
+        return "classes of objects"
+
+
 class ObjectClassificationStep(ObjectsStep):
     """Class and probabilities of each object, in one job; its own grid has one block.
 
@@ -59,7 +67,7 @@ class ObjectClassificationStep(ObjectsStep):
 
     def rows(self) -> TableSource:
         """Classes of which each block reads those of its own objects."""
-        return TableSource(self, self.blocks, self.output(), "rows", "offsets")
+        return ClassesSource(self, self.blocks, self.output(), "rows", "offsets")
 
     @property
     def blocks(self) -> Grid:
