@@ -96,7 +96,7 @@ def steps(folder: Path, project: str, **changes: Any) -> Steps:
             lambda file: file.create_group(
                 "ObjectClassification/SelectedFeatures/2D Convex Hull Features/HullVolume"
             ),
-            "of 7 features, but HullVolume: of ilastik's plugin '2D Convex Hull Features', which is not computed here",
+            "of 7 features, but HullVolume: of ilastik's plugin '2D Convex Hull Features', which is not",
         ),
         (
             lambda file: file.create_group(f"{SELECTED}/Weighted<RegionCenter>"),

@@ -28,7 +28,7 @@ class ClassesSource(TableSource):
     """Classes of objects; the stamp of a block is over those of its own objects."""
 
     def identity(self) -> str:
-        """That there are classes; which they are is in the stamps, so that another classifier redoes what it changes."""
+        """That there are classes; which they are is in the stamps, so that another one redoes what it changes."""
         return "classes of objects"
 
 
