@@ -92,8 +92,12 @@ def quantiles(values: Image, limits: tuple[float, float]) -> list[float]:
         keys.append((j + 1, counts[: j + 1].sum()))
     keys[-1] = ((values.max() - low) * 64 / width, len(values))
     places, below = np.array(keys).T
-    found = [low + np.interp(q * len(values), below, places) * width / 64 for q in QUANTILES]
-    return [values.min(), *found[1:-1], values.max()]
+    found = []
+    for q in QUANTILES[1:-1]:
+        end = int(np.searchsorted(below, q * len(values)))  # where nothing is counted, the place before the gap
+        part = (q * len(values) - below[end - 1]) / (below[end] - below[end - 1])
+        found.append(low + (places[end - 1] + part * (places[end] - places[end - 1])) * width / 64)
+    return [values.min(), *found, values.max()]
 
 
 def expected(feature: Feature, labels: Image, image: Image, margin: Margin, inside: Image) -> Image:

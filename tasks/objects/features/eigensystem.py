@@ -43,22 +43,28 @@ def _solve(vectors: Any, values: Any) -> None:
         if _diagonalize(vectors[i], values[i], off):
             _sort(vectors[i], values[i])
         else:
-            vectors[i], values[i] = np.nan, np.nan
+            for j in range(n):
+                values[i, j] = np.nan
+                for k in range(n):
+                    vectors[i, j, k] = np.nan
 
 
 @compiled
 def _to_tridiagonal(a: Any, d: Any, e: Any) -> None:
     """Householder's reduction: diagonal ``d``, beside it ``e[1:]``, and what ``a`` was turned by."""
     n = len(d)
-    d[:] = a[n - 1]
+    for j in range(n):
+        d[j] = a[n - 1, j]
     for i in range(n - 1, 0, -1):
-        scale = np.sum(np.abs(d[:i]))
-        h = 0.0
+        scale = h = 0.0
+        for k in range(i):
+            scale += abs(d[k])
         if scale == 0.0:
             e[i] = d[i - 1]
             for j in range(i):
                 d[j] = a[i - 1, j]
-                a[i, j] = a[j, i] = 0.0
+                a[i, j] = 0.0
+                a[j, i] = 0.0
         else:
             for k in range(i):
                 d[k] /= scale
@@ -83,9 +89,11 @@ def _to_tridiagonal(a: Any, d: Any, e: Any) -> None:
                     g += a[k, i + 1] * a[k, j]
                 for k in range(i + 1):
                     a[k, j] -= g * d[k]
-        a[: i + 1, i + 1] = 0.0
-    d[:] = a[n - 1]
-    a[n - 1] = 0.0
+        for k in range(i + 1):
+            a[k, i + 1] = 0.0
+    for j in range(n):
+        d[j] = a[n - 1, j]
+        a[n - 1, j] = 0.0
     a[n - 1, n - 1] = 1.0
     e[0] = 0.0
 
@@ -93,7 +101,8 @@ def _to_tridiagonal(a: Any, d: Any, e: Any) -> None:
 @compiled
 def _turn(a: Any, d: Any, e: Any, i: Any, h: Any) -> None:
     """Apply the reflection of row ``i`` to what is left of the matrix."""
-    e[:i] = 0.0
+    for j in range(i):
+        e[j] = 0.0
     for j in range(i):
         f = d[j]
         a[j, i] = f
@@ -121,7 +130,8 @@ def _turn(a: Any, d: Any, e: Any, i: Any, h: Any) -> None:
 def _diagonalize(z: Any, d: Any, e: Any) -> Any:
     """The QL method; whether it converges."""
     n = len(d)
-    e[: n - 1] = e[1:].copy()
+    for i in range(1, n):
+        e[i - 1] = e[i]
     e[n - 1] = 0.0
     shifted, largest, eps = 0.0, 0.0, 2.0**-52
     for l in range(n):  # noqa: E741  # the name that all descriptions of the method have
@@ -158,8 +168,8 @@ def _rotate(z: Any, d: Any, e: Any, l: Any, m: Any) -> None:  # noqa: E741
     """One implicit QL step from ``m`` up to ``l``."""
     dl1, el1 = d[l + 1], e[l + 1]
     p = d[m]
-    c = c2 = c3 = 1.0
-    s = s2 = 0.0
+    c, c2, c3 = 1.0, 1.0, 1.0
+    s, s2 = 0.0, 0.0
     for i in range(m - 1, l - 1, -1):
         c3, c2, s2 = c2, c, s
         g = c * e[i]

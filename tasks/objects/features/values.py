@@ -215,7 +215,7 @@ class _Shape:
             scatter = np.maximum(self._eigensystems[0], 0)
             return np.sqrt(scatter / measures["voxels"][:, None])
         if name == "RegionAxes":
-            return self._eigensystems[1].reshape(len(self.known.voxels), -1)
+            return self._eigensystems[1].reshape(len(self.known.voxels), self.known.axes**2)
         return None
 
     @cached_property
