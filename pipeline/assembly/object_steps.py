@@ -15,6 +15,7 @@ from blockwise.volume.lengths import in_micrometers
 from pipeline.assembly.classes import class_index
 from pipeline.assembly.geometry import output_dataset
 from pipeline.assembly.ilastik_threshold import as_ilastik, smoothed_sigma
+from pipeline.assembly.object_features import FeatureSteps, feature_steps, table_features
 from pipeline.assembly.object_sizes import sizes_in_voxels
 from pipeline.assembly.smoothing import sigma_in_voxels
 from pipeline.assembly.splitting import split_steps
@@ -24,6 +25,10 @@ from tasks.components.faces_step import ComponentFacesStep
 from tasks.components.labelling import CONNECTIVITIES
 from tasks.components.labels_step import ConnectedComponentsStep
 from tasks.components.merge_step import ComponentMergeStep
+from tasks.objects.features.boxes_step import ObjectBoxesStep
+from tasks.objects.features.features_step import FeaturesStep
+from tasks.objects.features.histograms_step import HistogramsStep
+from tasks.objects.features.ranges_step import ValueRangesStep
 from tasks.objects.image_measures import EXACT_DTYPES
 from tasks.objects.measures_step import MeasuresStep
 from tasks.objects.table_step import ObjectTableStep
@@ -55,6 +60,10 @@ class ObjectSteps:
     split_objects: SplitObjectsStep | None
     cores: CoresStep | None
     measures: MeasuresStep | None
+    object_boxes: ObjectBoxesStep | None
+    object_features: FeaturesStep | None
+    value_ranges: ValueRangesStep | None
+    object_histograms: HistogramsStep | None
     object_table: ObjectTableStep
 
     def all(self) -> tuple[BlockStep, ...]:
@@ -164,8 +173,40 @@ def object_steps(
             classes=prediction.classes if components.probabilities else (),
         )
     described = {"faces": parts or faces, "merge": numbered or merge}
-    table = ObjectTableStep(**common, **described, grid=one_block, measures=measures, step_um=step_um)
-    return ObjectSteps(thresholded, faces, merge, final, *split, cores, measures, table)
+    chosen = table_features(settings, threshold, components, prediction.raw_channels)
+    added_up = FeatureSteps()
+    if chosen is not None:
+        added_up = feature_steps(
+            chosen.features,
+            chosen.margin,
+            labelled or final,
+            prediction.raw_channels,
+            (parts or faces, numbered or merge),
+            common,
+        )
+    table = ObjectTableStep(
+        **common,
+        **described,
+        grid=one_block,
+        measures=measures,
+        step_um=step_um,
+        features=added_up.object_features,
+        histograms=added_up.object_histograms,
+        chosen=() if chosen is None else chosen.names,
+    )
+    return ObjectSteps(
+        threshold=thresholded,
+        component_faces=faces,
+        component_merge=merge,
+        connected_components=final,
+        split_parts=parts,
+        split_merge=numbered,
+        split_objects=labelled,
+        cores=cores,
+        measures=measures,
+        **vars(added_up),
+        object_table=table,
+    )
 
 
 def _class_index(settings: Settings, chosen: int | str, prediction: PredictionStep, key: str) -> int:
