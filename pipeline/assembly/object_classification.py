@@ -10,8 +10,9 @@ from typing import Any
 from blockwise.errors import UserError
 from blockwise.grid import Grid
 from blockwise.volume_step import VolumeStep
-from pipeline.assembly.object_features import FeatureSteps
+from pipeline.assembly.object_features import ChosenFeatures, FeatureSteps, check_exact
 from pipeline.configuration.settings import ConnectedComponents, Settings
+from tasks.channels import RawChannels
 from tasks.objects.classification.classes_step import ObjectClassesStep
 from tasks.objects.classification.classification_step import ObjectClassificationStep
 from tasks.objects.classification.project import ObjectProject, is_object_project, load_object_project
@@ -28,17 +29,15 @@ class Classifier:
 
     Attributes:
         project: that holds it.
-        features: that it looks at, in the order of its columns.
-        margin: how far neighbourhoods reach, in voxels per spatial axis of the grid; None where none is looked at.
+        chosen: the features that it looks at, in the order of its columns.
     """
 
     project: ObjectProject
-    features: tuple[Feature, ...]
-    margin: tuple[int, ...] | None
+    chosen: ChosenFeatures
 
 
 def object_classifier(
-    settings: Settings, components: ConnectedComponents, grid: Grid, n_channels: int
+    settings: Settings, components: ConnectedComponents, grid: Grid, raw: RawChannels
 ) -> Classifier | None:
     """The classifier of the objects; None where none is named.
 
@@ -46,7 +45,7 @@ def object_classifier(
         settings: the configuration.
         components: what is said of the objects.
         grid: of the volume.
-        n_channels: of the raw volume, that are seen.
+        raw: the image.
 
     Raises:
         UserError: the project has no classifier of objects, or one of other features or images than can be had here.
@@ -55,9 +54,36 @@ def object_classifier(
         return None
     path = settings.prediction.project if components.classifier == PROJECT else components.classifier
     project = load_object_project(path)
-    features = _features(project, n_channels)
-    _check_images(project, features, grid, n_channels)
-    return Classifier(project, features, _margin(project, grid))
+    check_exact(raw, KEY, "classifier")
+    features = _features(project, len(raw.channels))
+    _check_images(project, features, grid, len(raw.channels))
+    return Classifier(project, ChosenFeatures(features, _margin(project, grid)))
+
+
+def all_features(
+    columns: ChosenFeatures | None, classifier: Classifier | None, components: ConnectedComponents
+) -> ChosenFeatures | None:
+    """The features that are columns of the table, and those that a classifier looks at; None for none.
+
+    Raises:
+        UserError: their neighbourhoods reach differently far.
+    """
+    if classifier is None:
+        return columns
+    if columns is None:
+        return classifier.chosen
+    seen = classifier.chosen
+    margins = {columns.margin, seen.margin} - {None}
+    if components.margin is None and components.features != PROJECT:
+        margins = {seen.margin or columns.margin}
+    if len(margins) > 1:
+        raise UserError(
+            f"connected_components.margin: neighbourhoods of features reach {list(columns.margin or ())} voxels, but "
+            f"those of the classifier of project {classifier.project.path} {list(seen.margin or ())}; leave out "
+            "margin, or use one project for both"
+        )
+    features = {feature.name: feature for feature in (*columns.features, *seen.features)}
+    return ChosenFeatures(tuple(features[name] for name in sorted(features)), next(iter(margins), None))
 
 
 def classification_steps(
@@ -84,8 +110,8 @@ def classification_steps(
         **described,
         grid=described["merge"].grid,
         features=added_up.object_features,
-        histograms=added_up.object_histograms,
-        chosen=tuple(feature.name for feature in classifier.features),
+        histograms=added_up.object_histograms if classifier.chosen.histograms else None,
+        chosen=classifier.chosen.names,
         project=project.path,
         project_hash=project.content_hash,
         class_names=project.classes,
@@ -180,11 +206,5 @@ def _margin(project: ObjectProject, grid: Grid) -> tuple[int, ...] | None:
         return None
     by_axis = dict(zip("xyz", project.margin, strict=False))
     spatial = grid.axes.replace("t", "")
-    # Of one slice there is nothing to look at along z; projects of flat images may say nothing of it.
-    margin = tuple(by_axis.get(axis, max(project.margin)) for axis in spatial)
-    if min(margin) < 1:
-        raise UserError(
-            f"{KEY}: project {project.path} has neighbourhoods with the margin {list(project.margin)} along x, y, z, "
-            "of which 0 can be no distance; select the features again in ilastik with at least 1, train, and save it"
-        )
-    return margin
+    # Projects of flat images may say nothing of z, along which there is nothing to look at.
+    return tuple(by_axis.get(axis, max(project.margin)) for axis in spatial)

@@ -15,8 +15,8 @@ from blockwise.volume.lengths import in_micrometers
 from pipeline.assembly.classes import class_index
 from pipeline.assembly.geometry import output_dataset
 from pipeline.assembly.ilastik_threshold import as_ilastik, smoothed_sigma
-from pipeline.assembly.object_classification import classification_steps, object_classifier
-from pipeline.assembly.object_features import FeatureSteps, feature_steps
+from pipeline.assembly.object_classification import all_features, classification_steps, object_classifier
+from pipeline.assembly.object_features import FeatureSteps, feature_steps, table_features
 from pipeline.assembly.object_sizes import sizes_in_voxels
 from pipeline.assembly.smoothing import sigma_in_voxels
 from pipeline.assembly.splitting import split_steps
@@ -179,23 +179,33 @@ def object_steps(
             classes=prediction.classes if components.probabilities else (),
         )
     described = {"faces": parts or faces, "merge": numbered or merge}
-    classifier = object_classifier(settings, components, grid, len(prediction.channels))
+    chosen = table_features(settings, threshold, components, prediction.raw_channels)
+    classifier = object_classifier(settings, components, grid, prediction.raw_channels)
+    wanted = all_features(chosen, classifier, components)
     added_up = FeatureSteps()
-    classified: tuple[Any, Any] = (None, None)
-    if classifier is not None:
+    if wanted is not None:
         added_up = feature_steps(
-            classifier.features,
-            classifier.margin,
+            wanted.features,
+            wanted.margin,
             labelled or final,
             prediction.raw_channels,
             (parts or faces, numbered or merge),
             common,
         )
-        address = output_dataset(settings, DATASETS["object_classes"] + suffix)
-        places = {**storage, "address": address}
+    classified: tuple[Any, Any] = (None, None)
+    if classifier is not None:
+        places = {**storage, "address": output_dataset(settings, DATASETS["object_classes"] + suffix)}
         classified = classification_steps(classifier, labelled or final, described, added_up, common, places)
     table = ObjectTableStep(
-        **common, **described, grid=one_block, measures=measures, step_um=step_um, classification=classified[0]
+        **common,
+        **described,
+        grid=one_block,
+        measures=measures,
+        step_um=step_um,
+        features=None if chosen is None else added_up.object_features,
+        histograms=None if chosen is None or not chosen.histograms else added_up.object_histograms,
+        chosen=() if chosen is None else chosen.names,
+        classification=classified[0],
     )
     return ObjectSteps(
         threshold=thresholded,

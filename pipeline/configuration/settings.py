@@ -115,12 +115,16 @@ class ConnectedComponents(Section):
     exclude_border: bool = False
     intensities: bool = False
     probabilities: bool = False
+    features: Literal["project"] | tuple[str, ...] | None = None
+    margin: PositiveInt | tuple[PositiveInt, ...] | None = None
     numbering: Literal["continue", "restart"] = "continue"
     split: Split | None = None
     classifier: LocalPath | None = None
 
     @model_validator(mode="after")
     def _sizes_leave_something(self) -> ConnectedComponents:
+        if self.margin is not None and not self.features:
+            raise ValueError("margin: only with features, whose neighbourhoods it belongs to")
         if self.max_size == 0:
             raise ValueError("max_size 0: no object has such a size")
         sizes = self.min_size, self.max_size  # those with units are compared when it is known how large voxels are

@@ -161,7 +161,7 @@ def wholes(objects: Objects) -> Columns:
 
 def features(objects: Objects) -> Columns:
     """``Mean Intensity``, ``Radii of the object_0`` ...: ilastik's features, called as in its own tables."""
-    found = {}
+    found: dict[str, NDArray[Any]] = {}
     for feature in objects.chosen:
         values = objects.features[feature.key]
         found.update(zip(feature.columns_of(values.shape[1]), values.T, strict=True))

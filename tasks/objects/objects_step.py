@@ -67,7 +67,10 @@ class ObjectsStep(BlockStep):
 
     def bytes_of_a_shard(self) -> int:
         """At the most, for measures of objects and for what is made of them; a guess where little is known."""
-        sources = [RowSource("", self.faces.columns, list), *(RowSource("", step.columns, list) for step in self.row_steps)]
+        sources = [
+            RowSource("", self.faces.columns, list),
+            *(RowSource("", step.columns, list) for step in self.row_steps),
+        ]
         guess = int(self.faces.grid.voxels * PROJECTED_COMPONENTS_PER_VOXEL)
         objects = min(guess, objects_of_a_shard(sources))
         values = 0

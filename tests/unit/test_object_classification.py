@@ -19,11 +19,10 @@ from pipeline.assembly.steps import Steps, build_steps
 from pipeline.configuration.settings import make_settings
 from tasks.objects.classification.classes_step import BYTES_PER_VOXEL, classes_of_voxels
 from tasks.objects.growing import GrowingArray
-from tests.unit.pixel_cases import Edit, case_folder, edited, remove, replace
+from tests.unit.pixel_cases import Edit, case_folder, edited, remove
 
 CASE = "objects_2d_prediction"
 SELECTED = "ObjectClassification/SelectedFeatures/Standard Object Features"
-IMAGE = "Input Data/infos/lane0000/Raw Data"
 
 
 @settings(max_examples=50, deadline=None)
@@ -106,21 +105,13 @@ def steps(folder: Path, project: str, **changes: Any) -> Steps:
             lambda file: file.create_group(f"{SELECTED}/Maximum"),
             "a classifier of 7 columns, but its features have 8 in 2D with 1 channel; it was trained on images in 2D",
         ),
-        (replace(f"{SELECTED}/Mean in neighborhood/margin", [0, 0]), ""),
         (remove("ObjectClassification/ClassifierForests"), "has no trained classifier of objects"),
     ],
 )
 def test_classifiers_that_cannot_be_had_here_are_refused_by_one_sentence(
     edit: Edit, message: str, tmp_path: Path
 ) -> None:
-    edits = [edit]
-    if not message:
-        with h5py.File(case_folder(CASE) / "project.ilp") as file:
-            computed = file["ObjectExtraction/Features/Standard Object Features"]
-            names = [f"{computed.name}/{name}/margin" for name in computed if "margin" in computed[name]]
-        edits += [replace(name, [0, 0]) for name in names]
-        message = r"has neighbourhoods with the margin \[0, 0\] along x, y, z, of which 0 can be no distance"
-    path = edited(tmp_path, *edits, case=CASE)
+    path = edited(tmp_path, edit, case=CASE)
     with pytest.raises(UserError, match=message) as error:
         steps(tmp_path, path)
     assert "\n" not in str(error.value)
@@ -176,3 +167,22 @@ def test_each_threshold_may_have_a_classifier_and_split_objects_are_classified(t
     assert parts.object_classes.objects.name == "split_objects"
     assert parts.object_classes.classification.merge.name == "split_merge"
     assert found.scales().keys() >= {"object_classes_b"}
+
+
+def test_columns_and_classifier_share_the_sums_of_their_features(tmp_path: Path) -> None:
+    case = str(case_folder(CASE) / "project.ilp")
+    components = {"classifier": case, "features": ["Maximum", "Mean", "Sum in neighborhood", "Histogram"]}
+    (made,) = steps(tmp_path, case, connected_components=components).objects
+    assert made.object_features is not None
+    assert made.object_classification is not None
+    assert made.object_features.features == (
+        "Count", "Histogram", "Maximum", "Mean", "Mean in neighborhood", "RegionRadii", "Skewness",
+        "Sum in neighborhood", "Variance",
+    )  # fmt: skip
+    assert made.object_features.margin == (9, 9)
+    assert made.object_classification.histograms is None
+    assert made.object_table.histograms is not None
+    assert made.object_table.chosen == ("Histogram", "Maximum", "Mean", "Sum in neighborhood")
+    steps(tmp_path, case, connected_components=components | {"margin": 9})
+    with pytest.raises(UserError, match=r"features reach \[8, 8\] voxels, but those of the classifier .* \[9, 9\];"):
+        steps(tmp_path, case, connected_components=components | {"margin": 8})

@@ -110,9 +110,7 @@ class ObjectClassificationStep(ObjectsStep):
                 "offsets": offsets,
             }
 
-    def _add_rows(
-        self, rows: GrowingArray, known: ComponentObjects, classes: NDArray[np.uint8]
-    ) -> NDArray[np.int64]:
+    def _add_rows(self, rows: GrowingArray, known: ComponentObjects, classes: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Add label and class of the objects of each block; where each block's begin, and how many there are."""
         counts = {}
         for part in self.blocks:

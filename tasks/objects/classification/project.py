@@ -7,10 +7,10 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import h5py
-import numpy as np
 
 from blockwise.errors import UserError
 from blockwise.identity import canonical_json, digest
+from tasks.objects.features.stored_features import features_by_plugin, load_features
 from tasks.pixel_classification.forest import Forest
 from tasks.pixel_classification.lanes import Lane, read_lanes
 from tasks.pixel_classification.project_fields import LayoutError, read_class_names, read_text
@@ -25,8 +25,6 @@ WORKFLOWS = tuple(
 GROUP = "ObjectClassification"
 LARGEST_CLASS = 255
 """The volume of classes has a byte a voxel, as ilastik's own."""
-LARGEST_MARGIN = 1 << 14
-"""Of a neighbourhood, in voxels; ilastik's dialog ends far below."""
 
 
 @dataclass(frozen=True, order=True)
@@ -118,7 +116,7 @@ def _read(path: str, file: h5py.File) -> ObjectProject:
     if len(classes) > LARGEST_CLASS:
         raise LayoutError(f"has {len(classes)} classes of objects; at most {LARGEST_CLASS} have room in a byte")
     axes, n_z, n_channels = _training_images(read_lanes(file))
-    features, margin = _features(file)
+    features, margin = _features(path, file)
     return ObjectProject(path, workflow, features, margin, classes, forest, axes, n_z, n_channels)
 
 
@@ -127,9 +125,9 @@ def _training_images(lanes: tuple[Lane, ...]) -> tuple[str, int | None, int | No
     return (lanes[-1].axes, lanes[-1].length("z"), lanes[-1].length("c")) if lanes else ("", None, None)
 
 
-def _features(file: h5py.File) -> tuple[tuple[SelectedFeature, ...], tuple[int, ...]]:
+def _features(path: str, file: h5py.File) -> tuple[tuple[SelectedFeature, ...], tuple[int, ...]]:
     """The features of the classifier, and how far the neighbourhoods reach that they look at."""
-    selected = _plugins(file.get(f"{GROUP}/SelectedFeatures"))
+    selected = features_by_plugin(file.get(f"{GROUP}/SelectedFeatures"))
     if not selected:
         raise LayoutError(
             "does not say which features its classifier of objects looks at; select features in ilastik's Object "
@@ -137,31 +135,6 @@ def _features(file: h5py.File) -> tuple[tuple[SelectedFeature, ...], tuple[int, 
         )
     # ilastik sorts by plugin, then by name, as bytes: capitals come before small letters.
     features = tuple(sorted(SelectedFeature(plugin, name) for plugin in selected for name in selected[plugin]))
-    if not any("margin" in node for nodes in selected.values() for node in nodes.values()):
-        return features, ()
-    # One margin, the largest along each axis, is that of all features that are computed, whoever looks at them.
-    computed = _plugins(file.get("ObjectExtraction/Features"))
-    nodes = [node for plugins in (selected, computed) for names in plugins.values() for node in names.values()]
-    margins = [_margin(node) for node in nodes if "margin" in node]
-    n = max(map(len, margins))
-    return features, tuple(max(margin[i] for margin in margins if i < len(margin)) for i in range(n))
-
-
-def _plugins(group: Any) -> dict[str, dict[str, h5py.Group]]:
-    """Groups of features by plugin and name."""
-    if not isinstance(group, h5py.Group):
-        return {}
-    if list(group) == ["0"]:
-        group = group["0"]  # old files have one more level
-    return {plugin: dict(group[plugin].items()) for plugin in group}
-
-
-def _margin(feature: h5py.Group) -> tuple[int, ...]:
-    margin = feature["margin"]
-    values = margin[()] if margin.shape in ((2,), (3,)) and margin.dtype.kind in "iu" else np.empty(0, np.int64)
-    if not len(values) or not 0 <= values.min() <= values.max() <= LARGEST_MARGIN:
-        raise LayoutError(
-            f"{feature.name}: its margin has the shape {margin.shape} and holds {values.tolist()}, expected "
-            f"voxels along x, y and maybe z, 0 to {LARGEST_MARGIN}; select it again in ilastik, train, and save it"
-        )
-    return tuple(int(m) for m in values)
+    looks_around = any("margin" in node for nodes in selected.values() for node in nodes.values())
+    # One margin is that of all features that are computed, whoever looks at them.
+    return features, load_features(path).margin if looks_around else ()

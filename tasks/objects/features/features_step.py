@@ -67,9 +67,7 @@ class FeaturesStep(AroundStep):
         add_below(sums, view.below, numbers)
         measures = {"label": view.names.astype(np.int64), **sums.measures("object")}
         if known.products:
-            measures["object_products"] = coordinate_products(
-                view.below, view.shape, view.origin, known.axes, count
-            )
+            measures["object_products"] = coordinate_products(view.below, view.shape, view.origin, known.axes, count)
         touched = sums.count > 0
         if self.around is not None:
             sums = PowerSums.zero(known.dtype, known.around, channels, count)

@@ -31,11 +31,14 @@ def central(count: Whole, sums: Mapping[int, Whole], power: int) -> Whole:
         power: 2, 3 or 4.
     """
     n, first, second = count, sums[1], sums[2]
+    found: Whole
     if power == 2:
-        return n * second - first * first
-    if power == 3:
-        return n * n * sums[3] - 3 * n * first * second + 2 * first**3
-    return n**3 * sums[4] - 4 * n * n * first * sums[3] + 6 * n * first * first * second - 3 * first**4
+        found = n * second - first * first
+    elif power == 3:
+        found = n * n * sums[3] - 3 * n * first * second + 2 * first**3
+    else:
+        found = n**3 * sums[4] - 4 * n * n * first * sums[3] + 6 * n * first * first * second - 3 * first**4
+    return found
 
 
 def mean(count: Whole, sums: Mapping[int, Whole], parts: int) -> Floats:

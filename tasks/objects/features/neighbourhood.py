@@ -20,9 +20,9 @@ LARGEST_MARGIN = 2**14
 class Margin:
     """How far the neighbourhood of an object reaches.
 
-    ilastik looks at the object's bounding box, grown by the margin of each axis and cut at the image's border. In it the
-    neighbourhood are the voxels outside the object whose distance to it is below the largest entry of the margin, where
-    a step along an axis is as long as that entry over the axis's own, rounded down.
+    ilastik looks at the object's bounding box, grown by the margin of each axis and cut at the image's border. In it
+    the neighbourhood are the voxels outside the object whose distance to it is below the largest entry of the
+    margin, where a step along an axis is as long as that entry over the axis's own, rounded down.
 
     Attributes:
         voxels: per spatial axis, in the order z, y, x; 1 to ``LARGEST_MARGIN``.
@@ -53,8 +53,17 @@ class Margin:
 
 @compiled
 def neighbours(
-    labels: Any, number: Any, box: Any, core: Any, limit: Any, pitch: Any, reach: Any, distance: Any, inside: Any,
-    near: Any, found: Any,
+    labels: Any,
+    number: Any,
+    box: Any,
+    core: Any,
+    limit: Any,
+    pitch: Any,
+    reach: Any,
+    distance: Any,
+    inside: Any,
+    near: Any,
+    found: Any,
 ) -> Any:
     """Places of the voxels of a block's core that are in the neighbourhood of an object.
 
@@ -107,7 +116,7 @@ def _along_x(labels: Any, number: Any, region: Any, source: Any, pitch: Any, nea
         for y in range(source[1, 0], source[1, 1]):
             for x in range(region[2, 0], region[2, 1]):
                 near[z, y, x] = FAR
-            steps = np.int64(-1)
+            steps = -1
             for x in range(min(source[2, 0], region[2, 0]), region[2, 1]):
                 if source[2, 0] <= x < source[2, 1] and labels[z, y, x] == number:
                     steps = 0
@@ -115,7 +124,7 @@ def _along_x(labels: Any, number: Any, region: Any, source: Any, pitch: Any, nea
                     steps += pitch
                 if steps >= 0 and x >= region[2, 0]:
                     near[z, y, x] = min(FAR, steps * steps)
-            steps = np.int64(-1)
+            steps = -1
             for x in range(max(source[2, 1], region[2, 1]) - 1, region[2, 0] - 1, -1):
                 if source[2, 0] <= x < source[2, 1] and labels[z, y, x] == number:
                     steps = 0

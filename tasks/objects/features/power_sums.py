@@ -105,7 +105,8 @@ def add_below(sums: PowerSums, labels: NDArray[np.uint32], numbers: NDArray[np.i
         labels: 0 for none, then 1 to n, (voxels,).
         numbers: of ``as_numbers``.
     """
-    _add_below(labels, numbers, *sums.kind, *sums.arrays, sums.count)
+    arguments: tuple[Any, ...] = (labels, numbers, *sums.kind, *sums.arrays, sums.count)
+    _add_below(*arguments)
 
 
 @compiled
@@ -145,14 +146,10 @@ def add_voxel(
     pairs: Any,
     extremes: Any,
 ) -> None:
-    """Add a voxel to the sums of an object; at most 2**30 between two carries.
+    """Add a voxel, at a place in ``numbers``, to the sums of an object, at most 2**30 between two carries.
 
-    Args:
-        voxel: its place in ``numbers``.
-        row: of the object.
-        buffer: uint64 (4,), for what is computed.
-        numbers: of ``as_numbers``.
-        is_float: and the next two, see ``PowerSums.kind``; the others are ``PowerSums.arrays``.
+    ``numbers`` are those of ``as_numbers``; what follows them is ``PowerSums.kind`` and ``PowerSums.arrays``; the
+    buffer is uint64 (4,).
     """
     for c in range(numbers.shape[0]):
         key, size, place, is_negative = _parts(numbers[c, voxel], is_float)
@@ -209,9 +206,7 @@ def _add_narrow(sums: Any, starts: Any, value: Any, power: Any) -> None:
 
 
 @inlined
-def _add_wide(
-    sums: Any, starts: Any, size: Any, place: Any, is_negative: Any, power: Any, buffer: Any
-) -> None:
+def _add_wide(sums: Any, starts: Any, size: Any, place: Any, is_negative: Any, power: Any, buffer: Any) -> None:
     """Add powers of ``size * 2**place``, of at most 32 bits."""
     buffer[0] = 1
     for p in range(1, power + 1):

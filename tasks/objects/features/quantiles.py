@@ -42,7 +42,8 @@ def quantiles(
     scale = bin_scale(low, high)
     found = np.full((len(counts), len(QUANTILES)), np.nan)
     _interpolate(counts, (least - low) * scale, (greatest - low) * scale, found)
-    found = found / scale[:, None] + low[:, None]
+    found /= scale[:, None]
+    found += low[:, None]
     counted = counts.sum(axis=1) > 0
     found[counted, 0], found[counted, -1] = least[counted], greatest[counted]
     return found

@@ -71,8 +71,7 @@ class _Statistics:
         """Voxels of the region."""
         known = self.known
         found = [
-            known.voxels if part == "object" else known.measures["around_count"].astype(object)
-            for part in self.parts
+            known.voxels if part == "object" else known.measures["around_count"].astype(object) for part in self.parts
         ]
         return found[0] if len(found) == 1 else found[0] + found[1]
 
