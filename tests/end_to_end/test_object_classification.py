@@ -17,7 +17,7 @@ from pipeline import ObjectClassificationWorkflow
 from pipeline.__main__ import main
 from pipeline.running.session import end_sessions
 from tests.runs import Project, Run
-from tests.unit.pixel_cases import case_folder, read
+from tests.unit.pixel_cases import axis_tags, case_folder, read, with_objects
 
 CASE = "objects_2d_prediction"
 FILES = ("project.ilp", "input.h5", "prediction.h5", "expected_identities.h5")
@@ -165,3 +165,67 @@ def test_a_binary_image_in_the_place_of_probabilities(case: Project, capsys: pyt
 def binary(file: h5py.File) -> None:
     del file["workflowName"], file["ThresholdTwoLevels"]
     file["workflowName"] = "Object Classification (from binary image)"
+
+
+def test_objects_of_each_time_step_are_classified_by_themselves(case: Project) -> None:
+    """The case twice, the second time upside down: labels count from 1 in each step, as in ilastik."""
+    identities = read(Path("expected_identities.h5"), "exported_data")[..., 0]
+    film(Path("input.h5"), "data", "tyx")
+    film(Path("prediction.h5"), "exported_data", "tyxc")
+    edit(with_time)
+    run = classify(case)
+    assert run.ok, run.text
+    expected = np.concatenate([[0], 1 + ilastiks().argmax(axis=1)])[identities]
+    np.testing.assert_array_equal(stored("object_classes"), np.stack([expected, expected[::-1]]))
+    labels = stored("connected_components")
+    assert labels[0].max() == labels[1].max() == 55
+    table = pyarrow.parquet.read_table("work/objects.parquet").to_pydict()
+    of_voxels = {
+        (t, label): c for t, label, c in zip(*(table[n] for n in ("t", "label", "object_class")), strict=True)
+    }
+    assert len(of_voxels) == 110
+    classes = stored("object_classes")
+    for (t, label), number in of_voxels.items():
+        assert (classes[t][labels[t] == label] == number).all()
+
+
+def film(path: Path, key: str, axes: str) -> None:
+    with h5py.File(path, "r+") as file:
+        values = file[key][()]
+        del file[key]
+        file[key] = np.stack([values, values[::-1]])
+        file[key].attrs["axistags"] = axis_tags(axes)
+
+
+def with_time(file: h5py.File) -> None:
+    image = file["Input Data/infos/lane0000/Raw Data"]
+    del image["axistags"], image["shape"]
+    image["axistags"], image["shape"] = axis_tags("tyx"), [2, 180, 220]
+
+
+def test_objects_of_classified_pixels_in_3d(project: Project) -> None:
+    """A project from pixel classification, to which objects were added after its pixels had been predicted."""
+    shutil.copy("membranes.ilp", "objects.ilp")
+    with_objects(Path("objects.ilp"))
+    project.change("prediction.project", "objects.ilp")
+    project.change("connected_components.classifier", "project")
+    run = classify(project)
+    assert run.ok, run.text
+    assert list(run.computed) == list(CLASSIFIED)
+    classes, labels = stored("object_classes"), stored("connected_components")
+    table = pyarrow.parquet.read_table("work/objects.parquet").to_pydict()
+    known = np.array([0, *table["object_class"]], np.uint8)
+    assert set(known) == {0, 1, 2}
+    np.testing.assert_array_equal(classes, known[labels])
+    project.change("blocks", {"shape": [36, 36, 128], "chunks": [18, 18, 16]})
+    project.change("work_dir", "other")
+    project.change("output", "other.n5")
+    assert classify(project).ok
+    assert pyarrow.parquet.read_table("other/objects.parquet").to_pydict() == table
+    project.change("connected_components.split", {"method": "distance", "h": 1.0})
+    assert classify(project).ok
+    parts = pyarrow.parquet.read_table("other/objects.parquet").to_pydict()
+    assert len(parts["label"]) > len(table["label"])
+    volumes = [open_volume(f"other.n5:{name}") for name in ("object_classes", "split_objects")]
+    classes, labels = (volume.read(tuple(slice(0, n) for n in volume.shape)) for volume in volumes)
+    np.testing.assert_array_equal(classes, np.array([0, *parts["object_class"]], np.uint8)[labels])
