@@ -67,6 +67,7 @@ class GivenPredictionStep(PredictionStep):
         given: the volume that holds them.
         drange: see ``normalized``.
         is_binary: what is not 0 is an object, 1; see ``binary``.
+        is_labelled: it may have several values.
     """
 
     version: ClassVar[int] = 1
@@ -74,13 +75,21 @@ class GivenPredictionStep(PredictionStep):
     given: VolumeInfo
     drange: tuple[float, float] | None
     is_binary: bool = False
+    is_labelled: bool = False
 
     def settings(self) -> Mapping[str, Any]:
         """Which classes are taken, and how."""
         order = {"order of axes": self.output().axes} if "t" in self.grid.axes else {}
         drange = None if self.drange is None else list(self.drange)
         binary = {"binary": True} if self.is_binary else {}
-        return {**order, "given": True, "classes": list(self.classes), "dtype": self.dtype, "drange": drange, **binary}
+        return {
+            **order,
+            "given": True,
+            "classes": list(self.classes),
+            "dtype": self.dtype,
+            "drange": drange,
+            **binary,
+        }
 
     def provenance(self) -> Mapping[str, Any]:
         """Settings, and where the probabilities lie."""
@@ -131,11 +140,11 @@ class GivenPredictionStep(PredictionStep):
         """
         volume, mask = prepared
         given = self.given_channels.read(volume, block.write_box)
-        if self.is_binary and len(several := several_values(given)) > 1:
+        if self.is_binary and not self.is_labelled and len(several := several_values(given)) > 1:
+            found = ", ".join(f"{value:g}" for value in several)
             raise UserError(
-                f"prediction.probabilities {self.given.address}: holds {', '.join(f'{value:g}' for value in several)} "
-                f"beside 0 in {self.title(block.id)}; ilastik makes objects of each value by itself, and here a binary "
-                "image has 0 and one other value only"
+                f"prediction.probabilities {self.given.address}: holds {found} beside 0 in {self.title(block.id)}; "
+                "ilastik makes objects of each value by itself, and here a binary image has 0 and one other value"
             )
         values = np.moveaxis(binary(given) if self.is_binary else normalized(given, self.drange), -1, 0)
         if self.dtype != "float32" and not (values.min() >= 0 and values.max() <= 1):
@@ -145,8 +154,8 @@ class GivenPredictionStep(PredictionStep):
                 "give the dataset an attribute drange, the values that stand for 0 and 1"
             )
         box = self.output().box(block.write_box)
-        found = quantize(values, self.dtype).reshape(box_shape(box))
+        stored = quantize(values, self.dtype).reshape(box_shape(box))
         if mask is None:
-            return found
+            return stored
         inside = np.expand_dims(mask.read(block.write_box), self.output().axes.index("c"))
-        return np.where(inside, found, found.dtype.type(0))
+        return np.where(inside, stored, stored.dtype.type(0))

@@ -68,6 +68,8 @@ def prediction_steps(
 
 
 def _given(project: Project) -> str:
+    if project.is_of_label_images:
+        return "label images"
     return "binary images" if project.is_of_binary_images else "probabilities"
 
 

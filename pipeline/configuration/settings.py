@@ -100,7 +100,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 class Split(Section):
     """Touching objects."""
 
-    method: Literal["distance", "seeds"] = "distance"
+    method: Literal["distance", "seeds", "labels"] = "distance"
     h: PositiveFloat = 1.0
     largest: PositiveInt | tuple[PositiveInt, ...] = 128
 

@@ -25,12 +25,14 @@ from tasks.pixel_classification.vigra_forest import read_classifier
 from tasks.project_file import ProjectFile
 
 OF_BINARY_IMAGES = "Object Classification (from binary image)"
+OF_LABEL_IMAGES = "Object Classification (from label image)"
 WORKFLOWS = {
     "Pixel Classification": ("",),
     "AutocontextTwoStage": ("", "01"),
     "Object Classification (from pixel classification)": ("",),
     "Object Classification (from prediction image)": (),
     OF_BINARY_IMAGES: (),
+    OF_LABEL_IMAGES: (),
 }
 """ilastik's names of the kinds of projects that are read, and for each stage what its groups' names end with."""
 
@@ -77,6 +79,11 @@ class Project:
     def is_of_binary_images(self) -> bool:
         """Whether it is of objects of binary images, which stand in the place of probabilities."""
         return self.workflow == OF_BINARY_IMAGES
+
+    @property
+    def is_of_label_images(self) -> bool:
+        """Whether it is of objects of label images, which stand in the place of probabilities."""
+        return self.workflow == OF_LABEL_IMAGES
 
     @property
     def stages(self) -> tuple[Project, ...]:

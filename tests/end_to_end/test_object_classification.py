@@ -229,3 +229,37 @@ def test_objects_of_classified_pixels_in_3d(project: Project) -> None:
     volumes = [open_volume(f"other.n5:{name}") for name in ("object_classes", "split_objects")]
     classes, labels = (volume.read(tuple(slice(0, n) for n in volume.shape)) for volume in volumes)
     np.testing.assert_array_equal(classes, np.array([0, *parts["object_class"]], np.uint8)[labels])
+
+
+def test_a_label_image_in_the_place_of_probabilities(case: Project) -> None:
+    """Labels as they come: some touch, one lies in two places, none is called by its number."""
+    identities = read(Path("expected_identities.h5"), "exported_data")[..., 0].astype(np.int64)
+    given = np.where(identities == 30, 29, identities)  # in two places
+    given[(identities == 40) & (np.indices(given.shape)[1] % 2 == 0)] = 99  # touches 40, in stripes
+    names = np.random.default_rng(0).permutation(np.arange(1, 200)) * 10**12
+    with h5py.File("labels.h5", "w") as file:
+        file["data"] = np.concatenate([[0], names])[given].astype(np.uint64)
+    edit(labelled)
+    case.change("prediction", {"project": "project.ilp", "probabilities": "labels.h5:data"})
+    run = classify(case)
+    assert run.ok, run.text
+    labels, classes = stored("split_objects"), stored("object_classes")
+    pairs = np.unique(np.stack([labels.ravel(), given.ravel()]), axis=1)
+    assert pairs.shape == (2, 56)  # background, 55 less one, and one more: each label is one number
+    assert np.unique(labels).tolist() == list(range(56))
+    whole = ilastiks().argmax(axis=1) + 1
+    same = ~np.isin(identities, [0, 29, 30, 40])
+    np.testing.assert_array_equal(classes[same], np.concatenate([[0], whole])[identities][same])
+    table = pyarrow.parquet.read_table("work/objects.parquet").to_pydict()
+    by_name = dict(zip(table["whole"], table["voxels"], strict=True))
+    assert by_name == {int(names[label - 1]): int((given == label).sum()) for label in np.unique(given) if label}
+    assert table["object_class"] == [int(classes[labels == label][0]) for label in table["label"]]
+    case.change("blocks", {"shape": [180, 220], "chunks": [180, 220]})
+    assert classify(case).ok
+    assert pyarrow.parquet.read_table("work/objects.parquet").to_pydict() == table
+    np.testing.assert_array_equal(stored("split_objects"), labels)
+
+
+def labelled(file: h5py.File) -> None:
+    del file["workflowName"], file["ThresholdTwoLevels"]
+    file["workflowName"] = "Object Classification (from label image)"

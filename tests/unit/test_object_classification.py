@@ -17,8 +17,11 @@ from blockwise.errors import UserError
 from pipeline.assembly.object_classification import with_classifier
 from pipeline.assembly.steps import Steps, build_steps
 from pipeline.configuration.settings import make_settings
+from tasks.components.labelling import first_voxels
 from tasks.objects.classification.classes_step import BYTES_PER_VOXEL, classes_of_voxels
 from tasks.objects.growing import GrowingArray
+from tasks.objects.image_measures import dense_labels
+from tasks.splitting.given_steps import in_order
 from tests.unit.pixel_cases import Edit, case_folder, edited, remove
 
 CASE = "objects_2d_prediction"
@@ -186,3 +189,14 @@ def test_columns_and_classifier_share_the_sums_of_their_features(tmp_path: Path)
     steps(tmp_path, case, connected_components=components | {"margin": 9})
     with pytest.raises(UserError, match=r"features reach \[8, 8\] voxels, but those of the classifier .* \[9, 9\];"):
         steps(tmp_path, case, connected_components=components | {"margin": 8})
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(0, 6), shape=st.tuples(st.integers(1, 5), st.integers(1, 5)))
+def test_objects_of_a_label_image_are_numbered_in_the_order_of_their_first_voxels(
+    seed: int, count: int, shape: tuple[int, int]
+) -> None:
+    names = np.random.default_rng(seed).integers(0, count + 1, shape).astype(np.uint64) * 10**12
+    labels, found = in_order(*dense_labels(names))
+    np.testing.assert_array_equal(np.concatenate([np.zeros(1, np.uint64), found])[labels], names)
+    assert first_voxels(labels).tolist() == [int(np.flatnonzero(names == name)[0]) for name in found]
