@@ -16,6 +16,8 @@ from blockwise.volume import open_volume
 from pipeline import ObjectClassificationWorkflow
 from pipeline.__main__ import main
 from pipeline.running.session import end_sessions
+from pipeline.viewing.colours import colours_of_run
+from pipeline.viewing.images.layers import layers_of
 from tests.runs import Project, Run
 from tests.unit.pixel_cases import axis_tags, case_folder, read, with_objects
 
@@ -141,6 +143,11 @@ def test_objects_of_a_work_folder_stay_classified(case: Project, capsys: pytest.
     np.testing.assert_array_equal(read(Path("classes.h5"), "exported_data"), stored("object_classes"))
     assert main(["status", "--config", str(case.config)]) == 0
     assert "object_classes" in capsys.readouterr().out
+    assert main(["verify", "--config", str(case.config)]) == 0
+    layer = layers_of(case.steps())["object_classes"]
+    assert (layer.kind, layer.classes) == ("classes", ("small", "large"))
+    colours = colours_of_run(case.steps())
+    assert [colours[name] for name in layer.classes] == [(255, 0, 0), (0, 255, 0)]
 
 
 def test_a_binary_image_in_the_place_of_probabilities(case: Project, capsys: pytest.CaptureFixture[str]) -> None:
