@@ -16,7 +16,7 @@ from tasks.objects.features.boxes_step import ObjectBoxesStep
 from tasks.objects.features.catalog import Feature, chosen_features
 from tasks.objects.features.features_step import FeaturesStep
 from tasks.objects.features.histograms_step import HistogramsStep
-from tasks.objects.features.neighbourhood import Margin
+from tasks.objects.features.neighbourhood import LARGEST_MARGIN, Margin
 from tasks.objects.features.ranges_step import ValueRangesStep
 from tasks.objects.features.stored_features import load_features
 from tasks.objects.image_measures import EXACT_DTYPES
@@ -165,6 +165,6 @@ def _per_axis(margin: int | tuple[int, ...] | None, spatial: str) -> tuple[int, 
             f"connected_components.margin: {list(found)} has {len(found)} numbers, but there are {len(spatial)} axes "
             f"({spatial}); write one number, or one for each"
         )
-    if min(found) < 1:
-        raise UserError(f"connected_components.margin: {list(found)}; a neighbourhood reaches 1 voxel at least")
+    if max(found) > LARGEST_MARGIN:
+        raise UserError(f"connected_components.margin: {list(found)}; at most {LARGEST_MARGIN} voxels are looked at")
     return found

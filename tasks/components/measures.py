@@ -77,10 +77,10 @@ def combine_measures(measures: Measures, groups: NDArray[Any]) -> dict[str, NDAr
 
     Args:
         measures: of all components by dense number.
-        groups: the group of each, as ``group_numbers`` gives them.
+        groups: the number of each one's group, int64.
 
     Returns:
-        The same measures of the groups 0, 1, ...
+        The same measures of the groups, in the order of their numbers.
     """
     if len(groups) == 0:
         return {name: np.asarray(values, np.int64) for name, values in measures.items()}

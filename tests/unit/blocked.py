@@ -51,6 +51,9 @@ class Memory:
     def read(self, block: Block, name: str) -> NDArray[Any]:
         return self.blocks[block.id][name]
 
+    def read_several(self, block: Block, names: tuple[str, ...]) -> Mapping[str, NDArray[Any]]:
+        return {name: self.blocks[block.id][name] for name in names}
+
 
 class InMemory:
     """A step that keeps what its blocks write in memory."""

@@ -19,7 +19,7 @@ from tasks.objects.image_measures import EXACT_DTYPES
 from tests.unit.test_intensities import raw_values
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     dtype=st.sampled_from(EXACT_DTYPES),
     channels=st.integers(1, 3),
@@ -84,7 +84,7 @@ def neighbourhood_in_its_box(labels, number, margin):
     return found
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(
     shape=st.tuples(st.integers(1, 6), st.integers(1, 12), st.integers(1, 12)),
     voxels=st.tuples(st.integers(1, 5), st.integers(1, 7), st.integers(1, 7)),
