@@ -15,7 +15,6 @@ from blockwise.outputs import FilesOutput
 from blockwise.outputs.files import Arrays
 from blockwise.step import BASE_MEMORY
 from blockwise.upstream import TableSource
-from tasks.components.merge_step import dense_offsets
 from tasks.objects.classification.classify import classify, feature_vectors
 from tasks.objects.classification.project import ObjectProject, load_object_project
 from tasks.objects.features.features_step import FeaturesStep
@@ -112,10 +111,10 @@ class ObjectClassificationStep(ObjectsStep):
 
     def _add_rows(self, rows: GrowingArray, known: ComponentObjects, classes: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Add label and class of the objects of each block; where each block's begin, and how many there are."""
-        counts = {}
+        counts = np.zeros(math.prod(self.blocks.blocks_per_axis) + 1, np.int64)  # blocks that are left out have none
         for part in self.blocks:
             labels = self.features.read(part)["label"]
             places = known.order.places(labels.astype(np.uint64), time_of(self.blocks, part))
             rows.append(np.stack([labels, classes[places].astype(np.int64)], axis=1))
-            counts[part.id] = len(labels)
-        return dense_offsets(counts, math.prod(self.blocks.blocks_per_axis))
+            counts[part.id + 1] = len(labels)
+        return np.cumsum(counts)
