@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from blockwise.backends.aws_batch.kind import AwsBatchKind
 from blockwise.backends.base import Backend
 from blockwise.backends.executor import Executor
 from blockwise.backends.kind import Kind, Setup
@@ -13,7 +14,7 @@ from blockwise.backends.local import LocalKind
 from blockwise.backends.slurm.kind import SlurmKind
 from blockwise.step import BlockStep
 
-BACKENDS: Mapping[str, Kind[Any]] = {"local": LocalKind(), "slurm": SlurmKind()}
+BACKENDS: Mapping[str, Kind[Any]] = {"local": LocalKind(), "slurm": SlurmKind(), "aws_batch": AwsBatchKind()}
 
 Setups = Mapping[str, Setup[Any]]
 """Settings for each kind, whichever is chosen: what another one has left must be ended too."""

@@ -202,7 +202,8 @@ def test_what_is_damaged_while_one_looks_is_computed_again(project: Project, exp
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "again"), [("threshold.threshold", 0.4, 0), ("prediction.dtype", "uint8", 8)]
+    ("key", "value", "again"),
+    [("threshold.threshold", 0.4, 0), pytest.param("prediction.dtype", "uint8", 8, marks=pytest.mark.soak)],
 )
 def test_changed_settings_are_looked_at_without_giving_up_the_result(
     project: Project, key: str, value: Any, again: int
@@ -342,6 +343,7 @@ class Server:
 CLIENTS = 16
 
 
+@pytest.mark.soak
 def test_servers_a_run_and_many_clients_compute_each_block_once(unused: Project, expected: Expected) -> None:
     blocks = [tuple(i * b for i, b in zip(index, BLOCK, strict=True)) for index in np.ndindex(1, 2, 4)]
     servers = [Server(unused.folder) for _ in range(2)]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from blockwise.backends.base import Backend
+from blockwise.backends.jobs.needs import memory_limit
+from blockwise.backends.jobs.overview import describe_jobs
 from blockwise.backends.kind import Kind, Setup
-from blockwise.backends.slurm.backend import SlurmBackend
+from blockwise.backends.slurm.backend import JOBS, SlurmBackend
+from blockwise.backends.slurm.cluster import SlurmCluster
 from blockwise.backends.slurm.commands import SlurmCommands
-from blockwise.backends.slurm.ledger import JOBS
-from blockwise.backends.slurm.overview import describe_jobs
 from blockwise.backends.slurm.script import SlurmOptions
 from blockwise.step import BlockStep
+
+PATIENCE_S = 3.0
+"""How long squeue may take when somebody only looks."""
 
 
 class SlurmKind(Kind[SlurmOptions]):
@@ -32,9 +35,8 @@ class SlurmKind(Kind[SlurmOptions]):
 
     def memory_limit(self, setup: Setup[SlurmOptions]) -> tuple[float, str]:
         """As set; what is not set follows from the step, and has no limit."""
-        memory_gb = setup.options.memory_gb or math.inf
-        return memory_gb * 1e9, f"{setup.names.option}memory_gb asks for {memory_gb:.2f} GB"
+        return memory_limit(setup.options, setup.names)
 
     def describe_jobs(self, steps: Mapping[str, BlockStep]) -> list[str]:
         """How job arrays stand; see ``Kind``."""
-        return describe_jobs(steps)
+        return describe_jobs(steps, SlurmCluster(SlurmOptions(), SlurmCommands(attempts=1, limit_s=PATIENCE_S)), JOBS)

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import PositiveInt
 
 from blockwise.backends.base import THREAD_VARIABLES, python_path
+from blockwise.backends.jobs.needs import JobOptions
+from blockwise.backends.jobs.scheduler import Submission
 from blockwise.faults import VARIABLE, Faults
-from blockwise.step import BlockStep
-
-MEMORY_SLACK = 1.25
-"""Memory asked for, as a multiple of the projected one: a job that exceeds it is killed."""
-
-LEAST_MEMORY_MB = 512
-"""Less is not worth asking for: libraries alone need most of it."""
 
 
-class SlurmOptions(BaseModel):
+class SlurmOptions(JobOptions):
     """How jobs are submitted. See ``configs/reference.yaml`` for the meaning of every key."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     partition: str | None = None
     account: str | None = None
@@ -34,101 +23,34 @@ class SlurmOptions(BaseModel):
     constraint: str | None = None
     nodelist: str | None = None
     exclude: str | None = None
-    time_min: PositiveInt = 60
-    memory_gb: PositiveFloat | None = None
-    cpus: PositiveInt = 1
-    job_minutes: PositiveFloat = 10
-    blocks_per_job: PositiveInt | None = None
-    max_running: PositiveInt = 100
     max_submitted: PositiveInt = 1000
     setup: str = ""
     sbatch: tuple[str, ...] = ()
-    python: str | None = None
-    poll_s: PositiveFloat = 10
-    grace_s: Annotated[float, Field(ge=0)] = 30
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What one task of an array asks for.
-
-    Attributes:
-        memory_mb: in units of 2^20 bytes, as SLURM counts.
-        time_min: time limit.
-        raised: it has been given more memory already.
-    """
-
-    memory_mb: int
-    time_min: int
-    raised: bool = False
-
-    def with_more_memory(self) -> Needs:
-        """Twice the memory."""
-        return replace(self, memory_mb=2 * self.memory_mb, raised=True)
-
-    def with_more_time(self) -> Needs:
-        """Twice the time."""
-        return replace(self, time_min=2 * self.time_min)
 
     @property
-    def memory(self) -> str:
-        """For people."""
-        return f"{self.memory_mb / 1024:.2f} GiB"
+    def most_submitted(self) -> int:
+        """As set: SLURM sees to it that no more than ``max_running`` of them run."""
+        return self.max_submitted
 
 
-def first_needs(step: BlockStep, options: SlurmOptions) -> Needs:
-    """What a step's jobs ask for at first: as set, else what the step projects and some slack."""
-    if options.memory_gb:
-        return Needs(math.ceil(options.memory_gb * 1e9 / 2**20), options.time_min)
-    projected = math.ceil(step.projected_memory() * MEMORY_SLACK / 2**20)
-    return Needs(max(LEAST_MEMORY_MB, projected), options.time_min)
-
-
-@dataclass(frozen=True)
-class ArrayPlaces:
-    """Paths of one array, all of them absolute.
-
-    Attributes:
-        folder: with the orders.
-        script: the batch script.
-        logs: folder of the logs, which must exist before the array is submitted.
-    """
-
-    folder: Path
-    script: Path
-    logs: Path
-
-    def log(self, job: int, task: int) -> Path:
-        """Log of one task."""
-        return self.logs / f"{job}_{task}.log"
-
-
-def batch_script(
-    options: SlurmOptions,
-    needs: Needs,
-    places: ArrayPlaces,
-    tasks: int,
-    throttle: int,
-    exclude: Sequence[str],
-    faults: Faults | None = None,
-) -> str:
-    """Write the script of an array of tasks ``0 .. tasks - 1``.
+def batch_script(options: SlurmOptions, submission: Submission, faults: Faults | None = None) -> str:
+    """Write the script of an array.
 
     It ends in ``exec``, so that signals reach the program itself. ``--no-requeue``: after a node's failure the driver
     decides where blocks go; SLURM would start the same list again, perhaps beside a first copy that still runs.
     """
-    excluded = ",".join(filter(None, (options.exclude, *exclude)))
+    excluded = ",".join(filter(None, (options.exclude, *submission.excluded)))
     wanted = {
-        "job-name": places.folder.name,
-        "array": f"0-{tasks - 1}%{throttle}",
-        "output": f"{str(places.logs).replace('%', '%%')}/%A_%a.log",
+        "job-name": submission.name,
+        "array": f"0-{submission.tasks - 1}%{submission.throttle}",
+        "output": f"{str(submission.logs).replace('%', '%%')}/%A_%a.log",
         "open-mode": "append",
         "chdir": str(Path.cwd()),
         "nodes": 1,
         "ntasks": 1,
         "cpus-per-task": options.cpus,
-        "mem": f"{needs.memory_mb}M",
-        "time": needs.time_min,
+        "mem": f"{submission.needs.memory_mb}M",
+        "time": submission.needs.time_min,
         "partition": options.partition,
         "account": options.account,
         "qos": options.qos,
@@ -147,7 +69,7 @@ def batch_script(
         lines += ["set -e  # a setup that fails ends the job at once, with its message in the log"]
         lines += [options.setup.rstrip()]
     # -P: a tasks.py in the folder that the user submits from is not ours.
-    program = [options.python or sys.executable, "-P", "-m", "blockwise.job", str(places.folder)]
-    log = f'{shlex.quote(str(places.logs))}/"${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}.log"'
+    program = [options.python or sys.executable, "-P", "-m", "blockwise.job", submission.work]
+    log = f'{shlex.quote(str(submission.logs))}/"${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}.log"'
     lines += [f'exec {shlex.join(program)} --task "$SLURM_ARRAY_TASK_ID" --log {log}']
     return "\n".join(lines) + "\n"

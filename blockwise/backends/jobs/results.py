@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from blockwise.advice import Names
 from blockwise.backends.base import Referee
-from blockwise.backends.slurm.jobs import Job
-from blockwise.backends.slurm.recovery import too_little
-from blockwise.backends.slurm.script import Needs
+from blockwise.backends.jobs.arrays import Job
+from blockwise.backends.jobs.needs import Needs
+from blockwise.backends.jobs.recovery import too_little
 from blockwise.grid import box_size
 from blockwise.job import Order
 from blockwise.plan import Item, present_marker
@@ -104,7 +104,7 @@ class Results:
         return [(replace(again, alone=alone), None)]
 
     def _more_memory(self, job: Job, order: Order, failure: Failure) -> list[tuple[Order, Needs | None]]:
-        """As with a job that SLURM has ended for its memory: once more with twice of it, and that is no attempt."""
+        """As with a job that was ended for its memory: once more with twice of it, and that is no attempt."""
         if job.needs.raised:
             message = f"{too_little(job.needs, self.names)}; {failure.message}"
             self._leave(job, replace(self._result_of(failure), message=message, final=True), order)

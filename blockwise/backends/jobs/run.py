@@ -1,26 +1,32 @@
-"""One run over a step's blocks on a cluster: what waits, what is at work, and what has come of it."""
+"""One run over a step's blocks in jobs: what waits, what is at work, and what has come of it."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from blockwise.advice import Names
 from blockwise.backends.base import Referee
+from blockwise.backends.jobs.adoption import adopt_jobs
+from blockwise.backends.jobs.arrays import Arrays, Job
+from blockwise.backends.jobs.cancel import wait_until_gone
+from blockwise.backends.jobs.ledger import Ledger
+from blockwise.backends.jobs.needs import JobOptions, Needs, first_needs
+from blockwise.backends.jobs.recovery import decide
+from blockwise.backends.jobs.results import Results
+from blockwise.backends.jobs.scheduler import (
+    NO_TASK,
+    Scheduler,
+    SchedulerUnavailableError,
+    SubmissionRefusedError,
+    Target,
+    TaskId,
+    TaskState,
+)
+from blockwise.backends.jobs.submission import Backoff, Submitter
 from blockwise.backends.pausing import Pausing
-from blockwise.backends.slurm.adoption import adopt_jobs
-from blockwise.backends.slurm.answers import NO_TASK, SlurmUnavailableError, SubmissionRefusedError, TaskId, TaskState
-from blockwise.backends.slurm.cancel import wait_until_gone
-from blockwise.backends.slurm.commands import SlurmCommands
-from blockwise.backends.slurm.jobs import Arrays, Job
-from blockwise.backends.slurm.ledger import Ledger
-from blockwise.backends.slurm.reasons import remedy
-from blockwise.backends.slurm.recovery import decide
-from blockwise.backends.slurm.results import Results
-from blockwise.backends.slurm.script import Needs, SlurmOptions, first_needs
-from blockwise.backends.slurm.submission import Backoff, Submitter
 from blockwise.errors import UserError
 from blockwise.job import Order
 from blockwise.plan import Item
@@ -30,18 +36,15 @@ from blockwise.worker import Result
 
 logger = logging.getLogger(__name__)
 
-END_S = 5.0
-"""How long jobs whose blocks are all done have to end by themselves."""
 
-
-class SlurmRun:
+class JobsRun:
     """Keeps a step's blocks at work until each has a result."""
 
     def __init__(
         self,
         step: BlockStep,
-        options: SlurmOptions,
-        commands: SlurmCommands,
+        options: JobOptions,
+        scheduler: Scheduler,
         ledger: Ledger,
         referee: Referee,
         timeout_s: float | None,
@@ -50,7 +53,8 @@ class SlurmRun:
         self.step = step
         self.names = names
         self.options = options
-        self.commands = commands
+        self.scheduler = scheduler
+        self.words = scheduler.words
         self.ledger = ledger
         self.referee = referee
         self.needs = first_needs(step, options)
@@ -59,7 +63,7 @@ class SlurmRun:
         self.arrays = Arrays()
         self.results = Results(step, referee, names)
         advice = names.advice(f"raise {names.option}memory_gb")
-        self.submitter = Submitter(step, options, commands, ledger, self.arrays, timeout_s, advice)
+        self.submitter = Submitter(step, options, scheduler, ledger, self.arrays, timeout_s, advice)
         self.asking = Backoff()
         self.explained: set[str] = set()
 
@@ -71,12 +75,12 @@ class SlurmRun:
     @property
     def job_names(self) -> str:
         """The arrays at work, for people."""
-        return ", ".join(str(array.job) for array in self.arrays)
+        return ", ".join(array.id for array in self.arrays)
 
     def adopt(self, items: Iterable[Item]) -> None:
         """Take over the jobs of an earlier run, and let the blocks that none of them holds wait."""
         wanted = {item.block: item for item in items}
-        for array in adopt_jobs(self.step, wanted, self.ledger, self.commands):
+        for array in adopt_jobs(self.step, wanted, self.ledger, self.scheduler):
             self.arrays.add(array)
         held = self.arrays.held()
         self.results.watch(wanted.values())
@@ -97,12 +101,12 @@ class SlurmRun:
                 self.waiting[needs] = rest
 
     def _refused(self, needs: Needs, orders: list[Order], error: SubmissionRefusedError) -> None:
-        """Give up orders that ask for more than the cluster has; raises where the settings are wrong."""
+        """Give up orders that ask for more than there is; raises where the settings are wrong."""
         if needs == self.needs:
             raise UserError(
-                f"{self.step.label}: SLURM refuses its jobs: {error}. Asked for: {needs.memory}, {needs.time_min} "
-                f"min, {self.options.cpus} cpus a task; look at {self.names.option}partition, account, qos, "
-                "constraint, nodelist, exclude, memory_gb, time_min, cpus and sbatch"
+                f"{self.step.label}: {self.words.title} refuses its jobs: {error}. Asked for: {needs.memory}, "
+                f"{needs.time_min} min, {self.options.cpus} cpus a task; look at "
+                f"{self.names.option}{self.words.settings}"
             ) from error
         held = self.arrays.held()
         for order in (order for order in orders if order.item.block not in held):
@@ -114,7 +118,7 @@ class SlurmRun:
         self._collect()
         ended = [job for job in self._ended_jobs() if self._is_due(job)]
         if any(job.orders for job in ended):
-            self._collect()  # what was written between the first look and SLURM's answer
+            self._collect()  # what was written between the first look and the scheduler's answer
         for job in ended:
             if job.orders:
                 self._settle(job)
@@ -126,12 +130,12 @@ class SlurmRun:
         self.submitter.share_slots()
         waiting = sum(map(len, self.waiting.values())) + len(self.pausing)
         later = f"; {waiting} blocks not submitted yet" if waiting else ""
-        self.referee.outcome.note = self.arrays.note() + later
+        self.referee.outcome.note = self.arrays.note(self.words.title) + later
 
     def wait_for_ends(self) -> None:
         """Let jobs whose blocks are all done end by themselves."""
-        jobs = [array.job for array in self.arrays]
-        if wait_until_gone(self.commands, jobs, list(map(str, jobs)), END_S, leaving={"COMPLETING"}):
+        targets = [Target(array.id) for array in self.arrays]
+        if wait_until_gone(self.scheduler, targets, self.scheduler.end_s, leaving=False):
             for array in self.arrays:
                 self.ledger.forget(array.name)
 
@@ -140,36 +144,36 @@ class SlurmRun:
             self.pausing.add((needs or self.needs, order), order.pause_s)
 
     def _ended_jobs(self) -> list[Job]:
-        """Jobs that SLURM says have ended; none where it says nothing."""
+        """Jobs that the scheduler says have ended; none where it says nothing."""
         if self.asking.waiting or not self.arrays.by_id:
             return []
-        throttles = {array.job: array.throttle for array in self.arrays}
+        throttles = {array.id: array.throttle for array in self.arrays}
         try:
-            states = self.commands.states(list(self.arrays.by_id))
-        except SlurmUnavailableError as error:
+            states = self.scheduler.states([array.watched for array in self.arrays])
+        except SchedulerUnavailableError as error:
             logger.warning(
-                "%s: SLURM does not say how jobs stand: %s; they are taken to go on, and markers are read; next "
-                "question in %.0f s", self.step.label, error, self.asking.failed(),
+                "%s: %s does not say how jobs stand: %s; they are taken to go on, and markers are read; next "
+                "question in %.0f s", self.step.label, self.words.title, error, self.asking.failed(),
             )  # fmt: skip
             return []
         self.asking.succeeded()
         for array in self.arrays:
-            array.let_run = throttles[array.job]
-        known = {job for job, _ in states}
-        gone = {array.job for array in self.arrays if array.job in known or self.commands.is_forgotten(array.job)}
+            array.let_run = throttles[array.id]
+        known = {array for array, _ in states}
+        gone = {array.id for array in self.arrays if array.id in known or self.scheduler.is_forgotten(array.id)}
         return [job for job in self.arrays.jobs() if self._has_ended(job, states, gone)]
 
-    def _has_ended(self, job: Job, states: dict[TaskId, TaskState], answered: set[int]) -> bool:
+    def _has_ended(self, job: Job, states: Mapping[TaskId, TaskState], answered: set[str]) -> bool:
         """Take in one job's state; ``answered``: arrays of which a missing task has really been forgotten."""
         state = states.get((job.array, job.index))
         if state is None and job.array in answered:
             if job.ended_since is None:
-                job.state = states.get((job.array, NO_TASK), _of_missing(job))
+                job.state = states.get((job.array, NO_TASK), job.state and job.state.when_gone())
             return True
         if state is None:
             return False
         job.state = state
-        if state.state == "PENDING":
+        if state.waits:
             self._explain(state.reason)
         if not state.ended:
             job.ended_since = None
@@ -182,14 +186,14 @@ class SlurmRun:
         return not job.orders or now - job.ended_since >= self.options.grace_s
 
     def _explain(self, reason: str) -> None:
-        text = remedy(reason, self.names)
+        text = self.words.remedy(reason, self.names)
         if text and reason not in self.explained:
             self.explained.add(reason)
             logger.warning("%s: jobs are pending (%s): %s", self.step.label, reason, text)
 
     def _settle(self, job: Job) -> None:
         """Decide what becomes of the blocks that a job has left."""
-        ended = job.ended()
+        ended = job.ended(self.words.title)
         decision = decide(ended, self.names)
         logger.warning("%s: %s [log: %s]", self.step.label, decision.text, job.log)
         job.orders.clear()
@@ -213,10 +217,3 @@ class SlurmRun:
             Failure(block, self.step.fingerprint, error, message, "", log, order.attempt, node, final)
         )
         return self.referee.next_order(order, result)
-
-
-def _of_missing(job: Job) -> TaskState | None:
-    """What has become of a task that is no longer listed: one that is cancelled while it is pending goes at once."""
-    if job.state is None or job.state.state != "PENDING":
-        return None
-    return TaskState(job.array, job.index, "CANCELLED", "no longer in the array", "")

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from blockwise.backends.slurm.answers import TaskState, index_list
-from blockwise.backends.slurm.recovery import Ended
-from blockwise.backends.slurm.script import Needs
+from blockwise.backends.jobs.needs import Needs
+from blockwise.backends.jobs.recovery import Ended
+from blockwise.backends.jobs.scheduler import TaskState, Watched
 from blockwise.job import Order
 
 HEAD_BYTES = 2000
 TAIL_BYTES = 4000
+
+SHOWN = 4
+"""Most ids of arrays in a line that tells how they stand."""
 
 
 @dataclass
@@ -21,19 +24,21 @@ class Job:
     """One task of an array.
 
     Attributes:
-        array: SLURM's id of the array.
+        array: the scheduler's id of the array.
         index: of the task in it.
+        name: as the scheduler's own commands call it.
         needs: what it has asked for.
         log: path of its log.
         orders: by block, those without a result yet, in the order in which the job works.
         progressed: some block has a result.
-        state: SLURM's last word.
+        state: the scheduler's last word.
         ended_since: monotonic time since which it is known to have ended.
         over: nothing more is expected of it.
     """
 
-    array: int
+    array: str
     index: int
+    name: str
     needs: Needs
     log: Path
     orders: dict[int, Order]
@@ -42,15 +47,11 @@ class Job:
     ended_since: float | None = None
     over: bool = False
 
-    @property
-    def name(self) -> str:
-        """As SLURM writes it."""
-        return f"{self.array}_{self.index}"
-
-    def ended(self) -> Ended:
-        """Account of how it has ended, for the decision what to do."""
+    def ended(self, title: str) -> Ended:
+        """Account of how it has ended, for the decision what to do; ``title``: of the scheduler."""
         head, tail = read_ends(self.log)
-        return Ended(self.name, self.state, head, tail, tuple(self.orders.values()), self.progressed, self.needs)
+        orders = tuple(self.orders.values())
+        return Ended(self.name, title, self.state, head, tail, orders, self.progressed, self.needs)
 
 
 @dataclass
@@ -58,14 +59,14 @@ class Array:
     """An array that has been submitted.
 
     Attributes:
-        job: SLURM's id.
-        name: SLURM's name, and that of the folder in the ledger.
-        throttle: most tasks that SLURM lets run at once.
+        id: the scheduler's.
+        name: the scheduler's name, and that in the ledger.
+        throttle: most tasks that the scheduler lets run at once.
         jobs: its tasks that hold, or have held, blocks.
-        let_run: most tasks that SLURM has let run since it was last asked how they stand.
+        let_run: most tasks that the scheduler has let run since it was last asked how they stand.
     """
 
-    job: int
+    id: str
     name: str
     throttle: int
     jobs: list[Job] = field(default_factory=list)
@@ -75,6 +76,13 @@ class Array:
     def alive(self) -> int:
         """Number of tasks that have not ended, as far as known."""
         return sum(not job.over for job in self.jobs)
+
+    @property
+    def watched(self) -> Watched:
+        """What the scheduler is asked about."""
+        left = [job for job in self.jobs if not job.over]
+        busy = frozenset(job.index for job in left if job.orders)
+        return Watched(self.id, busy, frozenset(job.index for job in left) - busy)
 
     @property
     def slots(self) -> int:
@@ -87,14 +95,14 @@ class Arrays:
     """All arrays of a run that are not over."""
 
     def __init__(self) -> None:
-        self.by_id: dict[int, Array] = {}
+        self.by_id: dict[str, Array] = {}
 
     def __iter__(self) -> Iterator[Array]:
         return iter(list(self.by_id.values()))
 
     def add(self, array: Array) -> None:
         """Take in a new array."""
-        self.by_id[array.job] = array
+        self.by_id[array.id] = array
 
     @property
     def alive(self) -> int:
@@ -113,25 +121,32 @@ class Arrays:
         """Leave out arrays of which no task is alive; the result is what was left out."""
         over = [array for array in self if not array.alive]
         for array in over:
-            del self.by_id[array.job]
+            del self.by_id[array.id]
         return over
 
-    def note(self) -> str:
-        """One line on how the jobs stand, for people."""
+    def note(self, title: str) -> str:
+        """One line on how the jobs stand, for people; ``title``: of the scheduler."""
         if not self.by_id:
             return ""
         states = Counter(describe_state(job.state) for job in self.jobs())
         counts = ", ".join(f"{number} {state}" for state, number in states.most_common())
-        return f"SLURM {index_list(self.by_id)}: {counts or 'ending'}"
+        return f"{title} {few(self.by_id)}: {counts or 'ending'}"
 
 
 def describe_state(state: TaskState | None) -> str:
-    """A word or two on a task, for people; None: SLURM has not said anything yet."""
-    if state is None:
-        return "submitted"
-    if state.state == "PENDING" and state.reason not in ("None", ""):
-        return f"pending ({state.reason})"
-    return state.state.lower()
+    """A word or two on a task, for people; None: nothing has been said yet."""
+    return "submitted" if state is None else state.description
+
+
+def few(ids: Iterable[str]) -> str:
+    """Some ids of arrays, and how many more there are."""
+    shown, left = natural(ids)[:SHOWN], natural(ids)[SHOWN:]
+    return ", ".join(shown) + (f" and {len(left)} more" if left else "")
+
+
+def natural(ids: Iterable[str]) -> list[str]:
+    """Ids of arrays in the order in which people expect them: numbers as numbers."""
+    return sorted(ids, key=lambda one: (len(one), one))
 
 
 def read_ends(log: Path) -> tuple[str, str]:

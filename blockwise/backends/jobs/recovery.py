@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum
 
 from blockwise.advice import Names
-from blockwise.backends.slurm.answers import TaskState
-from blockwise.backends.slurm.script import Needs
+from blockwise.backends.jobs.needs import Needs
+from blockwise.backends.jobs.scheduler import Cause, TaskState
 from blockwise.job import BEGINS, Order
 from blockwise.watchdog import GAVE_UP
 
@@ -23,39 +22,14 @@ OUT_OF_MEMORY_WORDS = (
 )
 
 
-class Cause(Enum):
-    """Why a job has ended before its blocks were done."""
-
-    OUT_OF_MEMORY = "out of memory"
-    TIME_LIMIT = "time limit"
-    NODE_FAILURE = "node failure"
-    NOT_STARTED = "the job's program did not start"
-    KILLED = "the job's program was killed"
-    GAVE_UP = "a block took too long"
-    INTERRUPTED = "the job was cancelled or preempted"
-    UNKNOWN = "nobody knows why"
-
-
-_BY_STATE = {
-    "OUT_OF_MEMORY": Cause.OUT_OF_MEMORY,
-    "TIMEOUT": Cause.TIME_LIMIT,
-    "DEADLINE": Cause.TIME_LIMIT,
-    "NODE_FAIL": Cause.NODE_FAILURE,
-    "BOOT_FAIL": Cause.NODE_FAILURE,
-    "CANCELLED": Cause.INTERRUPTED,
-    "PREEMPTED": Cause.INTERRUPTED,
-    "REVOKED": Cause.INTERRUPTED,
-    "COMPLETED": Cause.UNKNOWN,
-}
-
-
 @dataclass(frozen=True)
 class Ended:
     """A job that has ended and has left blocks.
 
     Attributes:
-        name: ``17_3``.
-        state: SLURM's last word; None where it has forgotten the job.
+        name: as the scheduler's own commands call it.
+        title: of the scheduler.
+        state: the scheduler's last word; None where it has forgotten the job.
         log_head: beginning of the job's log.
         log_tail: its end.
         left: orders without a result, in the order in which the job works.
@@ -64,6 +38,7 @@ class Ended:
     """
 
     name: str
+    title: str
     state: TaskState | None
     log_head: str
     log_tail: str
@@ -73,10 +48,12 @@ class Ended:
 
     @property
     def cause(self) -> Cause:
-        """Why it has ended. Clusters without control groups call a job that was killed for its memory FAILED."""
+        """Why it has ended. Not every scheduler knows that a job was killed for its memory."""
         if self.state is None:
             return Cause.UNKNOWN
-        known = _BY_STATE.get(self.state.state)
+        known = self.state.cause
+        if known is Cause.UNKNOWN and BEGINS not in self.log_head:
+            return Cause.NOT_STARTED
         if known is not None:
             return known
         if GAVE_UP in self.log_tail:
@@ -208,7 +185,7 @@ def _move(job: Ended) -> Decision:
     moved = [order if _is_preempted(job) else replace(order, moves=order.moves + 1) for order in job.left]
     again = tuple(order for order in moved if order.moves <= MAX_MOVES)
     blamed = tuple(order for order in moved if order.moves > MAX_MOVES)
-    state = "SLURM has forgotten it" if job.state is None else str(job.state)
+    state = f"{job.title} has forgotten it" if job.state is None else str(job.state)
     text = f"job {job.name}: {job.cause.value} ({state}): its {len(again)} blocks left go to another job"
     if blamed:
         text += f"; {len(blamed)} blocks have lost {MAX_MOVES + 1} jobs and are given up"
@@ -229,7 +206,7 @@ def _move(job: Ended) -> Decision:
 
 
 def _is_preempted(job: Ended) -> bool:
-    return job.state is not None and job.state.state == "PREEMPTED"
+    return job.state is not None and job.state.preempted
 
 
 def _rest(others: list[Order]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from blockwise.backends.slurm.script import SlurmOptions
+from blockwise.backends.jobs.needs import JobOptions
 from blockwise.job import Order
 
 PILOT_BLOCKS = 8
@@ -18,7 +18,7 @@ PART_OF_TIME_LIMIT = 0.5
 """Part of its time limit that a job is planned to use."""
 
 
-def blocks_per_job(options: SlurmOptions, time_min: int, left: int, seconds: float | None) -> int:
+def blocks_per_job(options: JobOptions, time_min: int, left: int, seconds: float | None) -> int:
     """Number of blocks for each job.
 
     Args:
@@ -57,7 +57,7 @@ def deal(orders: Sequence[Order], per_job: int, jobs: int) -> tuple[list[list[Or
 def share_slots(sizes: Sequence[int], slots: int) -> list[int]:
     """How many tasks of each array may run at once, so that together they are no more than ``slots``.
 
-    Small arrays go first: they hold what is tried again. Each gets one at least, because SLURM reads 0 as no limit.
+    Small arrays go first: they hold what is tried again. Each gets one at least, because 0 may be read as no limit.
 
     Args:
         sizes: tasks of each array that have not ended.

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from blockwise.advice import Names
 from blockwise.backends import Outcome, Referee
-from blockwise.backends.slurm.answers import TaskState
-from blockwise.backends.slurm.dealing import blocks_per_job, deal, share_slots
-from blockwise.backends.slurm.recovery import MAX_MOVES, Cause, Decision, Ended
-from blockwise.backends.slurm.recovery import decide as decide_in_words
-from blockwise.backends.slurm.script import Needs, SlurmOptions
+from blockwise.backends.jobs.dealing import blocks_per_job, deal, share_slots
+from blockwise.backends.jobs.needs import JobOptions, Needs
+from blockwise.backends.jobs.recovery import MAX_MOVES, Decision, Ended
+from blockwise.backends.jobs.recovery import decide as decide_in_words
+from blockwise.backends.jobs.scheduler import Cause
+from blockwise.backends.slurm.answers import SlurmTask
 from blockwise.job import BEGINS, Order
 from blockwise.plan import Item
 from blockwise.watchdog import GAVE_UP
@@ -31,7 +32,8 @@ def orders(*blocks: int, **values: int) -> tuple[Order, ...]:
 def ended(state: str, reason: str = "None", **values: object) -> Ended:
     known = {
         "name": "17_3",
-        "state": TaskState(17, 3, state, reason, "node7"),
+        "title": "SLURM",
+        "state": SlurmTask("17", 3, state, reason, "node7"),
         "log_head": BEGUN,
         "log_tail": "",
         "left": orders(4, 5, 6),
@@ -170,17 +172,17 @@ def test_deal(alone: list[bool], per_job: int, jobs: int):
 
 @given(st.integers(1, 10**6), st.floats(1e-3, 1e5), st.integers(1, 500), st.floats(1, 60), st.integers(1, 600))
 def test_blocks_per_job(left: int, seconds: float, running: int, minutes: float, limit: int):
-    options = SlurmOptions(max_running=running, job_minutes=minutes)
+    options = JobOptions(max_running=running, job_minutes=minutes)
     number = blocks_per_job(options, limit, left, seconds)
     assert number >= 1
     if number > 1:
         assert number * seconds <= 60 * minutes + 1e-6
         assert number * seconds <= 30 * limit + 1e-6
-    assert blocks_per_job(SlurmOptions(blocks_per_job=7), limit, left, seconds) == 7
+    assert blocks_per_job(JobOptions(blocks_per_job=7), limit, left, seconds) == 7
 
 
 def test_blocks_per_job_by_example():
-    options = SlurmOptions(max_running=100, job_minutes=10)
+    options = JobOptions(max_running=100, job_minutes=10)
     assert blocks_per_job(options, 60, left=60_000, seconds=2) == 300  # ten minutes
     assert blocks_per_job(options, 60, left=5_000, seconds=2) == 50  # all hundred at once, 100 s each
     assert blocks_per_job(options, 60, left=500, seconds=2) == 30  # not shorter than a minute

@@ -1,4 +1,4 @@
-"""Submits arrays, within the limits of the settings and of the cluster."""
+"""Submits arrays, within the limits of the settings and of the scheduler."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ import uuid
 from collections import Counter
 
 from blockwise.advice import Advice
-from blockwise.backends.slurm.answers import SlurmUnavailableError, SubmissionLimitError, SubmissionRefusedError
-from blockwise.backends.slurm.commands import SlurmCommands
-from blockwise.backends.slurm.dealing import blocks_per_job, deal, share_slots
-from blockwise.backends.slurm.jobs import Array, Arrays, Job
-from blockwise.backends.slurm.ledger import Ledger
-from blockwise.backends.slurm.script import Needs, SlurmOptions, batch_script
+from blockwise.backends.jobs.arrays import Array, Arrays, Job
+from blockwise.backends.jobs.dealing import blocks_per_job, deal, share_slots
+from blockwise.backends.jobs.ledger import Ledger
+from blockwise.backends.jobs.needs import JobOptions, Needs
+from blockwise.backends.jobs.scheduler import (
+    Scheduler,
+    SchedulerMissingError,
+    SchedulerUnavailableError,
+    Submission,
+    SubmissionLimitError,
+    SubmissionRefusedError,
+)
 from blockwise.job import Order
 from blockwise.step import BlockStep
 
@@ -25,7 +31,7 @@ NODE_STRIKES = 2
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 2.0, 120.0
 
 REFILL = 4
-"""The queue is filled up again when a part of ``max_submitted``, one over this, is free: few arrays, not many."""
+"""The queue is filled up again when a part of ``most_submitted``, one over this, is free: few arrays, not many."""
 
 
 class Backoff:
@@ -59,15 +65,15 @@ class Submitter:
         arrays: those at work; new ones are added.
         timeout_s: longest time for one block; None for no limit.
         advice: for blocks that fail for want of memory or time.
-        max_submitted: most tasks in the queue, as set, or as the cluster has shown.
+        most_submitted: most tasks in the queue, as set, or as the scheduler has shown.
         excluded: nodes that have lost jobs.
     """
 
     def __init__(
         self,
         step: BlockStep,
-        options: SlurmOptions,
-        commands: SlurmCommands,
+        options: JobOptions,
+        scheduler: Scheduler,
         ledger: Ledger,
         arrays: Arrays,
         timeout_s: float | None,
@@ -75,12 +81,12 @@ class Submitter:
     ) -> None:
         self.step = step
         self.options = options
-        self.commands = commands
+        self.scheduler = scheduler
         self.ledger = ledger
         self.arrays = arrays
         self.timeout_s = timeout_s
         self.advice = advice
-        self.max_submitted = options.max_submitted
+        self.most_submitted = options.most_submitted
         self.excluded: list[str] = []
         self._strikes: Counter[str] = Counter()
         self._backoff = Backoff()
@@ -96,7 +102,7 @@ class Submitter:
             seconds: of one block; None where it is not known.
 
         Raises:
-            SubmissionRefusedError: the cluster will never take these jobs.
+            SubmissionRefusedError: the scheduler will never take these jobs.
         """
         self._wanted.pop(needs, None)
         room = self._room(len(orders), seconds)
@@ -110,7 +116,9 @@ class Submitter:
         self._wanted[needs] = [len(piece) for piece in pieces]
         self.share_slots()
         while pieces and self._free_slots > 0:
-            throttle = min(len(pieces[0]), max(1, self._free_slots // len(pieces)))
+            throttle = len(pieces[0])
+            if self.scheduler.throttles:
+                throttle = min(throttle, max(1, self._free_slots // len(pieces)))
             if not self._try(needs, pieces[0], throttle):
                 break
             del pieces[0]
@@ -119,6 +127,8 @@ class Submitter:
 
     def share_slots(self) -> None:
         """Share ``max_running`` anew among the arrays at work and those that wait for a share."""
+        if not self.scheduler.throttles:
+            return
         arrays = list(self.arrays)
         waiting = [size for sizes in self._wanted.values() for size in sizes]
         shares = share_slots([array.alive for array in arrays] + waiting, self.options.max_running)
@@ -146,20 +156,20 @@ class Submitter:
     def _room(self, orders: int, seconds: float | None) -> int:
         """Number of tasks that may be submitted now; 0 rather than a few where many wait."""
         if not self._max_array_size:
-            self._max_array_size = self.commands.max_array_size()
+            self._max_array_size = self.scheduler.max_array_size()
         alive = self.arrays.alive
         arrays_left = self.options.max_running - len(self.arrays.by_id)
-        room = min(self.max_submitted - alive, arrays_left * self._max_array_size)
+        room = min(self.most_submitted - alive, arrays_left * self._max_array_size)
         if seconds is None and not self.options.blocks_per_job:
             # Nobody knows yet how many blocks make a job of the right length: one round to learn it.
             return 0 if alive else min(room, self.options.max_running)
-        return 0 if alive and room < min(orders, self.max_submitted // REFILL) else room
+        return 0 if alive and room < min(orders, self.most_submitted // REFILL) else room
 
     def _try(self, needs: Needs, lists: list[list[Order]], throttle: int) -> bool:
-        """Submit one array; False where SLURM does not take it now."""
+        """Submit one array; False where the scheduler does not take it now."""
         try:
             self._submit_array(needs, lists, throttle)
-        except SlurmUnavailableError as error:
+        except SchedulerUnavailableError as error:
             pause = self._backoff.failed()
             logger.warning("%s: nothing could be submitted: %s; next try in %.0f s", self.step.label, error, pause)
             return False
@@ -179,49 +189,44 @@ class Submitter:
 
     def _submit_array(self, needs: Needs, lists: list[list[Order]], throttle: int) -> None:
         name = f"{self.step.label}-{self.step.fingerprint[:6]}-{uuid.uuid4().hex[:6]}"
-        places = self.ledger.enter(
-            name,
-            self.step,
-            lists,
-            needs,
-            self.timeout_s,
-            lambda places: batch_script(
-                self.options, needs, places, len(lists), throttle, self.excluded, self.commands.faults
-            ),
-            self.advice,
-        )
+        self.ledger.enter(name, self.step, lists, needs, self.timeout_s, self.advice)
         # Records of earlier attempts go, so that those of this one are told from them.
         for block in self.step.markers.failed_among(order.item.block for orders in lists for order in orders):
             self.step.markers.remove_failure(block)
         try:
-            job = self.commands.submit(places.script, name)
-        except (SubmissionLimitError, SubmissionRefusedError):
+            array_id = self.scheduler.submit(
+                Submission(
+                    name, self.ledger.address(name), self.ledger.logs, len(lists), needs, throttle, self.excluded
+                )
+            )
+        except (SchedulerMissingError, SubmissionLimitError, SubmissionRefusedError):
             self.ledger.forget(name)
             raise
-        self.ledger.submitted(name, job)
-        array = Array(job, name, throttle)
+        self.ledger.submitted(name, array_id)
+        array = Array(array_id, name, throttle)
         for index, orders in enumerate(lists):
             held = {order.item.block: order for order in orders}
-            array.jobs.append(Job(job, index, needs, places.log(job, index), held))
+            log = self.ledger.logs / self.scheduler.log_name(array_id, name, index)
+            array.jobs.append(Job(array_id, index, self.scheduler.task_name(array_id, index), needs, log, held))
         self.arrays.add(array)
         blocks = sum(map(len, lists))
         logger.info(
-            "%s: submitted array %d: %d jobs for %d blocks, %s and %d min each",
-            self.step.label, job, len(lists), blocks, needs.memory, needs.time_min,
+            "%s: submitted array %s: %d jobs for %d blocks, %s and %d min each",
+            self.step.label, array_id, len(lists), blocks, needs.memory, needs.time_min,
         )  # fmt: skip
 
     def _shrink(self, jobs: int, error: Exception) -> None:
-        """The cluster takes fewer jobs than ``max_submitted`` says."""
+        """The scheduler takes fewer jobs than ``most_submitted`` says."""
         alive = self.arrays.alive
         smaller = max(1, alive, (alive + jobs) // 2)
-        if smaller < min(self.max_submitted, alive + jobs):
+        if smaller < min(self.most_submitted, alive + jobs):
             logger.warning("%s: %s; from now on at most %d jobs at a time", self.step.label, error, smaller)
-            self.max_submitted = smaller
+            self.most_submitted = smaller
         else:
             logger.warning("%s: %s; next try in %.0f s", self.step.label, error, self._backoff.failed())
 
     def _throttle(self, array: Array, running: int) -> None:
         # Those that run are not ended by a lower throttle, and what is known of them is old.
         array.let_run = max(array.let_run, array.throttle)
-        self.commands.throttle(array.job, running)
+        self.scheduler.throttle(array.id, running)
         array.throttle = running
