@@ -15,6 +15,8 @@ from blockwise.volume.lengths import in_micrometers
 from pipeline.assembly.classes import class_index
 from pipeline.assembly.geometry import output_dataset
 from pipeline.assembly.ilastik_threshold import as_ilastik, smoothed_sigma
+from pipeline.assembly.object_classification import all_features, classification_steps, object_classifier
+from pipeline.assembly.object_features import FeatureSteps, feature_steps, table_features
 from pipeline.assembly.object_sizes import sizes_in_voxels
 from pipeline.assembly.smoothing import sigma_in_voxels
 from pipeline.assembly.splitting import split_steps
@@ -24,6 +26,12 @@ from tasks.components.faces_step import ComponentFacesStep
 from tasks.components.labelling import CONNECTIVITIES
 from tasks.components.labels_step import ConnectedComponentsStep
 from tasks.components.merge_step import ComponentMergeStep
+from tasks.objects.classification.classes_step import ObjectClassesStep
+from tasks.objects.classification.classification_step import ObjectClassificationStep
+from tasks.objects.features.boxes_step import ObjectBoxesStep
+from tasks.objects.features.features_step import FeaturesStep
+from tasks.objects.features.histograms_step import HistogramsStep
+from tasks.objects.features.ranges_step import ValueRangesStep
 from tasks.objects.image_measures import EXACT_DTYPES
 from tasks.objects.measures_step import MeasuresStep
 from tasks.objects.table_step import ObjectTableStep
@@ -38,6 +46,7 @@ DATASETS = {
     "connected_components": "connected_components",
     "cores": "cores",
     "split_objects": "split_objects",
+    "object_classes": "object_classes",
 }
 """Names of datasets, to which that of the threshold is added, by the steps that write them."""
 
@@ -55,7 +64,13 @@ class ObjectSteps:
     split_objects: SplitObjectsStep | None
     cores: CoresStep | None
     measures: MeasuresStep | None
+    object_boxes: ObjectBoxesStep | None
+    object_features: FeaturesStep | None
+    value_ranges: ValueRangesStep | None
+    object_histograms: HistogramsStep | None
+    object_classification: ObjectClassificationStep | None
     object_table: ObjectTableStep
+    object_classes: ObjectClassesStep | None
 
     def all(self) -> tuple[BlockStep, ...]:
         """All of them, each after those that it reads."""
@@ -164,8 +179,49 @@ def object_steps(
             classes=prediction.classes if components.probabilities else (),
         )
     described = {"faces": parts or faces, "merge": numbered or merge}
-    table = ObjectTableStep(**common, **described, grid=one_block, measures=measures, step_um=step_um)
-    return ObjectSteps(thresholded, faces, merge, final, *split, cores, measures, table)
+    chosen = table_features(settings, threshold, components, prediction.raw_channels)
+    classifier = object_classifier(settings, components, grid, prediction.raw_channels)
+    wanted = all_features(chosen, classifier, components)
+    added_up = FeatureSteps()
+    if wanted is not None:
+        added_up = feature_steps(
+            wanted.features,
+            wanted.margin,
+            labelled or final,
+            prediction.raw_channels,
+            (parts or faces, numbered or merge),
+            common,
+        )
+    classified: tuple[Any, Any] = (None, None)
+    if classifier is not None:
+        places = {**storage, "address": output_dataset(settings, DATASETS["object_classes"] + suffix)}
+        classified = classification_steps(classifier, labelled or final, described, added_up, common, places)
+    table = ObjectTableStep(
+        **common,
+        **described,
+        grid=one_block,
+        measures=measures,
+        step_um=step_um,
+        features=None if chosen is None else added_up.object_features,
+        histograms=None if chosen is None or not chosen.histograms else added_up.object_histograms,
+        chosen=() if chosen is None else chosen.names,
+        classification=classified[0],
+    )
+    return ObjectSteps(
+        threshold=thresholded,
+        component_faces=faces,
+        component_merge=merge,
+        connected_components=final,
+        split_parts=parts,
+        split_merge=numbered,
+        split_objects=labelled,
+        cores=cores,
+        measures=measures,
+        **vars(added_up),
+        object_classification=classified[0],
+        object_table=table,
+        object_classes=classified[1],
+    )
 
 
 def _class_index(settings: Settings, chosen: int | str, prediction: PredictionStep, key: str) -> int:

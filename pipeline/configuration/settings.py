@@ -100,7 +100,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 class Split(Section):
     """Touching objects."""
 
-    method: Literal["distance", "seeds"] = "distance"
+    method: Literal["distance", "seeds", "labels"] = "distance"
     h: PositiveFloat = 1.0
     largest: PositiveInt | tuple[PositiveInt, ...] = 128
 
@@ -115,11 +115,16 @@ class ConnectedComponents(Section):
     exclude_border: bool = False
     intensities: bool = False
     probabilities: bool = False
+    features: Literal["project"] | tuple[str, ...] | None = None
+    margin: PositiveInt | tuple[PositiveInt, ...] | None = None
     numbering: Literal["continue", "restart"] = "continue"
     split: Split | None = None
+    classifier: LocalPath | None = None
 
     @model_validator(mode="after")
     def _sizes_leave_something(self) -> ConnectedComponents:
+        if self.margin is not None and not self.features:
+            raise ValueError("margin: only with features, whose neighbourhoods it belongs to")
         if self.max_size == 0:
             raise ValueError("max_size 0: no object has such a size")
         sizes = self.min_size, self.max_size  # those with units are compared when it is known how large voxels are
@@ -199,7 +204,14 @@ class Threshold(Section):
 
 
 PyramidDataset = Literal[
-    "raw", "probabilities", "simple_segmentation", "thresholded", "connected_components", "split_objects", "cores"
+    "raw",
+    "probabilities",
+    "simple_segmentation",
+    "thresholded",
+    "connected_components",
+    "split_objects",
+    "cores",
+    "object_classes",
 ]
 PYRAMID_DATASETS: tuple[PyramidDataset, ...] = (
     "probabilities",
@@ -207,6 +219,7 @@ PYRAMID_DATASETS: tuple[PyramidDataset, ...] = (
     "connected_components",
     "split_objects",
     "cores",
+    "object_classes",
 )
 """Datasets that get coarser scales unless something else is said."""
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.components.labelling import first_voxels, group_numbers
+from tasks.components.joining import combined
+from tasks.components.labelling import first_voxels
 
 
 def describe_cores(core_labels: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
@@ -45,22 +46,21 @@ def places_of_cores(core_labels: NDArray[Any], labels: NDArray[Any]) -> NDArray[
 
 
 def fitting_cores(
-    voxels: NDArray[np.int64], pairs: NDArray[np.int64], min_size: int, max_size: int | None
+    voxels: NDArray[np.int64], groups: NDArray[np.int64], count: int, min_size: int, max_size: int | None
 ) -> NDArray[np.bool_]:
     """Which parts of cores belong to a core of the wanted size.
 
     Args:
         voxels: of the parts of all blocks, by dense number; (n,).
-        pairs: int64 (pairs, 2), dense numbers of parts that touch across blocks.
+        groups: the core that each is a part of, int64 (n,), from 0.
+        count: of cores.
         min_size: smallest core that counts, in voxels.
         max_size: largest one; None for no limit.
 
     Returns:
         bool (n,).
     """
-    groups = group_numbers(len(voxels), pairs)
-    sizes = np.zeros(len(voxels), np.int64)
-    np.add.at(sizes, groups, voxels)
+    sizes = combined(voxels, groups, count, np.add)
     fits = sizes >= min_size
     if max_size is not None:
         fits &= sizes <= max_size
@@ -76,7 +76,7 @@ def core_flags_of(
     Args:
         cores: of all blocks, one block below the other, as ``describe_cores`` gives them; n parts.
         fits: bool (n,).
-        core_offsets: place of each block's first part, as ``dense_offsets`` gives them.
+        core_offsets: place of each block's first part, by block id.
         offsets: the same of the components.
 
     Returns:
@@ -100,7 +100,7 @@ def flags_of_places(
     Args:
         places: of all blocks, one block below the other, as ``places_of_cores`` gives them.
         fits: bool (parts of cores,).
-        place_offsets: row of each block's first place, as ``dense_offsets`` gives them.
+        place_offsets: row of each block's first place, by block id.
         core_offsets: see ``core_flags_of``.
         offsets: likewise.
     """

@@ -152,6 +152,11 @@ class ComponentFacesStep(BlockStep):
         table: NDArray[np.int64] = self.output().read(block, name)
         return table
 
+    def read_with_faces(self, block: Block, table: str, faces: str) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+        """Read ``components`` with ``faces`` of a block, or ``cores`` with ``core_faces``, at once."""
+        found = self.output().read_several(block, (table, faces))
+        return found[table], unpack_faces(found[faces], self._shape(block))
+
     def read_faces(self, block: Block, name: str) -> dict[str, NDArray[Any]]:
         """Read what ``compute`` has written of a block's ``faces`` or ``core_faces``."""
         return unpack_faces(self.output().read(block, name), self._shape(block))

@@ -70,23 +70,6 @@ def _first_voxels(labels: Any, found: Any) -> int:
     return count
 
 
-def group_numbers(count: int, pairs: NDArray[np.int64]) -> NDArray[Any]:
-    """Numbers 0, 1, ... for what belongs together, over any number of pairs.
-
-    Args:
-        count: of things, numbered from 0.
-        pairs: int64 (pairs, 2), things that belong together.
-
-    Returns:
-        int32 (count,): the group of each; the groups' order means nothing.
-    """
-    from scipy.sparse import coo_array, csgraph  # slow to load, and needed once a run
-
-    links = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    groups: NDArray[Any] = csgraph.connected_components(links, directed=False)[1]
-    return groups
-
-
 def pack_faces(faces: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
     """All faces in one flat array: opening many small arrays costs more than reading them."""
     return np.concatenate([faces[name].ravel() for name in sorted(faces)])
@@ -115,79 +98,3 @@ def face_labels(labels: NDArray[Any]) -> dict[str, NDArray[Any]]:
         faces[f"lower{axis}"] = labels.take(0, axis)
         faces[f"upper{axis}"] = labels.take(-1, axis)
     return faces
-
-
-def touching_pairs(
-    block: Mapping[str, NDArray[Any]],
-    neighbour: Mapping[str, NDArray[Any]],
-    offset: tuple[int, ...],
-    reach: int,
-) -> NDArray[np.int64]:
-    """Pairs of labels that touch across the border of two blocks.
-
-    ::
-
-        +-------+-------+     offset (0, 1): the upper face of the block along axis 1 lies against the lower face of
-        | block | (0,1) |     its neighbour; the faces are compared in place and, for wider neighbourhoods, shifted by
-        +-------+-------+     one voxel along their own axes.
-        | (1,0) | (1,1) |     offset (1, 1): only one edge of each face is left (in 3D; a corner in 2D).
-        +-------+-------+
-
-    Args:
-        block: faces of the block, as ``face_labels`` gives them.
-        neighbour: faces of the neighbour.
-        offset: from block to neighbour, in blocks, each -1, 0 or 1, the first that is not 0 being 1.
-        reach: along how many axes at once neighbouring voxels may differ, see ``neighbour_axes``.
-
-    Returns:
-        int64 (pairs, 2), each pair once: label in the block, label in the neighbour.
-    """
-    axis = offset.index(1)
-    others = offset[:axis] + offset[axis + 1 :]
-    last, first, all_of_it = -1, 0, slice(None)
-    here = block[f"upper{axis}"][tuple(all_of_it if o == 0 else last if o > 0 else first for o in others)]
-    there = neighbour[f"lower{axis}"][tuple(all_of_it if o == 0 else first if o > 0 else last for o in others)]
-    spare = reach - sum(o != 0 for o in offset)
-    pairs: NDArray[np.int64] = _touching(_as_plane(here), _as_plane(there), spare)
-    if len(pairs) < 2:  # so it is at most edges and corners, which are most of all borders
-        return pairs
-    width = int(there.max(initial=0)) + 1
-    return np.stack(np.divmod(np.unique(pairs[:, 0] * width + pairs[:, 1]), width), axis=-1)
-
-
-def _as_plane(face: NDArray[Any]) -> NDArray[np.uint32]:
-    """A face, an edge or a corner as two axes."""
-    return np.ascontiguousarray(face, np.uint32).reshape((1,) * (2 - face.ndim) + face.shape)
-
-
-@compiled
-def _touching(here: Any, there: Any, spare: int) -> Any:
-    """Pairs of labels of voxels that lie against each other, ``spare`` axes of the plane being free for a step.
-
-    Runs of the same pair, which neighbouring voxels give, are left out; a few repetitions stay.
-    """
-    rows, columns = here.shape
-    found = np.empty((256, 2), np.int64)
-    last = np.zeros((3, 3, 2), np.int64)
-    count = 0
-    for i in range(rows):
-        for j in range(columns):
-            a = np.int64(here[i, j])
-            if a == 0:
-                continue
-            for di in range(-1, 2):
-                for dj in range(-1, 2):
-                    k, m = i + di, j + dj
-                    if (di != 0) + (dj != 0) > spare or k < 0 or m < 0 or k >= rows or m >= columns:
-                        continue
-                    b = np.int64(there[k, m])
-                    if b == 0 or (last[di + 1, dj + 1, 0] == a and last[di + 1, dj + 1, 1] == b):
-                        continue
-                    last[di + 1, dj + 1, 0], last[di + 1, dj + 1, 1] = a, b
-                    if count == found.shape[0]:
-                        larger = np.empty((2 * count, 2), np.int64)
-                        larger[:count] = found
-                        found = larger
-                    found[count, 0], found[count, 1] = a, b
-                    count += 1
-    return found[:count]

@@ -30,11 +30,20 @@ COMBINE = {
     "whole": np.maximum,
     "part": np.maximum,
     "uncut": np.maximum,
+    "count": np.add,
+    "products": np.add,
+    "power1": np.add,
+    "power2": np.add,
+    "power3": np.add,
+    "power4": np.add,
+    "cross": np.add,
+    "histogram": np.add,
 }
 """How the measures of two parts of an object become those of both, by the last word of their names.
 
 The first five are always there, see ``measure_components``; for ``core`` see ``core_flags``, for the others
-``tasks.objects.image_measures``; for the last three ``tasks.splitting.parts_step``.
+``tasks.objects.image_measures`` and, from ``count`` on, ``tasks.objects.features``; for ``whole``, ``part`` and
+``uncut`` ``tasks.splitting.parts_step``.
 """
 
 
@@ -68,10 +77,10 @@ def combine_measures(measures: Measures, groups: NDArray[Any]) -> dict[str, NDAr
 
     Args:
         measures: of all components by dense number.
-        groups: the group of each, as ``group_numbers`` gives them.
+        groups: the number of each one's group, int64.
 
     Returns:
-        The same measures of the groups 0, 1, ...
+        The same measures of the groups, in the order of their numbers.
     """
     if len(groups) == 0:
         return {name: np.asarray(values, np.int64) for name, values in measures.items()}

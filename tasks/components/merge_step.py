@@ -2,85 +2,34 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blockwise.grid import Block, Grid
+from blockwise.grid import Block
 from blockwise.outputs import FilesOutput
 from blockwise.outputs.files import Arrays
 from blockwise.step import BASE_MEMORY, BlockStep
 from blockwise.upstream import BlocksSource, TableSource
 from tasks.components.core_sizes import core_flags_of, fitting_cores, flags_of_places
 from tasks.components.faces_step import ComponentFacesStep
-from tasks.components.labelling import group_numbers, neighbour_axes, touching_pairs
-from tasks.components.measures import Measures, combine_measures, from_columns
+from tasks.components.joining import Faces, Groups, cached_blocks, combined, face_bytes, join_blocks
+from tasks.components.labelling import neighbour_axes
+from tasks.components.measures import COMBINE, Measures, from_columns
 
-FACE_CACHE_BYTES = 256_000_000
 PROJECTED_COMPONENTS_PER_VOXEL = 1e-4
 """For plans only: how many components a volume may have before anything is known of it."""
-BYTES_PER_COMPONENT = 400
+BYTES_PER_COMPONENT = 80
+"""Measured: 60."""
 MERGE_MEMORY = 60_000_000
 """For the libraries that join components."""
 NEEDED = ("voxels", "first", "core")
 """Measures by which objects are kept and numbered."""
 OF_BORDERS = ("start", "stop")
 """Measures by which it is known whether an object touches the border."""
-
-
-def dense_offsets(counts: Mapping[int, int], block_ids: int) -> NDArray[np.int64]:
-    """Number the components of all blocks through: component k (from 1) of block b is ``offsets[b] + k - 1``.
-
-    Args:
-        counts: components of each block.
-        block_ids: number of block ids, blocks that are not computed included.
-
-    Returns:
-        int64 (block_ids + 1,); the last one is the number of components.
-    """
-    per_block = np.zeros(block_ids + 1, np.int64)
-    for block_id, count in counts.items():
-        per_block[block_id + 1] = count
-    return np.cumsum(per_block)
-
-
-def forward_offsets(axes: str, reach: int) -> list[tuple[int, ...]]:
-    """Offsets to the neighbouring blocks that a voxel's neighbours can lie in, one of each opposite pair.
-
-    None leads along t: time steps are independent.
-    """
-    choices = [(0,) if axis == "t" else (-1, 0, 1) for axis in axes]
-    return [
-        offset
-        for offset in itertools.product(*choices)
-        if offset > (0,) * len(axes) and sum(o != 0 for o in offset) <= reach
-    ]
-
-
-def pairs_between_blocks(
-    grid: Grid, faces: Callable[[int], Arrays], offsets: NDArray[np.int64], reach: int
-) -> Iterator[NDArray[np.int64]]:
-    """Pairs of dense component numbers that touch across block borders, block by block; int64 (pairs, 2)."""
-    is_spatial = [axis != "t" for axis in grid.axes]
-    directions = forward_offsets(grid.axes, reach)
-    for block in grid:
-        if offsets[block.id + 1] == offsets[block.id]:
-            continue
-        for direction in directions:
-            index = tuple(i + d for i, d in zip(block.index, direction, strict=True))
-            if index not in grid:
-                continue
-            other = grid.id_of(index)
-            if offsets[other + 1] == offsets[other]:
-                continue
-            spatial = tuple(itertools.compress(direction, is_spatial))
-            pairs = touching_pairs(faces(block.id), faces(other), spatial, reach)
-            yield pairs + np.array([offsets[block.id] - 1, offsets[other] - 1])
 
 
 def number_objects(
@@ -179,7 +128,7 @@ class ComponentMergeStep(BlockStep):
     def projected_memory(self) -> int:
         """Grows with components, never with voxels; how many there will be is a guess before they are counted."""
         guess = int(self.faces.grid.voxels * PROJECTED_COMPONENTS_PER_VOXEL)
-        faces = min(_cached_blocks(self.faces.grid), len(self.faces.grid)) * _face_bytes(self.faces.grid)
+        faces = min(cached_blocks(self.faces.grid), len(self.faces.grid)) * face_bytes(self.faces.grid)
         return BASE_MEMORY + MERGE_MEMORY + faces + guess * BYTES_PER_COMPONENT
 
     def compute(self, block: Block, prepared: Any) -> Arrays:
@@ -187,58 +136,78 @@ class ComponentMergeStep(BlockStep):
 
         With sizes of cores also which parts of cores are kept, and where each block's begin.
         """
-        components, offsets = self._read("components")
-        known = from_columns(components, self.faces.columns)
         needed = (*NEEDED, *OF_BORDERS) if self.exclude_border else NEEDED
-        measures = {name: known[name] for name in needed if name in known}
+        measures, groups, count, offsets = self._groups(needed)
         found: dict[str, NDArray[Any]] = {"offsets": offsets}
         if self.faces.core_sizes:
-            cores, core_offsets = self._read("cores")
-            pairs = self._pairs("core_faces", core_offsets)
-            fits = fitting_cores(cores[:, 0], pairs, self.core_min_size, self.core_max_size)
-            if self.faces.cores_outside:
-                places, place_offsets = self._read("core_places")
-                measures["core"] = flags_of_places(places, fits, place_offsets, core_offsets, offsets)
-            else:
-                measures["core"] = core_flags_of(cores, fits, core_offsets, offsets)
+            fits, core_offsets, measures["core"] = self._cores(offsets)
             found |= {"core_lookup": fits, "core_offsets": core_offsets}
-        groups = self._groups(known, offsets)
-        objects = combine_measures(measures, groups)
+        objects = {name: combined(measures.pop(name), groups, count, COMBINE[name]) for name in list(measures)}
         if self.exclude_border:
             objects["border"] = self.faces.touch_border(objects).astype(np.int64)
-        del components, known, measures  # with very many components it is these tables that need the memory
         numbers = number_objects(objects, self.min_size, self.max_size, self.restart_every)
         return {"lookup": numbers[groups], **found}
 
-    def _groups(self, known: Measures, offsets: NDArray[np.int64]) -> NDArray[Any]:
-        """The object of each component, numbered from 0 in any order: what touches across blocks is one."""
-        return group_numbers(len(known["voxels"]), self._pairs("faces", offsets))
+    def _groups(
+        self, needed: tuple[str, ...]
+    ) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.int64], int, NDArray[np.int64]]:
+        """What is needed of each component; its object, from 0 in any order; how many; where each block's begin.
+
+        What touches across blocks is one object.
+        """
+        pieces: list[dict[str, NDArray[np.int64]]] = []
+
+        def read(block: Block) -> tuple[int, Faces]:
+            table, faces = self.faces.read_with_faces(block, "components", "faces")
+            pieces.append(_chosen(table, self.faces, needed))
+            return len(table), faces
+
+        groups, offsets = self._joined(read, "faces")
+        numbers, count = groups.numbers()
+        return _one_below_the_other(pieces), numbers, count, offsets
+
+    def _cores(self, offsets: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+        """Which parts of cores belong to one of the wanted size; where each block's begin; components with one."""
+        tables: list[NDArray[np.int64]] = []
+
+        def read(block: Block) -> tuple[int, Faces]:
+            table, faces = self.faces.read_with_faces(block, "cores", "core_faces")
+            tables.append(table)
+            return len(table), faces
+
+        groups, core_offsets = self._joined(read, "core_faces")
+        cores = np.concatenate(tables)
+        fits = fitting_cores(cores[:, 0], *groups.numbers(), self.core_min_size, self.core_max_size)
+        if not self.faces.cores_outside:
+            return fits, core_offsets, core_flags_of(cores, fits, core_offsets, offsets)
+        places, place_offsets = self._read("core_places")
+        return fits, core_offsets, flags_of_places(places, fits, place_offsets, core_offsets, offsets)
+
+    def _joined(self, read: Callable[[Block], tuple[int, Faces]], faces: str) -> tuple[Groups, NDArray[np.int64]]:
+        def again(block: Block) -> Faces:
+            return self.faces.read_faces(block, faces)
+
+        return join_blocks(self.faces.grid, read, again, neighbour_axes(self.faces.connectivity))
 
     def _read(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """All blocks' tables of one kind, one below the other, and where each begins."""
         grid = self.faces.grid
-        tables = {block.id: self.faces.read_table(block, name) for block in grid}
-        counts = {block_id: len(table) for block_id, table in tables.items()}
-        offsets = dense_offsets(counts, math.prod(grid.blocks_per_axis))
-        return np.concatenate(list(tables.values())), offsets
-
-    def _pairs(self, name: str, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Dense numbers of what touches across blocks, by faces of one kind."""
-        grid = self.faces.grid
-
-        @functools.lru_cache(maxsize=_cached_blocks(grid))
-        def faces(block_id: int) -> Arrays:
-            return self.faces.read_faces(grid.block(block_id), name)
-
-        found = pairs_between_blocks(grid, faces, offsets, neighbour_axes(self.faces.connectivity))
-        return np.concatenate([*found, np.empty((0, 2), np.int64)])
+        counts = np.zeros(math.prod(grid.blocks_per_axis) + 1, np.int64)
+        tables = []
+        for block in grid:
+            tables.append(self.faces.read_table(block, name))
+            counts[block.id + 1] = len(tables[-1])
+        return np.concatenate(tables), np.cumsum(counts)
 
 
-def _cached_blocks(grid: Grid) -> int:
-    """How many blocks' faces may stay in memory; at the least those that two neighbours need."""
-    return max(32, FACE_CACHE_BYTES // _face_bytes(grid))
+def _chosen(
+    table: NDArray[np.int64], faces: ComponentFacesStep, needed: tuple[str, ...]
+) -> dict[str, NDArray[np.int64]]:
+    """Some measures of a block's components, without what lies between them in the table."""
+    known = from_columns(table, faces.columns)
+    return {name: known[name].copy() for name in needed if name in known}
 
 
-def _face_bytes(grid: Grid) -> int:
-    """Of a block's faces: labels of four bytes, two faces an axis."""
-    return sum(2 * 4 * math.prod(grid.block_shape) // n for n in grid.block_shape)
+def _one_below_the_other(pieces: list[dict[str, NDArray[np.int64]]]) -> dict[str, NDArray[np.int64]]:
+    """Measures of all blocks; the pieces are let go of one measure after the other."""
+    return {name: np.concatenate([piece.pop(name) for piece in pieces]) for name in list(pieces[0])}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,29 @@ from numpy.typing import NDArray
 
 from blockwise.volume.lengths import voxel_size
 from tasks.components.measures import Measures
+from tasks.objects.features.catalog import Feature
+from tasks.objects.features.values import FeatureValues
 from tasks.objects.image_measures import Image, channel_statistics
 
 
 @dataclass(frozen=True)
+class Classes:
+    """Classes of objects.
+
+    Attributes:
+        names: of all classes.
+        of_objects: from 1, uint8 (objects,).
+        probabilities: float32 (objects, classes).
+    """
+
+    names: tuple[str, ...]
+    of_objects: NDArray[np.uint8]
+    probabilities: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Objects:
-    """All objects of a run, in the order of their first voxels.
+    """Objects of a run, all of them or a shard, in the order of their first voxels.
 
     Attributes:
         label: numbers of the objects, uint64 (objects,).
@@ -27,6 +44,10 @@ class Objects:
         touches_border: bool (objects,), whether they touch the border of what is computed.
         step_um: micrometres from voxel to voxel along each spatial axis; None where that is not known.
         images: that were measured below the objects.
+        begin: how many objects there are before these.
+        chosen: ilastik's features that were computed.
+        features: their values; see ``feature_values``.
+        classes: which class they are of; None where they are not classified.
     """
 
     label: NDArray[np.uint64]
@@ -36,6 +57,10 @@ class Objects:
     touches_border: NDArray[np.bool_]
     step_um: tuple[float, ...] | None = None
     images: tuple[Image, ...] = ()
+    begin: int = 0
+    chosen: tuple[Feature, ...] = ()
+    features: FeatureValues = field(default_factory=dict)
+    classes: Classes | None = None
 
     @property
     def spatial(self) -> str:
@@ -134,6 +159,25 @@ def wholes(objects: Objects) -> Columns:
     return {"whole": objects.measures["whole"], "too_large": objects.measures["uncut"]}
 
 
+def features(objects: Objects) -> Columns:
+    """``Mean Intensity``, ``Radii of the object_0`` ...: ilastik's features, called as in its own tables."""
+    found: dict[str, NDArray[Any]] = {}
+    for feature in objects.chosen:
+        values = objects.features[feature.key]
+        found.update(zip(feature.columns_of(values.shape[1]), values.T, strict=True))
+    return found
+
+
+def classes(objects: Objects) -> Columns:
+    """``object_class``, ``object_class_name``, ``object_probability_1`` ...: of a classifier, classes from 1."""
+    known = objects.classes
+    if known is None:
+        return {}
+    names = np.array(known.names, object)[known.of_objects.astype(int) - 1]
+    probabilities = {f"object_probability_{i + 1}": values for i, values in enumerate(known.probabilities.T)}
+    return {"object_class": known.of_objects, "object_class_name": names, **probabilities}
+
+
 COLUMNS: tuple[Callable[[Objects], Columns], ...] = (
     labels,
     time_steps,
@@ -150,6 +194,8 @@ FURTHER_COLUMNS: tuple[Callable[[Objects], Columns], ...] = (
     physical_sizes,
     physical_centroids,
     wholes,
+    features,
+    classes,
 )
 """After those, and not named among the table's settings: ``ObjectTableStep.layout`` tells that they are there."""
 

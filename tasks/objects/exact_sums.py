@@ -85,7 +85,7 @@ def exact_sums(labels: NDArray[Any], values: NDArray[Any], count: int) -> ExactS
     found = np.zeros((count, 3), np.int64)
     found[:, 0], found[:, 1] = np.iinfo(np.int64).max, np.iinfo(np.int64).min
     _add(labels.ravel(), numbers.ravel(), kind.is_float, sums, squares, found)
-    return ExactSums(_carried(sums), _carried(squares), *found.T)
+    return ExactSums(carried(sums), carried(squares), *found.T)
 
 
 @compiled
@@ -128,7 +128,7 @@ def _add(labels: Any, numbers: Any, is_float: Any, sums: Any, squares: Any, foun
         squares[row, limb + 2] += high >> 32
 
 
-def _carried(limbs: NDArray[np.int64]) -> NDArray[np.int64]:
+def carried(limbs: NDArray[np.int64]) -> NDArray[np.int64]:
     """Carry upwards from the lowest limb, which is the first, so that all but the highest are 0 to 2**32 - 1.
 
     Returns:

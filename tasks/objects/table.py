@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,25 @@ def make_table(columns: Mapping[str, NDArray[Any]]) -> pa.Table:
     return pa.table({name: pa.array(values, from_pandas=True) for name, values in columns.items()})
 
 
-def write_csv(table: pa.Table, path: Path) -> None:
-    """Write a table, atomically; null is empty."""
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        file.write((",".join(table.column_names) + "\n").encode())  # Arrow would put quotes around the names
-        pa.csv.write_csv(table, file, pa.csv.WriteOptions(include_header=False, batch_size=1 << 16))
+def write_tables(shards: Iterable[Mapping[str, NDArray[Any]]], csv: Path, parquet: Path) -> None:
+    """Write a table, atomically, as it comes: what is not a number is null in Parquet, and empty in CSV.
 
-
-def write_parquet(table: pa.Table, path: Path) -> None:
-    """Write a table, atomically."""
-    with replacing(path) as temporary:
-        pa.parquet.write_table(table, temporary)
+    Args:
+        shards: columns by their names, the same for all shards; at least one.
+        csv: path of the table.
+        parquet: likewise.
+    """
+    with ExitStack() as writing:
+        paths = [writing.enter_context(replacing(path)) for path in (csv, parquet)]
+        file = writing.enter_context(paths[0].open("wb"))
+        writer = None
+        for columns in shards:
+            table = make_table(columns)
+            if writer is None:
+                file.write((",".join(table.column_names) + "\n").encode())  # Arrow would put quotes around the names
+                writer = writing.enter_context(pa.parquet.ParquetWriter(paths[1], table.schema))
+            pa.csv.write_csv(table, file, pa.csv.WriteOptions(include_header=False, batch_size=1 << 16))
+            writer.write_table(table)
 
 
 def read_column(path: Path, name: str) -> pa.ChunkedArray:

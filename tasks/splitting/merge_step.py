@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.step import Before
-from tasks.components.measures import Measures
+from tasks.components.measures import from_columns
 from tasks.components.merge_step import ComponentMergeStep
 from tasks.splitting.parts_step import SplitPartsStep
 
@@ -27,10 +27,15 @@ class SplitMergeStep(ComponentMergeStep):
 
     faces: Before[SplitPartsStep]
 
-    def _groups(self, known: Measures, offsets: NDArray[np.int64]) -> NDArray[Any]:
+    def _groups(
+        self, needed: tuple[str, ...]
+    ) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.int64], int, NDArray[np.int64]]:
         """What has the same object and number in it is one: an object that is too large lies in several blocks."""
         grid = self.faces.grid
+        table, offsets = self._read("components")
+        known = from_columns(table, self.faces.columns)
         steps = known["first"] // math.prod(grid.shape[1:]) if "t" in grid.axes else np.zeros_like(known["first"])
         keys = np.stack([steps, known["whole"], known["part"]], axis=1)
-        groups: NDArray[Any] = np.unique(keys, axis=0, return_inverse=True)[1].reshape(len(keys))
-        return groups
+        different, groups = np.unique(keys, axis=0, return_inverse=True)
+        measures = {name: known[name] for name in needed if name in known}
+        return measures, groups.reshape(len(keys)).astype(np.int64), len(different), offsets

@@ -18,8 +18,14 @@ from tasks.channels import RawChannels
 from tasks.components.faces_step import ComponentFacesStep
 from tasks.components.labels_step import ConnectedComponentsStep
 from tasks.components.merge_step import ComponentMergeStep
-from tasks.objects.columns import columns_of
+from tasks.objects.features.boxes_step import ObjectBoxes, ObjectBoxesStep
+from tasks.objects.features.catalog import chosen_features
+from tasks.objects.features.features_step import FeaturesStep
+from tasks.objects.features.histograms_step import HistogramsStep
+from tasks.objects.features.neighbourhood import Margin
+from tasks.objects.features.ranges_step import ValueRanges, ValueRangesStep
 from tasks.objects.measures_step import MeasuresStep
+from tasks.objects.order import ComponentObjects
 from tasks.objects.table_step import ObjectTableStep
 from tasks.threshold import Like, ThresholdStep
 
@@ -37,11 +43,16 @@ class Array:
 class Memory:
     """What blocks have written, in memory."""
 
+    address = "nowhere"
+
     def __init__(self) -> None:
         self.blocks: dict[int, Mapping[str, NDArray[Any]]] = {}
 
     def read(self, block: Block, name: str) -> NDArray[Any]:
         return self.blocks[block.id][name]
+
+    def read_several(self, block: Block, names: tuple[str, ...]) -> Mapping[str, NDArray[Any]]:
+        return {name: self.blocks[block.id][name] for name in names}
 
 
 class InMemory:
@@ -65,6 +76,28 @@ class FacesInMemory(InMemory, ComponentFacesStep):
 
 class MeasuresInMemory(InMemory, MeasuresStep):
     pass
+
+
+class FeaturesInMemory(InMemory, FeaturesStep):
+    pass
+
+
+class HistogramsInMemory(InMemory, HistogramsStep):
+    pass
+
+
+class RangesInMemory(ValueRangesStep):
+    """Keeps what it has found in memory."""
+
+    @cached_property
+    def kept(self) -> list[ValueRanges]:
+        return []
+
+    def keep(self, ranges: ValueRanges) -> None:
+        self.kept.append(ranges)
+
+    def load(self) -> ValueRanges:
+        return self.kept[0]
 
 
 class Given(VolumeStep):
@@ -157,6 +190,9 @@ def blocked_components(
     probabilities: Sequence[NDArray[Any]] = (),
     exclude_border: bool = False,
     step_um: tuple[float, ...] | None = None,
+    features: Sequence[str] = (),
+    margin: tuple[int, ...] | None = None,
+    numbering: str = "continue",
 ) -> tuple[NDArray[np.uint64], dict[str, NDArray[Any]]]:
     """Labels, and the columns of the object table; ``raw`` and ``probabilities`` are images to be measured."""
     place = {"work_dir": "nowhere", "chunks": grid.block_shape}
@@ -181,42 +217,89 @@ def blocked_components(
         min_size=min_size,
         max_size=max_size,
         exclude_border=exclude_border,
+        numbering=numbering,
         **sizes,
     )
     found = merge.compute(one_block.block(0), None)
     final = ConnectedComponentsStep(**place, grid=grid, faces=faces, merge=merge, address="nowhere.n5:labels")
     labels = whole(final, np.uint64, (labelled, found["lookup"], found["offsets"]))
-    measures = _measures(final, labels, raw or {}, probabilities)
+    fields = _raw(grid, raw or {})
+    measures = _measures(final, labels, *fields, probabilities) if not features else None
+    described = _features(merge, final, labels, inside, *fields, features, margin, found) if features else {}
     table = ObjectTableStep(
-        work_dir="nowhere", grid=one_block, faces=faces, merge=merge, measures=measures, step_um=step_um
+        work_dir="nowhere", grid=one_block, faces=faces, merge=merge, measures=measures, step_um=step_um, **described
     )
-    return labels, columns_of(table.objects(found["lookup"]))
+    return labels, all_columns(table, found)
+
+
+def all_columns(table: ObjectTableStep, found: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The columns of all objects, whose shards are put together; ``found`` is what the merge has written."""
+    shards = list(table.columns(ComponentObjects.of(table.merge, found["lookup"], found["offsets"])))
+    return {name: np.concatenate([shard[name] for shard in shards]) for name in shards[0]}
+
+
+def _raw(grid: Grid, raw: Mapping[int, NDArray[Any]]) -> tuple[RawChannels | None, Array | None]:
+    """Channels as a volume."""
+    if not raw:
+        return None, None
+    values = next(iter(raw.values()))
+    shape = (max(raw) + 1, *values.shape)
+    stored = np.zeros(shape, values.dtype)
+    for channel, values in raw.items():
+        stored[channel] = values
+    info = VolumeInfo(address="nowhere", axes=f"c{grid.axes}", shape=shape, dtype=stored.dtype.str, chunks=shape)
+    return RawChannels(info=info, channels=tuple(raw), axes=grid.axes), Array(stored)
 
 
 def _measures(
     final: ConnectedComponentsStep,
     labels: NDArray[np.uint64],
-    raw: Mapping[int, NDArray[Any]],
+    raw: RawChannels | None,
+    channels: Array | None,
     probabilities: Sequence[NDArray[Any]],
 ) -> MeasuresStep | None:
-    if not raw and not probabilities:
+    if raw is None and not probabilities:
         return None
     grid = final.grid
-    channels, images, fields = None, None, {}
-    if raw:
-        values = next(iter(raw.values()))
-        shape = (max(raw) + 1, *values.shape)
-        stored = np.zeros(shape, values.dtype)
-        for channel, values in raw.items():
-            stored[channel] = values
-        info = VolumeInfo(address="nowhere", axes=f"c{grid.axes}", shape=shape, dtype=stored.dtype.str, chunks=shape)
-        channels = Array(stored)
-        fields["raw"] = RawChannels(info=info, channels=tuple(raw), axes=grid.axes)
+    images, fields = None, {}
     if probabilities:
         dtype = probabilities[0].dtype.name
         step = given(GivenProbabilities, grid, dtype=dtype, channels=len(probabilities))
         images = Array(np.stack(probabilities, axis=step.output().axes.index("c")))
-        fields |= {"probabilities": step, "classes": tuple(range(len(probabilities)))}
-    measures = MeasuresInMemory(work_dir="nowhere", grid=grid, objects=final, **fields)
+        fields = {"probabilities": step, "classes": tuple(range(len(probabilities)))}
+    measures = MeasuresInMemory(work_dir="nowhere", grid=grid, objects=final, raw=raw, **fields)
     measures.run((Array(labels), channels, images))
     return measures
+
+
+def _features(
+    merge: ComponentMergeStep,
+    final: ConnectedComponentsStep,
+    labels: NDArray[np.uint64],
+    inside: NDArray[np.bool_] | None,
+    raw: RawChannels,
+    channels: Array,
+    names: Sequence[str],
+    margin: tuple[int, ...] | None,
+    found: Mapping[str, NDArray[Any]],
+) -> dict[str, Any]:
+    """The steps of features, which have run; ``found`` is what the merge has written."""
+    merged = ComponentObjects.of(merge, found["lookup"], found["offsets"])
+    fields: dict[str, Any] = {"work_dir": "nowhere", "grid": final.grid, "objects": final, "raw": raw}
+    boxes = None
+    if margin is not None:
+        fields["margin"] = margin
+        if Margin(margin).boxes_matter:
+            step = ObjectBoxesStep(work_dir="nowhere", grid=merge.grid, faces=merge.faces, merge=merge)
+            fields["boxes"] = step
+            boxes = ObjectBoxes(merged.order, step.boxes_of(merged))
+    opened = Array(labels), channels, None if inside is None else Array(inside), boxes
+    step = FeaturesInMemory(**fields, features=tuple(names))
+    step.run(opened)
+    described: dict[str, Any] = {"features": step, "chosen": tuple(names)}
+    if any(feature.histogram for feature in chosen_features(names, len(raw.channels))):
+        ranges = RangesInMemory(work_dir="nowhere", grid=merge.grid, features=step, merge=merge)
+        ranges.keep(ranges.ranges_of(merged.order))
+        described["histograms"] = HistogramsInMemory(**fields, ranges=ranges)
+        described["histograms"].run((opened, ranges.load()))
+    return described

@@ -85,6 +85,13 @@ def test_component_that_winds_through_all_blocks():
     np.testing.assert_array_equal(found, mask)
 
 
+def test_faces_that_have_no_room_are_read_again(monkeypatch):
+    monkeypatch.setattr("tasks.components.joining.FACE_CACHE_BYTES", 1)
+    mask = (np.random.default_rng(3).random((12, 13, 14)) < 0.2).astype(np.uint8)
+    found, _ = blocked_components(mask, 1, 26, Grid("zyx", mask.shape, (3, 3, 3)))
+    np.testing.assert_array_equal(found, whole_components(mask, 1, 26))
+
+
 @pytest.mark.parametrize("min_size", [0, 1, 2, 5, 10_000])
 def test_small_objects_are_dropped_and_the_rest_is_renumbered(min_size):
     mask = (np.random.default_rng(3).random((20, 21, 22)) < 0.12).astype(np.uint8)

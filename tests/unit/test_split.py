@@ -19,7 +19,6 @@ from blockwise.grid import Grid
 from pipeline.assembly.object_steps import ObjectSteps
 from pipeline.assembly.steps import build_steps
 from pipeline.configuration.settings import make_settings
-from tasks.objects.columns import columns_of
 from tasks.objects.table_step import ObjectTableStep
 from tasks.splitting.cutting import cut_by_distance, cut_by_seeds, neighbourhood
 from tasks.splitting.labels_step import SplitObjectsStep
@@ -28,7 +27,7 @@ from tasks.splitting.parts_step import Cut, SplitPartsStep
 from tasks.splitting.surroundings import look_around
 from tasks.threshold import ThresholdStep
 from tests.examples import examples
-from tests.unit.blocked import Array, GivenMask, GivenProbabilities, InMemory, whole
+from tests.unit.blocked import Array, GivenMask, GivenProbabilities, InMemory, all_columns, whole
 from tests.unit.blocked import given as given_step
 from tests.unit.pixel_cases import ROOT
 
@@ -151,7 +150,7 @@ def blocked_split(
     final = SplitObjectsStep(**written, parts=parts, merge=merge, address="nowhere.n5:split")
     result = whole(final, np.uint64, (opened[0], found["lookup"], found["offsets"]))
     table = ObjectTableStep(work_dir="nowhere", grid=one_block, faces=parts, merge=merge)
-    return result, columns_of(table.objects(found["lookup"]))
+    return result, all_columns(table, found)
 
 
 @st.composite
