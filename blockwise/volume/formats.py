@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from blockwise.errors import UserError
 from blockwise.transient import refuse_transient
@@ -45,7 +48,7 @@ def open_volume(address: Address | str, mode: str = "r") -> Volume:
     """
     address = parsed(address)
     try:
-        return _refuse_empty(_open(address, mode))
+        return _refuse_too_large(_refuse_empty(_open(address, mode)))
     except (UserError, DamagedDataError):
         raise
     except Exception as error:
@@ -141,6 +144,21 @@ def _inside(address: Address) -> str:
             inner = "/".join(filter(None, [*parts[depth:], address.key]))
             return f"; a dataset in a container is written behind a colon: did you mean {container.within(inner)}?"
     return ""
+
+
+def _refuse_too_large(volume: Volume) -> Volume:
+    """Refuse what no memory can hold: libraries end the process where they cannot get it."""
+    unit = volume.decode_shape
+    if volume.address.suffix in N5_SUFFIXES:  # chunks may be cut where the volume ends
+        unit = tuple(map(min, unit, volume.shape))
+    size, memory = math.prod(unit) * volume.dtype.itemsize, psutil.virtual_memory().total
+    if size > memory:
+        raise UserError(
+            f"{volume.address}: {size / 1e9:,.1f} GB of it must be decoded at once (chunks of "
+            f"{' x '.join(map(str, volume.decode_shape))} voxels, {volume.dtype}), and this machine has "
+            f"{memory / 1e9:.1f} GB of memory; if what it says about itself is right, write it with smaller chunks"
+        )
+    return volume
 
 
 def _refuse_empty(volume: Volume) -> Volume:

@@ -82,6 +82,22 @@ def test_lengths_that_are_none(name: str, document: str, key: str, tmp_path: Pat
             open_volume(f"{tmp_path}/{name}:raw")
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_chunks_that_no_memory_can_hold(zarr_format: int, tmp_path: Path) -> None:
+    """TensorStore asks for the memory, and the system ends the process."""
+    create_volume(f"{tmp_path}/a.zarr:raw", (4, 4), (4, 4), "uint8", {}, zarr_format=zarr_format)
+    open_volume(f"{tmp_path}/a.zarr:raw", "a").write((slice(0, 4),) * 2, np.ones((4, 4), np.uint8))
+    path = tmp_path / "a.zarr/raw" / (".zarray" if zarr_format == 2 else "zarr.json")
+    document = json.loads(path.read_text())
+    if zarr_format == 2:
+        document["chunks"] = [4, 99999999999]
+    else:
+        document["chunk_grid"]["configuration"]["chunk_shape"] = [4, 99999999999]
+    path.write_text(json.dumps(document))
+    with pytest.raises(UserError, match=r"400\.0 GB of it must be decoded at once \(chunks of 4 x 99999999999"):
+        open_volume(f"{tmp_path}/a.zarr:raw")
+
+
 def test_nothing_is_written_or_deleted_outside_a_container(tmp_path: Path) -> None:
     create_volume(f"{tmp_path}/a.n5:raw", (4, 4), (4, 4), "uint8", {})
     create_volume(f"{tmp_path}/b.n5:raw", (4, 4), (4, 4), "uint8", {})
