@@ -11,8 +11,6 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from blockwise.files import replacing
-
 
 def make_table(columns: Mapping[str, NDArray[Any]]) -> pa.Table:
     """A table of columns by their names; what is not a number is null."""
@@ -20,16 +18,15 @@ def make_table(columns: Mapping[str, NDArray[Any]]) -> pa.Table:
 
 
 def write_csv(table: pa.Table, path: Path) -> None:
-    """Write a table, atomically; null is empty."""
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    """Write a table; null is empty."""
+    with path.open("wb") as file:
         file.write((",".join(table.column_names) + "\n").encode())  # Arrow would put quotes around the names
         pa.csv.write_csv(table, file, pa.csv.WriteOptions(include_header=False, batch_size=1 << 16))
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
-    """Write a table, atomically."""
-    with replacing(path) as temporary:
-        pa.parquet.write_table(table, temporary)
+    """Write a table."""
+    pa.parquet.write_table(table, path)
 
 
 def read_column(path: Path, name: str) -> pa.ChunkedArray:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.grid import Block
-from blockwise.outputs import FilesOutput
+from blockwise.outputs import FilesOutput, Table
 from blockwise.sources import Source
 from blockwise.step import BASE_MEMORY, Before, BlockStep
 from blockwise.upstream import BlocksSource
@@ -62,12 +61,20 @@ class ObjectTableStep(BlockStep):
 
     def output(self) -> FilesOutput:
         """The tables."""
-        owners = (self.folder.parent, self.merge.folder.parent)
-        return FilesOutput(self.records, (), (self.table("csv"), self.table("parquet")), owners)
+        return FilesOutput(self.records, (), (self.csv, self.parquet), (self.label, self.merge.label))
 
-    def table(self, suffix: str) -> Path:
-        """Path of the table."""
-        return Path(self.work_dir) / f"objects{'_' * bool(self.variant)}{self.variant}.{suffix}"
+    @property
+    def csv(self) -> Table:
+        """The table as CSV."""
+        return self._table("csv")
+
+    @property
+    def parquet(self) -> Table:
+        """The table as Parquet."""
+        return self._table("parquet")
+
+    def _table(self, suffix: str) -> Table:
+        return Table(self.work, f"objects{'_' * bool(self.variant)}{self.variant}.{suffix}")
 
     def projected_memory(self) -> int:
         """Grows with components, never with voxels; how many there will be is a guess before they are counted."""
@@ -86,8 +93,10 @@ class ObjectTableStep(BlockStep):
         from tasks.objects.table import make_table, write_csv, write_parquet
 
         table = make_table(columns_of(self.objects(prepared)))
-        write_csv(table, self.table("csv"))
-        write_parquet(table, self.table("parquet"))
+        with self.csv.writing() as path:
+            write_csv(table, path)
+        with self.parquet.writing() as path:
+            write_parquet(table, path)
         return {}
 
     def objects(self, lookup: NDArray[np.uint64]) -> Objects:
