@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from blockwise.identity import canonical_json, digest, fingerprint_of
 from blockwise.not_finite import NotFinite, noting, without_note
-from blockwise.outputs import FilesOutput, Output, VolumeOutput, new_attributes
+from blockwise.outputs import FilesOutput, Output, Table, VolumeOutput, new_attributes
 from blockwise.sources import Source
 from blockwise.step import BlockStep
 from blockwise.upstream import BlocksSource
@@ -44,7 +43,7 @@ class Chain:
         return tuple(output for output in self._outputs if isinstance(output, VolumeOutput))
 
     @property
-    def tables(self) -> tuple[Path, ...]:
+    def tables(self) -> tuple[Table, ...]:
         """The tables that the members write."""
         return tuple(table for output in self._outputs if isinstance(output, FilesOutput) for table in output.tables)
 
@@ -94,7 +93,7 @@ class Chain:
             FileNotFoundError: a table is gone.
         """
         for table in self.tables:
-            table.stat()
+            table.file()
         return _joined([output.checksum(block) for output in self.volumes for block in output.grid])
 
 

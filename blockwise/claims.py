@@ -17,13 +17,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+from blockwise.errors import UserError
 from blockwise.lockfile import KernelLocks, kernel_locks, locked_numbers
+from blockwise.records import Records, in_store
+from blockwise.records.lease import Lease
 from blockwise.step import BlockStep
+from blockwise.transient import is_transient
 
 logger = logging.getLogger(__name__)
 
 CLAIMS = "claims"
-"""Lock file beside a step's markers: byte ``i`` is the claim on block ``i``."""
+"""Lock file beside a step's markers: byte ``i`` is the claim on block ``i``. In a store, what begins their keys."""
 
 LOCKS = ".locks"
 """Folder in the work folder with a lock file for each step. The step's own folders tell by their mere existence that
@@ -85,14 +89,39 @@ class FolderClaims:
         return _try(self.locks, block)
 
 
+class StoreClaims:
+    """Claims as leases: where their holder is dead, they end after a while; see ``blockwise.records.lease``.
+
+    Attributes:
+        records: those of the claims.
+    """
+
+    def __init__(self, records: Records) -> None:
+        self.records = records
+
+    def take(self, block: int) -> Claim | None:
+        """See ``Claims.take``; where the store does not answer, nothing is claimed."""
+        lease = Lease(self.records, f"{block}.json")
+        try:
+            return _StoreClaim(lease) if lease.take() else None
+        except (OSError, UserError) as error:
+            _refuse_lasting(error)
+            return Unclaimed()
+
+
 def claims_of(step: BlockStep) -> Claims:
     """The claims on a step's blocks; each call opens the lock file anew, so keep what it gives."""
+    if in_store(step.work_dir):
+        return StoreClaims(step.records.below(CLAIMS))
     return FolderClaims(kernel_locks(step.folder / CLAIMS))
 
 
 def claimed_blocks(step: BlockStep) -> list[int]:
     """Ids of the blocks of a step that somebody computes at present, as far as locks tell; for those who look on."""
     stop = math.prod(step.grid.blocks_per_axis)
+    if in_store(step.work_dir):
+        numbers = (key.partition(".")[0] for key in step.records.keys(CLAIMS))
+        return sorted(int(number.rpartition("/")[2]) for number in numbers)
     try:
         return locked_numbers(step.folder / CLAIMS, stop)
     except OSError as error:
@@ -135,13 +164,16 @@ def waited_for(
 class StepLock:
     """What processes that work on one step, of whatever fingerprint, must not do at once.
 
+    The locks are the kernel's, also where the work folder is in a store: they hold for the processes of a host. Those
+    of others are kept out by the run's lock and by ``Ownership``.
+
     Many may *compute* its blocks at once. Whoever *begins* its output anew, which removes markers and data, does so
     alone. And one process of a host at a time *runs* the step: plans it, has it computed, and finishes it.
     """
 
     def __init__(self, step: BlockStep) -> None:
         self.label = step.label
-        self.locks = kernel_locks(Path(step.work_dir, LOCKS, step.label))
+        self.locks = kernel_locks(step.work.on_this_machine / LOCKS / step.label)
 
     @contextlib.contextmanager
     def computing(self) -> Iterator[bool]:
@@ -181,6 +213,24 @@ _GATE, _BLOCKS = 0, 1
 _RUNS = 2 + zlib.crc32(socket.gethostname().encode())
 
 
+class _StoreClaim:
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+
+    def release(self) -> None:
+        # What is left of it is taken for a dead holder's after a while.
+        try:
+            self._lease.release()
+        except (OSError, UserError) as error:
+            _refuse_lasting(error)
+
+    def __enter__(self) -> _StoreClaim:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+
 class _Lock:
     def __init__(self, locks: KernelLocks, number: int) -> None:
         self._locks = locks
@@ -205,6 +255,12 @@ def _try(locks: KernelLocks, number: int, *, shared: bool = False) -> Claim | No
     except OSError as error:
         _tell_once(locks.path, error)
         return Unclaimed()
+
+
+def _refuse_lasting(error: Exception) -> None:
+    """Raise what does not pass."""
+    if not is_transient(error):
+        raise error
 
 
 _told: set[int | None] = set()

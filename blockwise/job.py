@@ -20,8 +20,9 @@ from dataclasses import asdict, dataclass, replace
 from blockwise.advice import Advice
 from blockwise.errors import UserError
 from blockwise.job_log import copy_output
+from blockwise.logs import keep_log
 from blockwise.plan import Item, present_marker
-from blockwise.records import Records, open_records, read_json, write_json
+from blockwise.records import Records, in_store, open_records, read_json, write_json
 from blockwise.step import BlockStep, load_step
 from blockwise.transient import patiently
 from blockwise.trust.ownership import recorded_id
@@ -30,6 +31,10 @@ from blockwise.worker import START_LIMIT_S, Worker
 
 ARRAY = "array.json"
 TASKS = "tasks.jsonl"
+PARTS = "tasks"
+"""In a store the lines lie in several records below this prefix: each job fetches one."""
+TOGETHER = 100
+"""Tasks whose orders lie in one record."""
 
 INDEX_VARIABLES = (
     "AWS_BATCH_JOB_ARRAY_INDEX",
@@ -92,9 +97,13 @@ def write_orders(
         timeout_s: longest time for one block; None for no limit.
         advice: for blocks that fail for want of memory or time.
     """
-    with records.writing(TASKS) as path, path.open("w") as file:
-        for orders in lists:
-            file.write(json.dumps([asdict(order) for order in orders]) + "\n")
+    lines = (json.dumps([asdict(order) for order in orders]) + "\n" for orders in lists)
+    if in_store(records.place()):
+        for number in range(-(-len(lists) // TOGETHER)):
+            records.put(_part(number), "".join(itertools.islice(lines, TOGETHER)).encode())
+    else:
+        with records.writing(TASKS) as path, path.open("w") as file:
+            file.writelines(lines)
     array = {"step": step.to_json(), "fingerprint": step.fingerprint, "output": recorded_id(step)}
     limits = {"timeout_s": timeout_s, "advice": asdict(advice or Advice())}
     write_json(records, ARRAY, array | limits | {"folder": os.getcwd()})
@@ -102,8 +111,32 @@ def write_orders(
 
 def read_orders(records: Records) -> list[list[Order]]:
     """Read the orders of all tasks."""
+    if in_store(records.place()):
+        parts = sorted(records.get_many(records.keys(PARTS)))
+        return [_parse_orders(line) for _, content in parts for line in content.decode().splitlines()]
     with records.file(TASKS).open() as file:
         return [_parse_orders(line) for line in file]
+
+
+def _read_order(records: Records, task: int) -> list[Order]:
+    """The orders of one task.
+
+    Raises:
+        UserError: there is no such task.
+    """
+    if in_store(records.place()):
+        lines = (records.get(_part(task // TOGETHER)) or b"").decode().splitlines()
+        line = next(itertools.islice(lines, task % TOGETHER, None), None)
+    else:
+        with records.file(TASKS).open() as file:
+            line = next(itertools.islice(file, task, None), None)
+    if line is None:
+        raise UserError(f"there is no task {task} in {records.place(TASKS)}, which has a line for each, from 0 on")
+    return _parse_orders(line)
+
+
+def _part(number: int) -> str:
+    return f"{PARTS}/{number:06d}.jsonl"
 
 
 def run_job(records: Records, task: int, log: str) -> None:
@@ -112,11 +145,7 @@ def run_job(records: Records, task: int, log: str) -> None:
     if array is None:
         print(f"nothing to do: {records.place(ARRAY)} is gone; the run that has submitted this job has ended")
         return
-    with records.file(TASKS).open() as file:
-        line = next(itertools.islice(file, task, None), None)
-    if line is None:
-        raise UserError(f"there is no task {task} in {records.place(TASKS)}, which has a line for each, from 0 on")
-    orders = _parse_orders(line)
+    orders = _read_order(records, task)
     step = load_step(array["step"])
     worker = Worker(step, log, Advice(**array.get("advice", {})))
     watchdog = Watchdog(worker)
@@ -142,6 +171,7 @@ def run_job(records: Records, task: int, log: str) -> None:
         failed += result.state == "failed"
         print(f"block {block}: {result.state} after {result.seconds:.1f} s")
     print(f"job ends: {len(orders)} blocks, {failed} failed")
+    keep_log(step, log)
 
 
 def _parse_orders(line: str) -> list[Order]:
@@ -152,6 +182,10 @@ def task_index(environment: Mapping[str, str]) -> int | None:
     """Index of the task that a scheduler has started here, from 0 on; None where no variable tells it."""
     told = (environment.get(name, "") for name in INDEX_VARIABLES)
     return next((int(text) for text in told if text.isdecimal()), None)
+
+
+def _name_of(place: str) -> str:
+    return place.partition("?")[0].rstrip("/").rpartition("/")[2]
 
 
 def main() -> None:
@@ -170,7 +204,7 @@ def main() -> None:
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
     work = options.work if "://" in options.work else os.path.abspath(options.work)
     records = open_records(work)
-    name = work.rstrip("/").rpartition("/")[2]
+    name = _name_of(work)
     _enter_folder(records)
     log = options.log or _own_log(records, f"{name}_{task}.log")
     print(f"{BEGINS}{name}, task {task}, on {socket.gethostname()}, process {os.getpid()}")

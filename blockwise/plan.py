@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,9 @@ from blockwise.trust.durability import UNSETTLED_FILES, begin_to_write, power_wa
 from blockwise.trust.ownership import record_output, recorded_id, recorded_region, why_not_ours
 
 IDENTITY = "identity.json"
+
+CLAIMED_AT_ONCE = 100
+"""Blocks whose stale markers are removed together: where records are in a store, that is one request."""
 
 
 @dataclass(frozen=True)
@@ -194,18 +198,23 @@ def _begin_in_larger_region(step: BlockStep, items: list[Item]) -> None:
 def _remove_stale_markers(step: BlockStep, items: list[Item]) -> None:
     """Remove the markers of blocks that have read something else; whoever computes a block removes its marker."""
     claims = claims_of(step)
-    for item in items:
-        if _is_stale(step, item):
-            claim = claims.take(item.block)
-            if claim is not None:
-                with claim:
-                    if _is_stale(step, item):  # nobody has computed it meanwhile
-                        step.markers.remove(item.block)
+    stale = _stale(step, items)
+    for start in range(0, len(stale), CLAIMED_AT_ONCE):
+        with contextlib.ExitStack() as stack:
+            part = []
+            for item in stale[start : start + CLAIMED_AT_ONCE]:
+                if (claim := claims.take(item.block)) is not None:
+                    stack.enter_context(claim)
+                    part.append(item)
+            # Of some that another has computed meanwhile the markers are good.
+            step.markers.remove(*(item.block for item in _stale(step, part)))
 
 
-def _is_stale(step: BlockStep, item: Item) -> bool:
-    marker = None if item.check else step.markers.read(item.block)  # what is checked is compared with its marker
-    return marker is not None and marker.stamps != dict(item.stamps)
+def _stale(step: BlockStep, items: list[Item]) -> list[Item]:
+    """Those that have a marker, of something else; what is checked is compared with its marker."""
+    unchecked = {item.block: item for item in items if not item.check}
+    found = step.markers.read_many(unchecked)
+    return [item for block, item in unchecked.items() if block in found and found[block].stamps != dict(item.stamps)]
 
 
 def _doubt_markers(step: BlockStep, items: list[Item]) -> None:

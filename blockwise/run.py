@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 
 from blockwise.backends import Backend, Outcome, Referee
 from blockwise.claims import StepLock
+from blockwise.logs import keep_logs
 from blockwise.plan import Plan, begin, finish, plan_step
+from blockwise.records.markers import FAILED
 from blockwise.step import BlockStep
 from blockwise.transient import PAUSES_S, insistently
 from blockwise.trust.absence import absent_chunks
@@ -66,7 +68,10 @@ def _run_alone(
             break
         outcome.total = outcome.done + len(plan.items)
         report(outcome)
-        backend.run(step, plan.items, Referee(outcome, max_attempts, pauses_s), report)
+        try:
+            backend.run(step, plan.items, Referee(outcome, max_attempts, pauses_s), report)
+        finally:
+            keep_logs(step)
         report(outcome)
         if outcome.failed or outcome.stopped:
             return outcome
@@ -108,6 +113,6 @@ def failure_summary(step: BlockStep, outcome: Outcome, shown: int = 5) -> str:
         where = failures[block_id].log if block_id in failures else str(step.logs)
         lines.append(f"  {step.title(block_id)}: {result.error}: {result.message} [log: {where}]")
     if len(outcome.failed) > shown:
-        lines.append(f"  ... and {len(outcome.failed) - shown} more; see {step.folder / 'failed'}")
+        lines.append(f"  ... and {len(outcome.failed) - shown} more; see {step.records.place(FAILED)}")
     lines.append("  finished blocks are kept: mend the cause and run the same command again")
     return "\n".join(lines)

@@ -17,7 +17,7 @@ from blockwise.identity import fingerprint
 from blockwise.mask import Mask, MaskSource
 from blockwise.not_finite import NotFiniteTotals, place
 from blockwise.outputs import Output
-from blockwise.records import Records, open_records, read_json
+from blockwise.records import Records, in_store, open_records, read_json
 from blockwise.records.markers import Failure, Marker, Markers
 from blockwise.sources import Source, by_name
 
@@ -36,7 +36,7 @@ class BlockStep(BaseModel, ABC):
     and computes one block. ``compute`` must depend on nothing else, and must give the same bytes each time.
 
     Attributes:
-        work_dir: folder of markers and logs.
+        work_dir: folder of markers and logs, or an address in a store.
         grid: the blocks.
         change_detection: ``files`` (size and time of every chunk file) or ``metadata`` (of datasets only).
         mask: voxels that are computed; the grid has the blocks that hold any. None for all voxels.
@@ -190,13 +190,15 @@ class BlockStep(BaseModel, ABC):
 
     @property
     def folder(self) -> Path:
-        """Folder of this step and fingerprint, for locks and for messages; what is known lies in ``records``."""
+        """Folder of this step and fingerprint, where the work folder is one; what is known lies in ``records``."""
+        if in_store(self.work_dir):
+            raise RuntimeError(f"{self.work_dir}: is no folder")
         return Path(self.work_dir, self.label, self.fingerprint)
 
     @property
     def logs(self) -> Path:
-        """Folder of the workers' logs."""
-        return Path(self.work_dir) / "logs" / self.label
+        """Folder of this machine for the workers' logs."""
+        return self.work.on_this_machine / "logs" / self.label
 
     @property
     def target(self) -> str:

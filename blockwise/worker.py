@@ -27,7 +27,7 @@ from blockwise.claims import StepLock, claims_of, waited_for
 from blockwise.errors import UserError
 from blockwise.faults import Faults
 from blockwise.grid import box_size
-from blockwise.logs import LARGEST_LOG, put_aside
+from blockwise.logs import LARGEST_LOG, keep_log, put_aside
 from blockwise.not_finite import NotFinite, without_note
 from blockwise.plan import Item, present_marker
 from blockwise.records.markers import Failure, Marker
@@ -169,7 +169,7 @@ class Worker:
             error=type(error).__name__,
             message=_encodable(str(error)),
             traceback=_encodable(text),
-            log=self.log,
+            log=keep_log(self.step, self.log),
             attempt=attempt,
             host=socket.gethostname(),
             final=final,

@@ -59,6 +59,7 @@ class Kind(ABC, Generic[Options]):
         paths: those of its options that hold a path.
         ledger: folder, in the folder of a step, with an entry for each piece of work that may outlive its driver;
             empty where nothing does.
+        needs_folder: the work folder must be one that all who compute share; it may not be in a store.
     """
 
     title: ClassVar[str]
@@ -67,6 +68,7 @@ class Kind(ABC, Generic[Options]):
     resource: ClassVar[str] = ""
     paths: ClassVar[tuple[str, ...]] = ()
     ledger: ClassVar[str] = ""
+    needs_folder: ClassVar[bool] = False
 
     @abstractmethod
     def make(self, setup: Setup[Options], others: Sequence[Backend]) -> Backend:

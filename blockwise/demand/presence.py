@@ -218,7 +218,7 @@ def _steps_before(step: BlockStep) -> list[BlockStep]:
 
 
 def _key(step: BlockStep) -> tuple[str, str]:
-    return str(step.folder), step.fingerprint
+    return step.records.place(), step.fingerprint
 
 
 def _target_state(step: BlockStep) -> Any:

@@ -253,4 +253,4 @@ async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
 
 
 def _key(step: BlockStep, block: int) -> tuple[str, str, int]:
-    return str(step.folder), step.fingerprint, block
+    return step.records.place(), step.fingerprint, block

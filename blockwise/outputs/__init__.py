@@ -3,6 +3,7 @@
 from blockwise.outputs.base import NotOursError, Output, new_attributes
 from blockwise.outputs.files import ATTRIBUTES, FilesOutput, FolderOutput
 from blockwise.outputs.group import GroupOutput, found_group
+from blockwise.outputs.table import Table
 from blockwise.outputs.volume import VolumeOutput, found_dataset
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "GroupOutput",
     "NotOursError",
     "Output",
+    "Table",
     "VolumeOutput",
     "found_dataset",
     "found_group",

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from blockwise.grid import Block, Box, Grid
 from blockwise.identity import array_checksum, digest, file_digest
 from blockwise.outputs.base import NotOursError
+from blockwise.outputs.table import Table
 from blockwise.records import Records, read_json, write_json
 from blockwise.stamps import WrittenFiles
 from blockwise.transient import refuse_transient
@@ -137,14 +138,13 @@ class FolderOutput:
 
     def files_stamp(self, block: Block) -> str:
         """State of a block's record."""
-        return self._state(block.id)
+        return self.records.state(self.key(block.id)) or ABSENT
 
     def files(self) -> WrittenFiles:
         """States of all blocks' records."""
-        return _NamedFiles({block_id: self._state(block_id) for block_id in self.grid.ids()})
-
-    def _state(self, block_id: int) -> str:
-        return self.records.state(self.key(block_id)) or ABSENT
+        keys = {self.key(block_id): block_id for block_id in self.grid.ids()}
+        found = self.records.states(keys)
+        return _NamedFiles({block_id: found.get(key, ABSENT) for key, block_id in keys.items()})
 
 
 @dataclass(frozen=True)
@@ -154,15 +154,15 @@ class FilesOutput:
     Attributes:
         records: those of the step.
         arrays: names of the arrays.
-        tables: paths of further files, on this machine, that the step writes itself before it returns the arrays.
-        owners: folders; one that is there tells that tables in these places are ours.
+        tables: further records, for people, that the step writes itself before it returns the arrays.
+        owners: prefixes among the tables' records; one that is there tells that tables in these places are ours.
         prefix: below which the arrays lie.
     """
 
     records: Records
     arrays: tuple[str, ...]
-    tables: tuple[Path, ...] = ()
-    owners: tuple[Path, ...] = ()
+    tables: tuple[Table, ...] = ()
+    owners: tuple[str, ...] = ()
     prefix: str = DATA
 
     @property
@@ -172,12 +172,13 @@ class FilesOutput:
 
     def places(self) -> tuple[str, ...]:
         """Folders of the tables."""
-        return tuple(str(table.parent) for table in self.tables)
+        paths = (table.records.local(table.key) for table in self.tables)
+        return tuple(str(path.parent) for path in paths if path is not None)
 
     def check_ours(self) -> None:
         """Refuse to overwrite tables when no run of ours has been in this work folder."""
         for table in self.tables:
-            if table.exists() and not any(folder.exists() for folder in self.owners):
+            if table.state() is not None and not any(map(table.records.holds, self.owners)):
                 raise NotOursError(
                     f"{table} exists but was not written by this pipeline; move it, or choose another place",
                     "work folder",
@@ -236,7 +237,7 @@ class FilesOutput:
         except UNREADABLE as error:
             _refuse_trouble(error)
             raise DamagedDataError(f"cannot read {self.address}: {error}", self.address, block.write_box) from error
-        sums += [file_digest(table) for table in self.tables]
+        sums += [file_digest(table.file()) for table in self.tables]
         return digest(",".join(sums))
 
     def grid_box(self, box: Box) -> Box:
@@ -246,7 +247,7 @@ class FilesOutput:
     def files_stamp(self, block: Block) -> str:
         """State of all arrays and tables."""
         arrays = (self.records.state(self.key(name)) or ABSENT for name in self.arrays)
-        return digest(",".join((*arrays, *map(_file_state, self.tables))))
+        return digest(",".join((*arrays, *(table.state() or ABSENT for table in self.tables))))
 
     def files(self) -> WrittenFiles:
         """State of all arrays and tables, which one block has written."""
@@ -289,14 +290,6 @@ def _refuse_trouble(error: Exception) -> None:
     refuse_transient(error)
     if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
         raise error
-
-
-def _file_state(path: Path) -> str:
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        return ABSENT
-    return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
 
 
 class _NamedFiles:

@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final, Literal, NewType
+from typing import Any, Final, Literal, NewType, Protocol
 
 Version = NewType("Version", str)
 """Tells the contents that a record has had from each other. To be compared and handed back, and nothing else; two
@@ -33,6 +33,34 @@ ANY: Final = Expected.ANY
 ABSENT: Final = Expected.ABSENT
 
 
+class SmallRecords(Protocol):
+    """As much of ``Records`` as markers need."""
+
+    def get(self, key: str) -> bytes | None:
+        """See ``Records.get``."""
+
+    def put(self, key: str, content: bytes) -> Version | None:
+        """See ``Records.put``."""
+
+    def delete(self, *keys: str) -> None:
+        """See ``Records.delete``."""
+
+    def forget(self, *keys: str) -> None:
+        """Delete records that were there when somebody last looked, if they are still there."""
+
+    def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """See ``Records.get_many``."""
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """See ``Records.keys``."""
+
+    def versions(self, keys: Iterable[str]) -> dict[str, Version]:
+        """See ``Records.versions``."""
+
+    def states(self, keys: Iterable[str]) -> dict[str, str]:
+        """See ``Records.states``."""
+
+
 class Records(ABC):
     """Records below one place; several threads and processes may use them at once.
 
@@ -47,6 +75,11 @@ class Records(ABC):
     @abstractmethod
     def below(self, prefix: str) -> Records:
         """The records below a prefix, whose keys then begin after it."""
+
+    @property
+    @abstractmethod
+    def on_this_machine(self) -> Path:
+        """Folder of this machine for what is no record, logs and the kernel's locks, there or not."""
 
     # One record.
 
@@ -75,16 +108,12 @@ class Records(ABC):
         """
 
     @abstractmethod
-    def renew(self, key: str, expected: Version) -> Version | None:
-        """Make a record new again without a change to its content: its age begins anew.
-
-        Returns:
-            The new version; None where something else was there than expected.
-        """
-
-    @abstractmethod
     def delete(self, *keys: str) -> None:
         """Remove records; those that are not there are no error."""
+
+    def forget(self, *keys: str) -> None:
+        """Delete records that most likely are not there; a home may know that without asking."""
+        self.delete(*keys)
 
     @abstractmethod
     def version(self, key: str) -> Version | None:
@@ -98,16 +127,19 @@ class Records(ABC):
         """
 
     @abstractmethod
-    def age_s(self, key: str) -> float | None:
-        """Seconds since a record was written, by the home's own clock; None where there is none."""
-
-    @abstractmethod
     def file(self, key: str) -> Path:
         """A file of this machine with a record's content, to be mapped into memory or read in pieces, not written.
 
         Raises:
             FileNotFoundError: there is no such record.
         """
+
+    def packed(self) -> SmallRecords:
+        """The same place for very many small records of JSON, called ``kind/group/name.json``.
+
+        A store keeps many of them in one object; there the others of ``Records`` do not find them.
+        """
+        return self
 
     def local(self, key: str) -> Path | None:
         """Path of this machine at which a record lies, there or not; None where it lies elsewhere."""
@@ -143,11 +175,24 @@ class Records(ABC):
         """Versions of those of some records that are there; few of them are opened."""
 
     @abstractmethod
+    def states(self, keys: Iterable[str]) -> dict[str, str]:
+        """States of those of some records that are there; see ``state``."""
+
+    @abstractmethod
+    def holds(self, prefix: str) -> bool:
+        """Whether there is anything below a prefix, or a folder for it."""
+
+    @abstractmethod
     def clear(self, prefix: str) -> None:
         """Remove all records below a prefix.
 
-        One that is broken off leaves none of them under its key, or all of them; the rest goes with the next one.
+        One that is broken off leaves none of them under its key, or all of them, or, in a store, some, of which none
+        lies right at the prefix; the rest goes with the next one.
         """
+
+    def leave_this_machine(self) -> None:
+        """Remove what lies on this machine of records that are elsewhere; of those that are here, nothing."""
+        return
 
     @abstractmethod
     def settle(self, key: str = "") -> None:

@@ -27,6 +27,7 @@ from blockwise.records.file_versions import (
     version_from,
     version_of,
 )
+from blockwise.records.keys import looks_odd, refuse_to_escape
 from blockwise.records.whole_files import ABSENCE, beside, create_whole, read_whole, replace_whole, write_new
 
 BATCH = 1000
@@ -60,6 +61,11 @@ class FolderRecords(Records):
         """The records in a folder of the folder."""
         return FolderRecords(self._path(prefix))
 
+    @property
+    def on_this_machine(self) -> Path:
+        """The folder itself."""
+        return Path(self.folder)
+
     def get(self, key: str) -> bytes | None:
         """Read a file."""
         return read_whole(self._path(key))
@@ -77,7 +83,11 @@ class FolderRecords(Records):
         return None if status is None else version_from(status, content)
 
     def renew(self, key: str, expected: Version) -> Version | None:
-        """Touch a file."""
+        """Touch a file, so that its age begins anew.
+
+        Returns:
+            The new version; None where something else was there than expected.
+        """
         path = self._path(key)
         if not is_still(path, expected):
             return None
@@ -102,8 +112,13 @@ class FolderRecords(Records):
         status = file_status(self._path(key))
         return None if status is None else f"{status.st_size} bytes, {status.st_mtime_ns} ns"
 
+    def states(self, keys: Iterable[str]) -> dict[str, str]:
+        """Sizes and times of files."""
+        found = ((key, self.state(key)) for key in keys)
+        return {key: state for key, state in found if state is not None}
+
     def age_s(self, key: str) -> float | None:
-        """Difference to the time of a file that is made now."""
+        """Seconds since a file was written: the difference to the time of one that is made now."""
         return _age_s(self._path(key))
 
     def file(self, key: str) -> Path:
@@ -167,6 +182,10 @@ class FolderRecords(Records):
             found.update({key: version for key, version in known if version is not None})
         return found
 
+    def holds(self, prefix: str) -> bool:
+        """Whether there is such a folder."""
+        return os.path.isdir(self._path(prefix))
+
     def clear(self, prefix: str) -> None:
         """Rename a folder, so that a half-removed one is known as such; then remove it, and others of that kind."""
         path = self._path(prefix)
@@ -191,8 +210,8 @@ class FolderRecords(Records):
         sync(path.parent, whole=False)
 
     def _path(self, key: str) -> str:
-        if _looks_odd(key):
-            _refuse_to_escape(key)
+        if looks_odd(key):
+            refuse_to_escape(key)
         return f"{self.folder}/{key}"
 
     def _read_batches(self, batches: Iterator[list[str]]) -> Iterator[tuple[list[str], list[bytes | None]]]:
@@ -214,22 +233,11 @@ class FolderRecords(Records):
                 yield last, future.result()
 
     def _read_batch(self, keys: list[str]) -> list[bytes | None]:
-        if _looks_odd("/".join(keys)):  # asked once for all of them: there may be millions
+        if looks_odd("/".join(keys)):  # asked once for all of them: there may be millions
             for key in keys:
-                _refuse_to_escape(key)
+                refuse_to_escape(key)
         start = f"{self.folder}/"
         return [read_whole(start + key) for key in keys]
-
-
-def _looks_odd(key: str) -> bool:
-    """Whether a key, or one of several with slashes in between, may be none."""
-    return "/." in key or "//" in key or "\0" in key or key[:1] in ("", "/", ".") or key[-1] == "/"
-
-
-def _refuse_to_escape(key: str) -> None:
-    """Most keys with a dot in front of a part are sound."""
-    if "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
-        raise ValueError(f"{key!r} is no key of a record")
 
 
 def _batches(keys: Iterable[str]) -> Iterator[list[str]]:

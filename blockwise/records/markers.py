@@ -76,13 +76,13 @@ class Markers:
     """
 
     def __init__(self, records: Records, fingerprint: str) -> None:
-        self.records = records
+        self.records = records.packed()
         self.fingerprint = fingerprint
 
     def write(self, marker: Marker) -> None:
         """Record a finished block; its data has been written before. A failure record of the block goes."""
         self.records.put(self.key(DONE, marker.block), msgspec.json.encode(marker))
-        self.records.delete(self.key(FAILED, marker.block))
+        self.records.forget(self.key(FAILED, marker.block))
 
     def write_failure(self, failure: Failure) -> None:
         """Record a failed attempt."""
@@ -92,13 +92,19 @@ class Markers:
         """Read one marker; None where it is absent, cut off or of another fingerprint."""
         return self._valid(self.records.get(self.key(DONE, block)), _MARKER)
 
-    def remove(self, block: int) -> None:
-        """Forget that a block is done."""
-        self.records.delete(self.key(DONE, block))
+    def read_many(self, blocks: Iterable[int]) -> dict[int, Marker]:
+        """Read those of some markers that are valid, by block."""
+        wanted = {self.key(DONE, block): block for block in blocks}
+        found = ((key, self._valid(content, _MARKER)) for key, content in self.records.get_many(wanted))
+        return {wanted[key]: self._of(marker, wanted[key]) for key, marker in found if marker is not None}
+
+    def remove(self, *blocks: int) -> None:
+        """Forget that blocks are done."""
+        self.records.delete(*(self.key(DONE, block) for block in blocks))
 
     def read_failure(self, block: int) -> Failure | None:
         """Read one failure record; None where it is absent, cut off or of another fingerprint."""
-        return self._valid(self.records.get(self.key(FAILED, block)), _FAILURE)
+        return self._valid(self.records.get(self.key(FAILED, block)), FAILURE)
 
     def remove_failure(self, block: int) -> None:
         """Forget that a block has failed."""
@@ -126,11 +132,15 @@ class Markers:
 
     def failures(self) -> dict[int, Failure]:
         """Read all failure records, by block."""
-        return {failure.block: failure for failure in self._all(self._keys(FAILED), _FAILURE)}
+        return {failure.block: failure for failure in self._all(self._keys(FAILED), FAILURE)}
 
     def count(self) -> int:
         """Count markers without reading them."""
         return sum(1 for _ in self._keys(DONE))
+
+    def _of(self, marker: Marker, block: int) -> Marker:
+        """A marker that was found under the key of a block."""
+        return marker
 
     def key(self, kind: str, block: int) -> str:
         """Key of a block's record: there may be millions, so a folder never gets more than a thousand."""
@@ -170,4 +180,4 @@ DONE, FAILED = "done", "failed"
 Record = TypeVar("Record", Marker, Failure)
 SPOILT = (msgspec.DecodeError, UnicodeDecodeError)
 _MARKER = msgspec.json.Decoder(Marker)
-_FAILURE = msgspec.json.Decoder(Failure)
+FAILURE = msgspec.json.Decoder(Failure)

@@ -50,6 +50,7 @@ class RemoteStore(Store):
     """A container below a URL.
 
     Attributes:
+        kv: the store, below the container.
         tells_generations: whether the last object that was read came with an entity tag or generation.
     """
 
@@ -57,11 +58,11 @@ class RemoteStore(Store):
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self._kv = wait(ts.KvStore.open(self.kvstore("")), address)
+        self.kv = wait(ts.KvStore.open(self.kvstore("")), address)
 
     def read(self, name: str) -> bytes | None:
         """The content of an object, or None."""
-        result = wait(self._kv.read(name), self.address)
+        result = wait(self.kv.read(name), self.address)
         if result.state != "value":
             return None
         self.tells_generations = bool(_informative(result.stamp.generation))
@@ -72,14 +73,14 @@ class RemoteStore(Store):
         found: list[bytes | None] = []
         for start in range(0, len(names), _REQUESTS_AT_ONCE):
             part = names[start : start + _REQUESTS_AT_ONCE]
-            for future in [self._kv.read(name, byte_range=slice(0, 0)) for name in part]:
+            for future in [self.kv.read(name, byte_range=slice(0, 0)) for name in part]:
                 result = wait(future, self.address)
                 found.append(_informative(result.stamp.generation) if result.state == "value" else None)
         return found
 
     def write(self, name: str, content: bytes) -> None:
         """One request; object stores replace objects as a whole."""
-        wait(self._kv.write(name, content), self.address)
+        wait(self.kv.write(name, content), self.address)
 
     def create(self, key: str, array: NewArray) -> None:
         """Write the document that makes the array exist last, in one request, attributes included."""
@@ -93,7 +94,7 @@ class RemoteStore(Store):
         """Delete chunks that an interrupted deletion left: they would show through where the new array has zeros."""
         if not key:  # the container itself is the array: whatever lies there is not ours
             return
-        names = self._names(f"{key}/")
+        names = self.names(f"{key}/")
         arrays = [name for name in names if name.endswith(("/.zarray", "/zarr.json", "/attributes.json"))]
         inner = [name for name in arrays if self.find(name.rpartition("/")[0])]
         if inner:
@@ -106,7 +107,7 @@ class RemoteStore(Store):
 
     def delete(self, key: str) -> None:
         """Delete the array's own document first, then those of other scales, then the rest."""
-        names = self._names(f"{key}/" if key else "")
+        names = self.names(f"{key}/" if key else "")
         self._refuse_foreign(key, names)
         array = self.find(key)
         if array is not None:
@@ -117,7 +118,7 @@ class RemoteStore(Store):
     def delete_objects(self, names: list[str]) -> None:
         """Delete single objects; those that are not there are no error."""
         for start in range(0, len(names), _REQUESTS_AT_ONCE):
-            for future in [self._kv.write(name, None) for name in names[start : start + _REQUESTS_AT_ONCE]]:
+            for future in [self.kv.write(name, None) for name in names[start : start + _REQUESTS_AT_ONCE]]:
                 wait(future, self.address)
 
     def exists(self, key: str) -> bool:
@@ -127,14 +128,14 @@ class RemoteStore(Store):
     def array_keys(self) -> list[str]:
         """Keys of all arrays; empty where the store cannot list, or takes too long."""
         try:
-            names = self._names("", timeout_s=min(10.0, timeout_s(self.address)))
+            names = self.names("", timeout_s=min(10.0, timeout_s(self.address)))
         except (UserError, OSError):
             return []
         keys = {name.rpartition("/")[0] for name in names if name.rpartition("/")[2] in METADATA_NAMES}
         found = [self.find(key) for key in sorted(keys)[:1000]]
         return sorted({array.key for array in found if array is not None})
 
-    def _names(self, prefix: str, timeout_s: float | None = None) -> list[str]:
+    def names(self, prefix: str, timeout_s: float | None = None) -> list[str]:
         """Names of the objects below a prefix, which ends in a slash or is empty."""
         root = self.address.path.partition("://")[2].partition("/")[2] + "/"
         bucket = wait(ts.KvStore.open(self._spec("")), self.address)

@@ -114,7 +114,7 @@ class Steps:
         """Those that a run makes, or was once asked for."""
         if self._are_pyramids_wanted():
             return self.pyramids
-        return tuple(step for step in self.pyramids if step.folder.parent.exists())
+        return tuple(step for step in self.pyramids if step.work.holds(step.label))
 
     def needed(self) -> tuple[BlockStep, ...]:
         """What a run of any workflow computes; coarser scales only where the configuration says so."""
@@ -129,7 +129,7 @@ class Steps:
     def begun(self) -> tuple[BlockStep, ...]:
         """All steps to objects, and those beside them that a run is or was once asked for: they have a folder."""
         simple = self.simple_segmentation
-        others = (simple,) if simple is not None and simple.folder.parent.exists() else ()
+        others = (simple,) if simple is not None and simple.work.holds(simple.label) else ()
         return (*self.all(), *others, *self._pyramids_wanted_or_begun())
 
     def run_to(self, name: str) -> tuple[BlockStep, ...]:

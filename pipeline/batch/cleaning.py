@@ -6,7 +6,7 @@ from pathlib import Path
 
 from blockwise.backends.registry import left_at_work
 from blockwise.errors import UserError
-from blockwise.records import open_records
+from blockwise.records import in_store
 from pipeline.batch.image_chains import image_steps
 from pipeline.batch.image_step import ImagesStep, scratch_folder
 from pipeline.batch.images import BatchImages
@@ -14,8 +14,9 @@ from pipeline.batch.manifest import IMAGES
 from pipeline.batch.results_record import RECORD, ImageResults, recorded, results_of
 from pipeline.batch.summary import SUMMARY, is_summary
 from pipeline.batch.volumes import REMEMBERED
-from pipeline.inspecting.cleaning import LOGS, find_trial, find_work, labels_in, present
+from pipeline.inspecting.cleaning import LOGS, find_trial, find_work, labels_in
 from pipeline.inspecting.live_stores import live_folders
+from pipeline.inspecting.work_place import WorkPlace
 
 
 def find_ours_in_batch(images: BatchImages) -> list[str]:
@@ -26,20 +27,27 @@ def find_ours_in_batch(images: BatchImages) -> list[str]:
     Raises:
         UserError: jobs may be alive that nobody can cancel, because the batch has their step no more.
     """
-    work_dir = Path(images.shared.work_dir)
+    work = WorkPlace(images.shared.work_dir)
     _refuse_living_jobs(images)
-    found = [item for folder in image_folders(images) for item in _of_image(images, folder)]
-    found += find_work(work_dir, (ImagesStep.name,))
-    found += [str(path) for path in (work_dir / SUMMARY,) if is_summary(path)]
-    others = (work_dir / name for name in (REMEMBERED, *LOGS))
-    return found + present(*others, scratch_folder(str(work_dir)))
+    found = [item for name in image_names(images) for item in _of_image(images, work.inner(f"{IMAGES}/{name}"))]
+    found += find_work(work, (ImagesStep.name,))
+    found += work.present(SUMMARY) if is_summary(work.records) else []
+    scratch = scratch_folder(work.place)
+    return found + work.present(REMEMBERED, *LOGS) + [str(scratch)] * scratch.exists()
+
+
+def image_names(images: BatchImages) -> list[str]:
+    """Names of the images that are there, then of those that once were."""
+    former = (key.split("/")[1] for key in WorkPlace(images.shared.work_dir).matching(f"{IMAGES}/*/{RECORD}"))
+    return list(dict.fromkeys((*images.names, *former)))
 
 
 def image_folders(images: BatchImages) -> list[Path]:
-    """Folders of the images that are named, then of those that once were."""
+    """Folders of these images, then that in which they lie; none in a store."""
+    if in_store(images.shared.work_dir):
+        return []
     parent = Path(images.shared.work_dir) / IMAGES
-    named = [parent / name for name in images.names]
-    return list(dict.fromkeys((*named, *(path.parent for path in sorted(parent.glob(f"*/{RECORD}"))))))
+    return [*(parent / name for name in image_names(images)), parent]
 
 
 def possible_jobs(images: BatchImages) -> dict[Path, str]:
@@ -48,6 +56,8 @@ def possible_jobs(images: BatchImages) -> dict[Path, str]:
     Asked first: steps of many images take long to make.
     """
     # The small images' own step is called as the folder of the images' folders.
+    if in_store(images.shared.work_dir):
+        return {}
     parent = (Path(images.shared.work_dir) / IMAGES).resolve()
     return left_at_work(parent) | left_at_work(parent, "*/*")
 
@@ -63,15 +73,15 @@ def _refuse_living_jobs(images: BatchImages) -> None:
         )
 
 
-def _of_image(images: BatchImages, folder: Path) -> list[str]:
-    noted = recorded(open_records(folder))
-    results = noted or _expected(images, folder.name)
-    found = [*results.present(), *find_work(folder, labels_in(folder))]
-    for live in live_folders(folder):
+def _of_image(images: BatchImages, work: WorkPlace) -> list[str]:
+    noted = recorded(work.records)
+    results = noted or _expected(images, work.name)
+    found = [*results.present(), *find_work(work, labels_in(work))]
+    for live in live_folders(work.place):
         found += find_trial(images.shared, live)
     # Without dataset or work file nothing says that tables of these names are ours.
-    tables = [folder / name for name in results.tables] if found or noted else []
-    return [*found, *present(folder / RECORD, *tables)]
+    tables = results.tables if found or noted else ()
+    return [*found, *work.present(RECORD, *tables)]
 
 
 def _expected(images: BatchImages, name: str) -> ImageResults:

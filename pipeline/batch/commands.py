@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from blockwise.backends.registry import blocks_at_once, describe_jobs
+from blockwise.records import open_records
 from pipeline.batch.cleaning import find_ours_in_batch, image_folders, possible_jobs
 from pipeline.batch.image_step import ImagesStep
 from pipeline.batch.images import BatchImages
@@ -63,7 +64,9 @@ def status(images: BatchImages, console: Console) -> bool:
     for message in messages[:LONGEST_TABLE]:
         console.print(message, highlight=False, markup=False)
     if len(messages) > LONGEST_TABLE:
-        print(f"... and {len(messages) - LONGEST_TABLE:,} more in {images.shared.work_dir}/{SUMMARY}")
+        print(
+            f"... and {len(messages) - LONGEST_TABLE:,} more in {open_records(images.shared.work_dir).place(SUMMARY)}"
+        )
     for run, found in rows:
         for row in found:
             for warning in row.warnings:
@@ -107,6 +110,5 @@ def found_and_removal(images: BatchImages) -> tuple[list[str], Callable[[], None
     """What ``clean`` may remove, and the function that removes it."""
     found = find_ours_in_batch(images)
     folders = image_folders(images)
-    inner = [*folders, *{folder.parent: None for folder in folders}]
     with_jobs = [step for run in images.runs() for step in run.steps] if possible_jobs(images) else []
-    return found, lambda: remove(images.shared, with_jobs, found, inner, RECORD)
+    return found, lambda: remove(images.shared, with_jobs, found, folders, RECORD)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import filter as filter_names
 from fnmatch import fnmatchcase
 from operator import attrgetter
 from pathlib import Path
@@ -15,7 +16,7 @@ from blockwise.errors import UserError
 from blockwise.grid import Block, Box, Grid
 from blockwise.identity import array_checksum, digest
 from blockwise.outputs import ATTRIBUTES
-from blockwise.records import Records, read_json, write_json
+from blockwise.records import Records, in_store, open_records, read_json, write_json
 from blockwise.stamps import UNWATCHED, WrittenFiles
 from blockwise.transient import refuse_transient
 from blockwise.volume import Address, open_volume
@@ -46,7 +47,8 @@ class ImagesOutput:
 
     def places(self) -> Iterator[str]:
         """The containers of all images, but for those in stores, and the folders of their tables."""
-        yield self.address
+        if not in_store(self.address):
+            yield self.address
         for block in self.grid:
             address = Address.parse(self.settings(block.id).output)
             if not address.is_remote:
@@ -92,7 +94,7 @@ class ImagesOutput:
         """Size and time of all files of an image's datasets and tables."""
         settings = self.settings(block.id)
         address = Address.parse(settings.output)
-        tables = _table_states(settings.work_dir)
+        tables = _table_states(open_records(settings.work_dir))
         if not address.is_remote:
             return digest(",".join([*_tree_states(address.path), *tables]))
         if settings.change_detection == "metadata":
@@ -132,8 +134,12 @@ def _tree_states(folder: str) -> Iterator[str]:
             yield f"{entry.name} {status.st_size} {status.st_mtime_ns}"
 
 
-def _table_states(folder: str) -> list[str]:
-    """Size and time of the tables of objects in an image's folder, in a fixed order."""
+def _table_states(records: Records) -> list[str]:
+    """Size and time, or versions, of the tables of objects in an image's folder, in a fixed order."""
+    folder = records.place()
+    if in_store(folder):
+        keys = filter_names(records.keys(""), TABLES)
+        return [f"{key} {version}" for key, version in sorted(records.versions(keys).items())]
     return [state_of(entry.stat()) for entry in _entries(folder) if fnmatchcase(entry.name, TABLES)]
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Mapping
 from functools import cached_property
@@ -15,12 +13,11 @@ from typing import Any, ClassVar
 from pydantic import PrivateAttr
 
 from blockwise.chain import Chain
-from blockwise.errors import UserError
-from blockwise.files import replacing
 from blockwise.grid import Block, Grid
-from blockwise.identity import digest
 from blockwise.plan import plan_step
+from blockwise.records import Records, in_store, open_records, within
 from blockwise.records.markers import Failure, Marker, Markers
+from blockwise.scratch import own_folder, scratch_path
 from blockwise.sources import Source
 from blockwise.stamps import differs
 from blockwise.step import BASE_MEMORY, BlockStep
@@ -136,7 +133,7 @@ class ImagesStep(BlockStep):
 
     def output(self) -> ImagesOutput:
         """The datasets and tables of every image."""
-        return ImagesOutput(f"{self.work_dir}/{IMAGES}", self.records, self.grid, self.image_settings)
+        return ImagesOutput(within(self.work_dir, IMAGES), self.records, self.grid, self.image_settings)
 
     def current(self, markers: Mapping[int, Marker], *names: str) -> dict[int, Marker]:
         """Those of some markers whose stamps, those of these names or all, are the present ones, by number."""
@@ -178,7 +175,6 @@ class ImagesStep(BlockStep):
     def compute(self, block: Block, prepared: Any) -> Any:
         """Run all steps of one image; the checksum of what they have written, and what of it is not finite."""
         settings = self.image_settings(block.id)
-        folder = Path(settings.work_dir)
         parent = own_folder(scratch_folder(self.work_dir))
         with tempfile.TemporaryDirectory(prefix="image-", dir=parent) as scratch:
             known = load_known(settings.work_dir)
@@ -192,7 +188,7 @@ class ImagesStep(BlockStep):
             first, *others = steps.all()
             with naming_keys():
                 checksum = Chain((first.model_copy(update={"work_dir": self.work_dir}), *others)).compute()
-            _keep_files(Path(scratch), folder)
+            _keep_files(Path(scratch), open_records(settings.work_dir))
         return checksum
 
 
@@ -202,32 +198,11 @@ def scratch_folder(work_dir: str) -> Path:
     It is the same for all workers of a batch, so that its driver can remove what killed workers have left.
     """
     parent = IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else tempfile.gettempdir()
-    return Path(parent) / f"blockwise-{os.getuid()}-{digest(str(Path(work_dir).resolve()))[:12]}"
+    return scratch_path(work_dir if in_store(work_dir) else str(Path(work_dir).resolve()), parent)
 
 
-def own_folder(path: Path) -> Path:
-    """Make a folder that nobody else may change, where anybody may make one of this name.
-
-    Raises:
-        UserError: something of another user, or a link, lies there.
-    """
-    with contextlib.suppress(FileExistsError):
-        path.mkdir(mode=0o700)
-    found = path.lstat()
-    kinds = {stat.S_IFLNK: "a link", stat.S_IFDIR: f"a folder of user {found.st_uid}"}
-    kind = stat.S_IFMT(found.st_mode)
-    if kind != stat.S_IFDIR or found.st_uid != os.getuid():
-        raise UserError(
-            f"{path}: is {kinds.get(kind, 'a file')}, not a folder of this user; it is left alone. Have it removed, "
-            "and run the same command again"
-        )
-    if stat.S_IMODE(found.st_mode) != 0o700:
-        path.chmod(0o700)
-    return path
-
-
-def _keep_files(scratch: Path, folder: Path) -> None:
-    """Copy the tables, which are for people, to the image's folder."""
+def _keep_files(scratch: Path, kept: Records) -> None:
+    """Copy the tables, which are for people, to the image's records."""
     for path in scratch.glob(TABLES):
-        with replacing(folder / path.name) as temporary:
+        with kept.writing(path.name) as temporary:
             shutil.copyfile(path, temporary)

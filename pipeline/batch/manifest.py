@@ -12,6 +12,7 @@ from typing import Any
 
 from blockwise.backends.registry import BACKENDS
 from blockwise.errors import UserError
+from blockwise.records import within
 from blockwise.volume import Address
 from pipeline.batch.table import Values, read_table
 from pipeline.configuration.nickname import nickname
@@ -60,7 +61,7 @@ def image_settings(shared: Values, name: str, row: Values) -> Settings:
     values = _merged({**shared, "raw": _sections(shared.get("raw"), "path")}, row)
     if Address.parse(str(row["raw"].get("path"))).key and "key" not in row["raw"]:
         values["raw"].pop("key", None)  # the address names its dataset itself
-    values["work_dir"] = f"{shared.get('work_dir')}/{IMAGES}/{name}"
+    values["work_dir"] = within(str(shared.get("work_dir")), f"{IMAGES}/{name}")
     values["output"] = str(values.get("output", "")).replace(NAME, name)
     pyramid = values.get("pyramid")
     if isinstance(pyramid, dict) and isinstance(pyramid.get("output"), str):

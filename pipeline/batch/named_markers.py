@@ -8,7 +8,7 @@ import msgspec
 
 from blockwise.identity import digest
 from blockwise.records import Records
-from blockwise.records.markers import Failure, Marker, Markers
+from blockwise.records.markers import FAILED, FAILURE, Failure, Marker, Markers
 
 
 class NamedMarkers(Markers):
@@ -30,13 +30,16 @@ class NamedMarkers(Markers):
 
     def __iter__(self) -> Iterator[Marker]:
         """Read all valid markers."""
-        found = (self.read(block) for block in range(len(self.names)))
-        return (marker for marker in found if marker is not None)
+        return iter(self.read_many(range(len(self.names))).values())
 
     def failures(self) -> dict[int, Failure]:
         """Read all failure records, by number."""
-        found = {block: self.read_failure(block) for block in range(len(self.names))}
-        return {block: failure for block, failure in found.items() if failure}
+        wanted = {self.key(FAILED, block): block for block in range(len(self.names))}
+        found = {wanted[key]: self._valid(content, FAILURE) for key, content in self.records.get_many(wanted)}
+        return {block: msgspec.structs.replace(failure, block=block) for block, failure in found.items() if failure}
+
+    def _of(self, marker: Marker, block: int) -> Marker:
+        return msgspec.structs.replace(marker, block=block)
 
     def key(self, kind: str, block: int) -> str:
         """Key of an image's record."""
@@ -45,4 +48,4 @@ class NamedMarkers(Markers):
 
     def _keys(self, kind: str) -> Iterator[str]:
         keys = (self.key(kind, block) for block in range(len(self.names)))
-        return (key for key in keys if self.records.state(key) is not None)
+        return iter(self.records.states(keys))

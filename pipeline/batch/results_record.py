@@ -36,7 +36,7 @@ def results_of(steps: Steps) -> ImageResults:
     """What an image's steps write."""
     outputs = [(step.output(), step.fingerprint) for step in steps.usual()]
     datasets = {o.address: (mark,) for o, mark in outputs if isinstance(o, VolumeOutput | GroupOutput)}
-    return ImageResults(datasets, tuple(table.name for table in Chain(steps.all()).tables))
+    return ImageResults(datasets, tuple(table.key for table in Chain(steps.all()).tables))
 
 
 def recorded(records: Records) -> ImageResults | None:

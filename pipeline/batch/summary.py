@@ -11,15 +11,15 @@ from rich.box import SIMPLE
 from rich.markup import escape
 from rich.table import Table
 
-from blockwise.files import replacing
 from blockwise.identity import PIECE
+from blockwise.records import Records, open_records
 from pipeline.configuration.settings import Settings
 from tasks.nodes.terminal import duration
 
 LONGEST_TABLE = 40
 """Up to this many images are listed each; of more, those that failed."""
 SUMMARY = "batch.csv"
-"""File in the work folder."""
+"""Record in the work folder."""
 
 
 @dataclass(frozen=True)
@@ -45,26 +45,29 @@ class ImageReport:
     message: str
 
 
-def write_summary(path: Path, rows: list[ImageReport]) -> None:
+def write_summary(records: Records, rows: list[ImageReport]) -> None:
     """Write a table of all images as CSV."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with records.writing(SUMMARY) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, [field.name for field in fields(ImageReport)], lineterminator="\n")
         table.writeheader()
         table.writerows(map(asdict, rows))
 
 
-def is_summary(path: Path) -> bool:
-    """Whether a file is such a table."""
-    with contextlib.suppress(OSError, UnicodeDecodeError), path.open(encoding="utf-8") as file:
+def is_summary(records: Records) -> bool:
+    """Whether there is such a table, and no other."""
+    with (
+        contextlib.suppress(OSError, UnicodeDecodeError),
+        records.file(SUMMARY).open(encoding="utf-8") as file,
+    ):
         return file.readline().rstrip("\n") == ",".join(field.name for field in fields(ImageReport))
     return False
 
 
 def count_objects(settings: Settings) -> int:
     """Number of objects of an image, of all thresholds: lines of the tables below their headers."""
-    folder = Path(settings.work_dir)
+    records = open_records(settings.work_dir)
     tables = [f"objects_{threshold.name}" if threshold.name else "objects" for threshold in settings.threshold]
-    return sum(_lines(folder / f"{table}.csv") - 1 for table in tables)
+    return sum(_lines(records.file(f"{table}.csv")) - 1 for table in tables)
 
 
 def _lines(path: Path) -> int:

@@ -6,7 +6,6 @@ import logging
 import shutil
 from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import luigi
@@ -15,7 +14,7 @@ from rich.console import Console
 from blockwise.errors import UserError
 from blockwise.not_finite import NotFinite, NotFiniteTotals, counted
 from blockwise.plan import is_complete
-from blockwise.records import open_records, read_json
+from blockwise.records import Records, open_records, read_json
 from pipeline.assembly.known import keep_known, known_notes
 from pipeline.assembly.masking import keep_what_was_found
 from pipeline.assembly.storage import storage_notes
@@ -30,6 +29,7 @@ from pipeline.running.session import begin_run
 from tasks.nodes.execution import Execution
 from tasks.nodes.signals import terminate_like_interrupt
 from tasks.nodes.task import BlockTask, StepFailedError, step_tasks
+from tasks.objects.table_step import ObjectTableStep
 from tasks.prediction import PredictionStep
 
 logger = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class BatchWorkflow(luigi.Task):
 
     def complete(self) -> bool:
         """Whether all images are done, of their present files and settings, and the summary is written."""
-        if not self.summary_path.exists():
+        if self.records.state(SUMMARY) is None:
             return False
         if not all(run.is_complete() for run in self.images.runs()):
             return False
@@ -98,7 +98,7 @@ class BatchWorkflow(luigi.Task):
                 if message:
                     failures[self.images.names[i]] = message
         rows = list(self._report(failures))
-        write_summary(self.summary_path, rows)
+        write_summary(self.records, rows)
         failed = sum(row.state != "done" for row in rows)
         if failed or not self.quiet:
             Console().print(
@@ -118,9 +118,14 @@ class BatchWorkflow(luigi.Task):
         return text
 
     @property
-    def summary_path(self) -> Path:
-        """The table of all images."""
-        return Path(self.images.shared.work_dir) / SUMMARY
+    def records(self) -> Records:
+        """Those of the batch's work folder."""
+        return open_records(self.images.shared.work_dir)
+
+    @property
+    def summary_path(self) -> str:
+        """Where the table of all images lies."""
+        return self.records.place(SUMMARY)
 
     @cached_property
     def execution(self) -> Execution:
@@ -153,7 +158,7 @@ class BatchWorkflow(luigi.Task):
                 logger.warning("%s: %s", self.images.names[i], note)
             for objects in steps.objects:
                 # The image's folder is the batch's own, so the tables in it are ours; this folder tells.
-                objects.object_table.folder.parent.mkdir(parents=True, exist_ok=True)
+                _claim_tables(objects.object_table)
             for task in step_tasks(steps.usual(), self.execution):
                 if not task.complete():
                     with naming_keys():
@@ -183,6 +188,15 @@ class BatchWorkflow(luigi.Task):
                 message = _odd(NotFiniteTotals.from_json(target.get("not_finite")))
             objects = count_objects(settings) if state == "done" else None
             yield ImageReport(name, state, objects, seconds, settings.raw.address, settings.output, message)
+
+
+def _claim_tables(step: ObjectTableStep) -> None:
+    """Make the prefix that says that object tables in a work folder are ours."""
+    path = step.work.local(step.label)
+    if path is None:
+        step.work.put(f"{step.label}/.ours", b"")
+    else:
+        path.mkdir(parents=True, exist_ok=True)
 
 
 def _odd(found: NotFinite | NotFiniteTotals | None) -> str:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator
 
 from blockwise.backends.registry import BACKENDS
 from blockwise.errors import UserError
+from blockwise.records import in_store, open_records
 
 PATHS = (
     "work_dir",
@@ -53,13 +54,33 @@ def check_local(path: str) -> str:
     """
     if is_url(path):
         raise ValueError(
-            "this must lie on this machine, or on a file system that it has mounted; only raw, output, "
+            "this must lie on this machine, or on a file system that it has mounted; only work_dir, raw, output, "
             "blocks.mask and prediction.probabilities may lie in a store"
         )
     return path
 
 
 LocalPath = Annotated[str, AfterValidator(check_local)]
+
+
+def check_work_dir(path: str) -> str:
+    """A folder of this machine, or an address in a store that can tell who was first.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if not is_url(path):
+        return path
+    if not in_store(path):
+        raise ValueError("a work folder lies on this machine, or in a store of s3:// or gs://, which others are not")
+    try:
+        open_records(path)
+    except UserError as error:
+        raise ValueError(str(error)) from None
+    return path
+
+
+WorkPlace = Annotated[str, AfterValidator(check_work_dir)]
 
 
 def is_url(path: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
@@ -19,12 +19,13 @@ from blockwise.backends.kind import Setup
 from blockwise.backends.registry import BACKENDS
 from blockwise.errors import UserError
 from blockwise.faults import Faults
+from blockwise.records import in_store
 from blockwise.volume import Address
 from blockwise.volume.axes import unit_name
 from blockwise.volume.lengths import MICROMETERS
 from pipeline.configuration.alignment import Alignment, aligned_view, aligned_volume, with_aligned_volume
 from pipeline.configuration.complaints import explanations
-from pipeline.configuration.paths import LocalPath, expand_path, expand_paths
+from pipeline.configuration.paths import LocalPath, WorkPlace, expand_path, expand_paths
 from pipeline.configuration.section import Section
 from pipeline.configuration.setting_names import backend_names
 from pipeline.configuration.sizes import Size
@@ -301,7 +302,7 @@ class Batch(Section):
 class Settings(Section):
     """The whole configuration."""
 
-    work_dir: LocalPath
+    work_dir: WorkPlace
     raw: Raw
     output: str
     blocks: Blocks = Blocks()
@@ -313,6 +314,17 @@ class Settings(Section):
     batch: Batch = Batch()
     alignment: Alignment = Alignment()
     change_detection: Literal["files", "metadata"] = "files"
+
+    @model_validator(mode="after")
+    def _has_a_folder_where_one_is_needed(self) -> Self:
+        if in_store(self.work_dir):
+            if BACKENDS[self.backend.name].needs_folder:
+                raise ValueError(
+                    f"work_dir: {self.work_dir}: backend {self.backend.name} needs a folder that all nodes share"
+                )
+            if self.alignment.virtual:
+                raise ValueError(f"work_dir: {self.work_dir}: alignment.virtual needs a folder of this machine")
+        return self
 
     @property
     def takes_aligned(self) -> bool:

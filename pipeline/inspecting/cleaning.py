@@ -6,16 +6,14 @@ import functools
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from blockwise.backends.registry import end_leftovers, left_at_work
-from blockwise.claims import LOCKS
 from blockwise.errors import UserError
 from blockwise.identity import fingerprint
 from blockwise.mask import SURVEY
 from blockwise.outputs import FilesOutput, GroupOutput, VolumeOutput, found_dataset, found_group
 from blockwise.plan import IDENTITY
-from blockwise.records import open_records, read_json
+from blockwise.records import in_store
 from blockwise.step import BlockStep
 from blockwise.trust.ownership import OUTPUT
 from blockwise.volume import Address, delete_volume, remove_bare_container
@@ -30,6 +28,7 @@ from pipeline.assembly.steps import Steps
 from pipeline.configuration.settings import Settings
 from pipeline.inspecting.live_stores import CONTAINERS, live_folders
 from pipeline.inspecting.rates import RATES
+from pipeline.inspecting.work_place import StoredPlace, WorkPlace
 from pipeline.running.lock import LOCK, OWNER
 from pipeline.running.session import begin_session, end_sessions
 from tasks.components.merge_step import ComponentMergeStep
@@ -72,39 +71,37 @@ def find_ours(settings: Settings, steps: Steps | StackOnly) -> list[str]:
     Raises:
         UserError: jobs may be alive of a step that the configuration has no more.
     """
-    work_dir = Path(settings.work_dir)
+    work = WorkPlace(settings.work_dir)
     outputs = [step.output() for step in steps.everything()]
     found = [o.address for o in outputs if isinstance(o, VolumeOutput | GroupOutput) and o.found() is not None]
     known = [step.label for step in steps.everything()]
-    former = [label for label in labels_in(work_dir) if label not in known and label.startswith(FORMER_STEPS)]
+    former = [label for label in labels_in(work) if label not in known and label.startswith(FORMER_STEPS)]
     for label in sorted(former, key=lambda label: not label.startswith(ScaleStep.name)):  # before what holds them
-        found += _former_dataset(settings, work_dir / label)
+        found += _former_dataset(settings, work, label)
     stage_1 = output_dataset(settings, STAGE_1)
     if not steps.before and found_dataset(stage_1) is not None:  # there was a project of two stages
         found.append(stage_1)
-    found += find_work(work_dir, (*known, *former))
-    for folder in live_folders(work_dir):
+    labels = {label for label, _ in _identities(work, "*")}
+    found += find_work(work, (*known, *former))
+    for folder in live_folders(settings.work_dir):
         found += find_trial(settings, folder)
     # Without the step's folder nothing says that tables of these names are ours.
-    labels = {Path(item).parent.name for item in found}
     variants = {label.removeprefix(name) for label in labels for name in TABLE_STEPS if label.startswith(name)}
-    tables = [
-        work_dir / f"objects{variant}.{suffix}" for variant in sorted(variants) for suffix in ("csv", "parquet")
-    ]
+    tables = [f"objects{variant}.{suffix}" for variant in sorted(variants) for suffix in ("csv", "parquet")]
     # So with the tables of an alignment.
-    tables += [table for step in steps.stack if step.folder.parent.exists() for table in _tables(step)]
-    reports = [path for path in sorted(work_dir.glob("*Workflow.json")) if "digests" in (_read(path) or {})]
+    tables += [table for step in steps.stack if step.work.holds(step.label) for table in _tables(step)]
+    reports = [key for key in work.matching("*Workflow.json") if "digests" in (work.read(key) or {})]
     if reports:
-        reports.append(work_dir / "overview.png")
-    return found + present(*reports, *tables, *(work_dir / log for log in LOGS))
+        reports.append("overview.png")
+    return found + work.present(*reports, *tables, *LOGS)
 
 
-def _tables(step: BlockStep) -> tuple[Path, ...]:
+def _tables(step: BlockStep) -> tuple[str, ...]:
     output = step.output()
-    return output.tables if isinstance(output, FilesOutput) else ()
+    return tuple(table.key for table in output.tables) if isinstance(output, FilesOutput) else ()
 
 
-def _former_dataset(settings: Settings, folder: Path) -> Iterator[str]:
+def _former_dataset(settings: Settings, work: WorkPlace, label: str) -> Iterator[str]:
     """The dataset of a step that the configuration has no more, because a threshold was renamed or removed, say.
 
     Its folders tell of which identity it is, and which dataset is theirs.
@@ -112,16 +109,16 @@ def _former_dataset(settings: Settings, folder: Path) -> Iterator[str]:
     Raises:
         UserError: jobs of the step may be alive.
     """
-    for jobs, title in left_at_work(folder).items():
+    for jobs, title in ({} if in_store(work.place) else left_at_work(Path(work.place, label))).items():
         raise UserError(
             f"{jobs}: {title} jobs of this step, which the configuration has no more, may be alive; "
             "put it back into the configuration, so that clean can cancel them"
         )
-    for path in _identities(folder.parent, folder.name):
-        identity, output = _read(path) or {}, _read(path.parent / OUTPUT) or {}
-        for address in _former_addresses(settings, identity["step"], folder.name):
+    for _, mark in _identities(work, label):
+        identity, output = (work.read(f"{label}/{mark}/{name}") or {} for name in (IDENTITY, OUTPUT))
+        for address in _former_addresses(settings, identity["step"], label):
             found = found_group(address) or found_dataset(address) or {}
-            if found.get("fingerprint") == path.parent.name and found["id"] == output.get("id", found["id"]):
+            if found.get("fingerprint") == mark and found["id"] == output.get("id", found["id"]):
                 yield address
 
 
@@ -136,49 +133,42 @@ def _former_addresses(settings: Settings, step: str, label: str) -> Iterable[str
 
 def find_trial(settings: Settings, folder: Path) -> Iterator[str]:
     """What lies in a folder of ``live_folders``: the dataset of a threshold that was tried, and its markers."""
-    labels = labels_in(folder)
+    work = WorkPlace(str(folder))
+    labels = labels_in(work)
     for container in (folder / name for name in CONTAINERS if (folder / name).exists()):
         apart = settings.model_copy(update={"output": str(container)})
         for label in labels:
-            yield from _former_dataset(apart, folder / label)
-    yield from find_work(folder, labels)
+            yield from _former_dataset(apart, work, label)
+    yield from find_work(work, labels)
 
 
-def find_work(work_dir: Path, labels: Iterable[str]) -> list[str]:
+def find_work(work: WorkPlace, labels: Iterable[str]) -> list[str]:
     """What lies in a work folder of steps of these labels, of all fingerprints, and for all steps; no datasets."""
     found = []
     for label in labels:
-        target = work_dir / f"{label}.json"
-        found += [str(target)] if "fingerprint" in (_read(target) or {}) else []
-        found += [str(path.parent) for path in _identities(work_dir, label)]
-        found += present(work_dir / "logs" / label)
-    classifiers = sorted((work_dir / CLASSIFIERS).glob(f"{'[0-9a-f]' * 32}-*.npz"))
-    return found + present(*classifiers, work_dir / SURVEY, work_dir / KNOWN, work_dir / RATES)
+        if "fingerprint" in (work.read(f"{label}.json") or {}):
+            found += work.present(f"{label}.json")
+        found += work.present(*(f"{label}/{mark}" for _, mark in _identities(work, label)))
+        found += work.present(f"logs/{label}")
+    classifiers = work.matching(f"{CLASSIFIERS}/{'[0-9a-f]' * 32}-*.npz")
+    return found + work.present(*classifiers, SURVEY, KNOWN, RATES)
 
 
-def labels_in(work_dir: Path) -> list[str]:
+def labels_in(work: WorkPlace) -> list[str]:
     """Labels of the steps that have worked in a folder."""
-    return sorted({path.parent.parent.name for path in _identities(work_dir, "*")})
+    return sorted({label for label, _ in _identities(work, "*")})
 
 
-def _identities(work_dir: Path, label: str) -> list[Path]:
-    """Records of identity in folders that are called as their fingerprint, in one that is called as their step."""
-    return [path for path in sorted(work_dir.glob(f"{label}/*/{IDENTITY}")) if _is_ours(path)]
+def _identities(work: WorkPlace, label: str) -> list[tuple[str, str]]:
+    """Labels and fingerprints of which there is a record of identity that says the same."""
+    keys = (key.split("/") for key in work.matching(f"{label}/*/{IDENTITY}"))
+    return [(name, mark) for name, mark, _ in keys if _is_ours(work, name, mark)]
 
 
-def _is_ours(path: Path) -> bool:
-    identity, label = _read(path) or {}, path.parent.parent.name
+def _is_ours(work: WorkPlace, label: str, mark: str) -> bool:
+    identity = work.read(f"{label}/{mark}/{IDENTITY}") or {}
     name, variant = identity.get("step"), identity.get("variant")
-    return label == (f"{name}_{variant}" if variant else name) and fingerprint(identity) == path.parent.name
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    return read_json(open_records(path.parent), path.name)
-
-
-def present(*paths: Path) -> list[str]:
-    """Those that there are, as text."""
-    return [str(path) for path in paths if path.exists()]
+    return label == (f"{name}_{variant}" if variant else name) and fingerprint(identity) == mark
 
 
 def remove(
@@ -202,7 +192,9 @@ def remove(
         end_leftovers(step, setups)
     for item in sorted(found, key=functools.partial(_turn, last=last)):
         path = Path(item)
-        if path.is_dir():
+        if isinstance(item, StoredPlace):
+            item.remove()
+        elif path.is_dir():
             shutil.rmtree(path)
         elif path.exists():
             path.unlink()
@@ -210,14 +202,8 @@ def remove(
             _delete_output(Address.parse(item))
             remove_bare_container(Address.parse(item))
     end_sessions()
-    work_dir = Path(settings.work_dir)
-    for name in (OWNER, LOCK, *LOGS):  # the removal itself has made them
-        (work_dir / name).unlink(missing_ok=True)
-    for folder in (*folders, work_dir):
-        shutil.rmtree(folder / LOCKS, ignore_errors=True)
-        for inner in folder.glob("*"):
-            _remove_if_empty(inner)
-        _remove_if_empty(folder)
+    # The removal itself has made some.
+    WorkPlace(settings.work_dir).remove_remains((OWNER, LOCK, *LOGS), map(str, folders))
 
 
 def _delete_output(address: Address) -> None:
@@ -233,9 +219,6 @@ def _turn(item: str, last: str) -> int:
     path = Path(item)
     if path.name == last:
         return 3
+    if isinstance(item, StoredPlace):
+        return 2 * item.is_prefix
     return 2 if path.is_dir() else 0 if path.exists() else 1
-
-
-def _remove_if_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blockwise.plan import is_complete, not_finite_of, plan_step, warnings_of
-from blockwise.records.markers import Failure
+from blockwise.records.markers import FAILED, Failure
 from blockwise.step import BlockStep
 from blockwise.trust.absence import absent_chunks
 from blockwise.trust.ownership import recorded_region
@@ -58,7 +58,7 @@ class StepStatus:
     def messages(self, shown: int = 3) -> list[str]:
         """A line for each of the first failures."""
         lines = [f"block {block}, {describe(failure)}" for block, failure in sorted(self.failures.items())]
-        more = f"... and {len(lines) - shown} more in {self.step.folder / 'failed'}"
+        more = f"... and {len(lines) - shown} more in {self.step.records.place(FAILED)}"
         return lines[:shown] + [more] * (len(lines) > shown)
 
 

@@ -102,7 +102,7 @@ class AlignmentWorkflow(StackTask):
         """What has become of the slices, for a terminal."""
         report, alignment = self.stack.report, self.stack.alignment
         transforms = alignment.output().tables[0]
-        flagged = json.loads(transforms.read_text())["flagged"]
+        flagged = json.loads(transforms.file().read_text())["flagged"]
         placed = placed_steps(self.settings, self.stack)
         numbers = self.stack.slices.numbers
         size = " x ".join(map(str, placed.tissue.grid.shape))

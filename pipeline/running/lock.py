@@ -6,17 +6,19 @@ import contextlib
 import json
 import os
 import socket
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
 from blockwise.errors import UserError
-from blockwise.records import ABSENT, open_records, read_json
+from blockwise.records import ABSENT, FolderRecords, in_store, open_records, read_json
+from blockwise.records.lease import Lease
 
 LOCK = ".lock"
 OWNER = ".lock-owner.json"
@@ -31,6 +33,30 @@ PAUSE_S = 0.1
 
 class WorkDirBusyError(UserError):
     """Another run uses the work folder."""
+
+
+class RunLock(Protocol):
+    """Keeps other runs out of a work folder."""
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            WorkDirBusyError: another run holds it.
+        """
+
+    def release(self) -> None:
+        """Give the lock back."""
+
+
+def lock_of(work_dir: str, on_loss: Callable[[str], None]) -> RunLock:
+    """The lock of a work folder, wherever that is.
+
+    Args:
+        work_dir: folder, or address in a store.
+        on_loss: called in another thread, with a message, when it has got another owner.
+    """
+    return StoreLock(work_dir, on_loss) if in_store(work_dir) else WorkDirLock(Path(work_dir), on_loss)
 
 
 class WorkDirLock:
@@ -53,7 +79,7 @@ class WorkDirLock:
         self._lock = FileLock(folder / LOCK, timeout=0)
         self._ended = threading.Event()
         self._beating = threading.Lock()
-        self._records = open_records(folder)
+        self._records = FolderRecords(str(folder))
         self._mine = b""
 
     def acquire(self) -> None:
@@ -130,12 +156,56 @@ class WorkDirLock:
         return age is not None and age >= SILENCE_S
 
     def _busy_message(self) -> str:
-        owner = read_json(self._records, OWNER) or {}
-        who = "process {pid} on {host}, since {since}".format(**owner) if owner else "owner unknown"
-        return (
-            f"work_dir {self.folder}: another run is using it ({who}); wait for it, stop it, or set another "
-            "`work_dir` and `output`"
-        )
+        return _busy_message(str(self.folder), read_json(self._records, OWNER) or {})
+
+
+class StoreLock:
+    """A lock on a work folder in a store: a lease. That of a process that is dead goes to the next one.
+
+    On the machine of the dead one at once. On others only where it is not written again for ``SILENCE_S``; to watch
+    is worth the time where it seems to be silent already.
+
+    Attributes:
+        place: address of the work folder.
+        on_loss: as that of ``WorkDirLock``.
+    """
+
+    def __init__(self, place: str, on_loss: Callable[[str], None]) -> None:
+        self.place = place
+        self.on_loss = on_loss
+        self._lease = Lease(open_records(place), OWNER, self._lost)
+
+    def acquire(self) -> None:
+        """Take the lock.
+
+        Raises:
+            WorkDirBusyError: another run holds it.
+        """
+        if self._lease.take():
+            return
+        if self._lease.seems_silent():
+            print(f"{self.place}: its last run has not been heard of; watching whether it is alive", file=sys.stderr)
+            if self._lease.watch():
+                return
+        raise WorkDirBusyError(self._busy_message())
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._lease.release()
+
+    def _lost(self) -> None:
+        self.on_loss(self._busy_message())
+
+    def _busy_message(self) -> str:
+        return _busy_message(self.place, self._lease.holder())
+
+
+def _busy_message(place: str, owner: dict[str, Any]) -> str:
+    who = "process {pid} on {host}, since {since}".format(**owner) if owner else "owner unknown"
+    return (
+        f"work_dir {place}: another run is using it ({who}); wait for it, stop it, or set another `work_dir` and "
+        "`output`"
+    )
 
 
 def _parsed(owner: bytes) -> dict[str, Any]:

@@ -89,12 +89,12 @@ class RunReport:
         size = " x ".join(str(s.stop - s.start) for s in grid.domain)
         lines.append(f"  volume   {size} ({grid.axes}), {voxels:,} voxels in {len(grid)} blocks")
         for table in self._tables():
-            voxels_each = read_column(table.table("parquet"), "voxels").to_numpy()
+            voxels_each = read_column(table.parquet.file(), "voxels").to_numpy()
             count, total, largest = len(voxels_each), voxels_each.sum(), voxels_each.max(initial=0)
             which = f" {table.variant}:" if table.variant else ""
             lines.append(f"  objects {which} {count:,}, {total:,} voxels in all, the largest {largest:,}")
             if isinstance(table.faces, SplitPartsStep):
-                too_large = int(read_column(table.table("parquet"), "too_large").to_numpy().sum())
+                too_large = int(read_column(table.parquet.file(), "too_large").to_numpy().sum())
                 lines.append(f"           {too_large:,} of them too large to be cut (column too_large)")
         lines += [f"  {'step':<{self._width + 2}}  seconds   CPU seconds   per voxel   memory"]
         for name, target in self._targets().items():
@@ -116,7 +116,7 @@ class RunReport:
         """Where the results lie."""
         shown = [step for step in self.steps if hasattr(step, "address") and step.name != ScaleStep.name]
         rows = [(step.label, str(step.address)) for step in shown]
-        rows += [(_table_name(table), f"{table.table('csv')} and .parquet") for table in self._tables()]
+        rows += [(_table_name(table), f"{table.csv} and .parquet") for table in self._tables()]
         why = (read_json(self.records, self.key) or {}).get(NO_PICTURE)
         rows.append(("picture", f"not drawn: {why}" if why else self.records.place(PICTURE)))
         return "\n".join(["  results", *(f"    {name:<{self._width}}{place}" for name, place in rows)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import logging.handlers
@@ -15,8 +16,10 @@ from typing import Any
 from rich.logging import RichHandler
 
 from blockwise.errors import UserError
-from blockwise.logs import LARGEST_LOG
-from pipeline.running.lock import WorkDirBusyError, WorkDirLock
+from blockwise.files import replacing
+from blockwise.logs import LARGEST_LOG, LOGS, keep_run_log
+from blockwise.records import in_store, open_records
+from pipeline.running.lock import RunLock, WorkDirBusyError, lock_of
 from tasks.nodes.terminal import TERMINAL
 
 logger = logging.getLogger(__name__)
@@ -24,8 +27,13 @@ logger = logging.getLogger(__name__)
 PACKAGES = ("blockwise", "tasks", "pipeline")
 """Packages whose loggers write the run's log."""
 
-_locks: dict[str, WorkDirLock] = {}
-"""Locks held by this process until it ends; the system releases them even when it is killed."""
+_locks: dict[str, RunLock] = {}
+"""Locks held by this process until it ends; the system releases those of folders even when it is killed."""
+
+_stores: list[str] = []
+"""Work folders in stores that this process has locked."""
+
+RUN_LOG = "run.log"
 
 
 def begin_session(work_dir: str, quiet: bool = False) -> None:
@@ -41,18 +49,21 @@ def begin_session(work_dir: str, quiet: bool = False) -> None:
         WorkDirBusyError: another run holds the lock.
         UserError: the folder cannot be made or written.
     """
-    folder = Path(work_dir)
-    key = str(folder.resolve())
+    key = work_dir if in_store(work_dir) else str(Path(work_dir).resolve())
     if key in _locks:
         return
-    lock = WorkDirLock(folder, _end_at_once)
+    lock = lock_of(work_dir, _end_at_once)
     try:
         lock.acquire()
-        _log_to(folder / "logs" / "run.log", quiet)
+        _log_to(_run_log(work_dir), quiet)
     except OSError as error:
         with contextlib.suppress(OSError):
             lock.release()
         raise UserError(f"work_dir {work_dir}: cannot be written: {error}") from error
+    if in_store(work_dir) and not _stores:
+        atexit.register(_end_in_stores)
+    if in_store(work_dir):
+        _stores.append(work_dir)
     _locks[key] = lock
     sys.excepthook = _quiet_interrupt
 
@@ -79,14 +90,34 @@ def begin_run(work_dir: str, quiet: bool = False) -> None:
 
 def end_sessions() -> None:
     """Release the locks of this process; for programs that go on after a run."""
-    for lock in _locks.values():
-        lock.release()
-    _locks.clear()
     for name in PACKAGES:
         package = logging.getLogger(name)
         for handler in package.handlers:
             handler.close()
         package.handlers = []
+    _end_in_stores()
+    for lock in _locks.values():
+        lock.release()
+    _locks.clear()
+
+
+def _end_in_stores() -> None:
+    """Copy logs to stores, and give back the locks there, which no system ends with their process."""
+    while _stores:
+        work_dir = _stores.pop()
+        keep_run_log(work_dir, RUN_LOG)
+        with contextlib.suppress(OSError, UserError):
+            _locks.pop(work_dir).release()
+
+
+def _run_log(work_dir: str) -> Path:
+    """The log of runs, a file of this machine; where the work folder is in a store it goes on with what is there."""
+    records = open_records(work_dir)
+    path = records.on_this_machine / LOGS / RUN_LOG
+    if in_store(work_dir) and (kept := records.get(f"{LOGS}/{RUN_LOG}")) is not None:
+        with replacing(path) as temporary:
+            temporary.write_bytes(kept)
+    return path
 
 
 def hide_tracebacks_of_user_errors() -> None:

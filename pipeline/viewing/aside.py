@@ -16,7 +16,7 @@ from blockwise.volume_step import VolumeStep
 from pipeline.assembly.object_steps import ObjectSteps, object_steps
 from pipeline.assembly.steps import Steps, build_steps
 from pipeline.configuration.settings import Settings, Threshold
-from pipeline.inspecting.live_stores import CONTAINERS, LIVE
+from pipeline.inspecting.live_stores import CONTAINERS, live_folder
 
 
 def steps_aside(settings: Settings, steps: Steps) -> tuple[Steps, list[str]]:
@@ -44,7 +44,7 @@ def steps_aside(settings: Settings, steps: Steps) -> tuple[Steps, list[str]]:
 
 
 def _folder(settings: Settings, step: BlockStep) -> Path:
-    return Path(settings.work_dir, LIVE, step.fingerprint, "0")
+    return live_folder(settings.work_dir) / step.fingerprint / "0"
 
 
 def apart(settings: Settings, step: VolumeStep) -> Settings:

@@ -12,8 +12,6 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from blockwise.files import replacing
-
 
 def make_table(columns: Mapping[str, NDArray[Any]]) -> pa.Table:
     """A table of columns by their names; what is not a number is null."""
@@ -21,7 +19,7 @@ def make_table(columns: Mapping[str, NDArray[Any]]) -> pa.Table:
 
 
 def write_tables(shards: Iterable[Mapping[str, NDArray[Any]]], csv: Path, parquet: Path) -> None:
-    """Write a table, atomically, as it comes: what is not a number is null in Parquet, and empty in CSV.
+    """Write a table as it comes: what is not a number is null in Parquet, and empty in CSV.
 
     Args:
         shards: columns by their names, the same for all shards; at least one.
@@ -29,14 +27,13 @@ def write_tables(shards: Iterable[Mapping[str, NDArray[Any]]], csv: Path, parque
         parquet: likewise.
     """
     with ExitStack() as writing:
-        paths = [writing.enter_context(replacing(path)) for path in (csv, parquet)]
-        file = writing.enter_context(paths[0].open("wb"))
+        file = writing.enter_context(csv.open("wb"))
         writer = None
         for columns in shards:
             table = make_table(columns)
             if writer is None:
                 file.write((",".join(table.column_names) + "\n").encode())  # Arrow would put quotes around the names
-                writer = writing.enter_context(pa.parquet.ParquetWriter(paths[1], table.schema))
+                writer = writing.enter_context(pa.parquet.ParquetWriter(parquet, table.schema))
             pa.csv.write_csv(table, file, pa.csv.WriteOptions(include_header=False, batch_size=1 << 16))
             writer.write_table(table)
 

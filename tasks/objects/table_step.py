@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.grid import Block
-from blockwise.outputs import FilesOutput
+from blockwise.outputs import FilesOutput, Table
 from blockwise.sources import Source
 from blockwise.step import BASE_MEMORY, Before
 from blockwise.upstream import BlocksSource
@@ -55,12 +54,20 @@ class ObjectTableStep(ObjectsStep):
 
     def output(self) -> FilesOutput:
         """The tables."""
-        owners = (self.folder.parent, self.merge.folder.parent)
-        return FilesOutput(self.records, (), (self.table("csv"), self.table("parquet")), owners)
+        return FilesOutput(self.records, (), (self.csv, self.parquet), (self.label, self.merge.label))
 
-    def table(self, suffix: str) -> Path:
-        """Path of the table."""
-        return Path(self.work_dir) / f"objects{'_' * bool(self.variant)}{self.variant}.{suffix}"
+    @property
+    def csv(self) -> Table:
+        """The table as CSV."""
+        return self._table("csv")
+
+    @property
+    def parquet(self) -> Table:
+        """The table as Parquet."""
+        return self._table("parquet")
+
+    def _table(self, suffix: str) -> Table:
+        return Table(self.work, f"objects{'_' * bool(self.variant)}{self.variant}.{suffix}")
 
     def projected_memory(self) -> int:
         """That of a shard of the objects: however many there are."""
@@ -71,7 +78,8 @@ class ObjectTableStep(ObjectsStep):
         # Slow to load: a run with nothing to do is over before.
         from tasks.objects.table import write_tables
 
-        write_tables(self.columns(prepared), self.table("csv"), self.table("parquet"))
+        with self.csv.writing() as csv, self.parquet.writing() as parquet:
+            write_tables(self.columns(prepared), csv, parquet)
         return {}
 
     def columns(self, known: ComponentObjects) -> Iterator[Mapping[str, NDArray[Any]]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from blockwise.grid import Block, Box
 from blockwise.identity import array_checksum
-from blockwise.outputs import FilesOutput
+from blockwise.outputs import FilesOutput, Table
 from blockwise.sources import Source
 from blockwise.stamps import Snapshot
 from blockwise.step import BASE_MEMORY, Before, BlockStep
@@ -83,8 +82,8 @@ class AlignmentStep(BlockStep):
 
     def output(self) -> FilesOutput:
         """Transforms for the next step, and files for people and other programs."""
-        tables = tuple(Path(self.work_dir, name) for name in ("transforms.json", "slices.csv", "pairs.csv"))
-        return FilesOutput(self.records, ("matrices", "placed", "sizes"), tables, (self.folder.parent,))
+        tables = tuple(Table(self.work, name) for name in ("transforms.json", "slices.csv", "pairs.csv"))
+        return FilesOutput(self.records, ("matrices", "placed", "sizes"), tables, (self.label,))
 
     def projected_memory(self) -> int:
         """Grows with slices."""
@@ -100,7 +99,8 @@ class AlignmentStep(BlockStep):
         facts = self.slices.all_facts()
         verdicts = judge(facts)
         pairs = [] if self.pairs is None else self.pairs.pairs()
-        write_pairs(self.output().tables[2], pairs, {})  # a stack that falls apart is an error, and this says why
+        with self.output().tables[2].writing() as path:  # a stack that falls apart is an error, and this says why
+            write_pairs(path, pairs, {})
         placement = self._given(facts, verdicts) if self.given else self._estimated(facts, verdicts, pairs)
         self._write_tables(facts, verdicts, pairs, placement)
         numbers = list(self.slices.grid.ids())
@@ -142,9 +142,12 @@ class AlignmentStep(BlockStep):
             "sizes": {str(z): facts[z].size for z in placement.matrices},
             "parts": [[min(part), max(part), len(part)] for part in placement.parts if part],
         }
-        write_slices(slices, facts, verdicts, placement, pairs, self.slices.by_number)
-        write_pairs(table, pairs, residuals)
-        write_transforms(transforms, placement.matrices, flagged, about)
+        with slices.writing() as path:
+            write_slices(path, facts, verdicts, placement, pairs, self.slices.by_number)
+        with table.writing() as path:
+            write_pairs(path, pairs, residuals)
+        with transforms.writing() as path:
+            write_transforms(path, placement.matrices, flagged, about)
 
     def placed(self) -> tuple[dict[int, Floats], dict[int, tuple[int, int]]]:
         """Transforms and sizes of the slices that are placed, by number; the step is finished."""

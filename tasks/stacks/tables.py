@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from blockwise.files import replacing
 from tasks.alignment.placement import Placement
 from tasks.alignment.slices import SliceFacts, Verdict
 from tasks.alignment.transforms import rotation_angle
@@ -90,7 +89,7 @@ def write_pairs(path: Path, pairs: Iterable[PairRecord], residuals: Mapping[tupl
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+    with path.open("w", newline="") as file:
         if rows:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blockwise.files import replacing
 from blockwise.grid import Block
 from blockwise.identity import canonical_json, digest
-from blockwise.outputs import FilesOutput
+from blockwise.outputs import FilesOutput, Table
 from blockwise.sources import Source
 from blockwise.step import BASE_MEMORY, Before, BlockStep
 from blockwise.upstream import BlocksSource
@@ -55,12 +53,16 @@ class AlignedViewStep(BlockStep):
 
     def output(self) -> FilesOutput:
         """The file."""
-        return FilesOutput(self.records, (), (Path(self.address),), (self.folder.parent,))
+        return FilesOutput(self.records, (), (self._table,), (self.label,))
 
     @property
     def address(self) -> str:
         """Address of the volume."""
-        return f"{self.work_dir}/aligned.slices.json"
+        return f"{self.work_dir}/{self._table.key}"
+
+    @property
+    def _table(self) -> Table:
+        return Table(self.work, "aligned.slices.json")
 
     def projected_memory(self) -> int:
         """Next to nothing."""
@@ -82,8 +84,6 @@ class AlignedViewStep(BlockStep):
         fill = self.fill if np.dtype(self.dtype).kind == "f" else int(self.fill)
         head = {"shape": [len(entries), height, width], "dtype": self.dtype, "fill": fill}
         text = json.dumps({**head, "slices": entries}, indent=1) + "\n"
-        path = Path(self.address)
-        if not path.exists() or path.read_text() != text:
-            with replacing(path) as temporary:
-                temporary.write_text(text)
+        if self.work.get(self._table.key) != text.encode():
+            self.work.put(self._table.key, text.encode())
         return {}

@@ -43,6 +43,10 @@ class MemoryRecords(Records):
     def below(self, prefix: str) -> MemoryRecords:
         return MemoryRecords(self.bucket, f"{self._name(prefix)}/")
 
+    @property
+    def on_this_machine(self) -> Path:
+        return self.bucket.scratch / "work"
+
     def get(self, key: str) -> bytes | None:
         found = self._find(key)
         return found and found[0]
@@ -63,11 +67,6 @@ class MemoryRecords(Records):
             self.bucket.objects[self._name(key)] = new
             return _version(new)
 
-    def renew(self, key: str, expected: Version) -> Version | None:
-        with self.bucket.mutex:
-            content = self.get(key)
-            return None if content is None else self.put(key, content, expected)
-
     def delete(self, *keys: str) -> None:
         for key in keys:
             self.bucket.objects.pop(self._name(key), None)
@@ -78,10 +77,6 @@ class MemoryRecords(Records):
 
     def state(self, key: str) -> str | None:
         return self.version(key)
-
-    def age_s(self, key: str) -> float | None:
-        found = self._find(key)
-        return None if found is None else time.monotonic() - found[2]
 
     def file(self, key: str) -> Path:
         found = self._find(key)
@@ -116,6 +111,13 @@ class MemoryRecords(Records):
     def versions(self, keys: Iterable[str]) -> dict[str, Version]:
         found = {key: self.version(key) for key in keys}
         return {key: version for key, version in found.items() if version is not None}
+
+    def states(self, keys: Iterable[str]) -> dict[str, str]:
+        return dict(self.versions(keys))
+
+    def holds(self, prefix: str) -> bool:
+        start = f"{self._name(prefix)}/"
+        return any(name.startswith(start) for name in self.bucket.objects)
 
     def clear(self, prefix: str) -> None:
         start = f"{self._name(prefix)}/"

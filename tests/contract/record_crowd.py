@@ -10,15 +10,15 @@ CROWD = 3
 ROUNDS = 40
 
 
-def create_and_count(records: Records, number: int) -> None:
+def create_and_count(records: Records, number: int, rounds: int) -> None:
     """One is the first; each counts, and nothing of it is lost; whoever reads finds all of what somebody wrote."""
     start_together(records, number)
     if records.put("first", f"{number}".encode(), ABSENT) is not None:
         records.put(f"won/{number}", b"")
     records.put("counter", b"0", ABSENT)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         add_one(records)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         records.put("whole", b"%d" % number * (1 + 50_000 * number))
         found = records.get("whole")
         assert found is not None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.server
+import itertools
+import json
 import logging
 import re
 import socket
@@ -14,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
 
@@ -136,28 +138,83 @@ def s3() -> Iterator[str]:
 def gs() -> Iterator[str]:
     """URL of a Google Cloud Storage emulator with the bucket ``bucket``.
 
-    The emulator knows neither ranges from the end nor generations, as Google does; both are put right here.
+    The emulator knows neither ranges from the end nor generations, nor writes that expect one, nor empty objects, as
+    Google does; all of it is put right here.
     """
     from gcp_storage_emulator import server as emulator
+    from gcp_storage_emulator.handlers import objects
+
+    generations: dict[tuple[str, str], int] = {}
+    numbers = itertools.count(1_700_000_000_000_000)
 
     class Handler(emulator.RequestHandler):  # type: ignore[misc]
         wbufsize = 1 << 16
         content: bytes | None = None
+        generation = 0
 
         def do_GET(self) -> None:
             match = re.fullmatch(r".*/b/([^/]+)/o/([^?]+)\?.*alt=media.*", self.path)
-            try:
-                self.content = self.storage.get_file(match[1], unquote(match[2])) if match else None
-            except Exception:  # the emulator's own answer says what is wrong
-                self.content = None
+            name = (match[1], unquote(match[2])) if match else ("", "")
+            self.content = self.object(name) if match else None
+            self.generation = generations.get(name, 0)
             part = None if self.content is None else wanted(self.headers.get("Range"), len(self.content))
-            if part is not None:
+            if part is not None and not self.content:
+                self.answer(416, {})
+            elif part is not None:
                 self.headers.replace_header("Range", f"bytes={part.start}-{part.stop - 1}")
-            super().do_GET()
+            if part is None or self.content:
+                super().do_GET()
+
+        def do_POST(self) -> None:
+            address = urlsplit(self.path)
+            query = dict(parse_qsl(address.query))
+            match = re.fullmatch(r".*/upload/storage/v1/b/([^/]+)/o", address.path)
+            if match is None or query.get("uploadType") != "media":
+                super().do_POST()
+                return
+            content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            name = match[1], query["name"]
+            if self.is_refused(name, query):
+                self.answer(412, {})
+                return
+            described = objects._make_object_resource("", *name, "application/octet-stream", str(len(content)))
+            generations[name] = next(numbers)
+            described["generation"] = str(generations[name])
+            self.storage.create_file(*name, content, objects._checksums(content, described))
+            self.answer(200, described)
+
+        def do_DELETE(self) -> None:
+            address = urlsplit(self.path)
+            match = re.fullmatch(r".*/b/([^/]+)/o/([^?]+)", address.path)
+            name = (match[1], unquote(match[2])) if match else ("", "")
+            if self.is_refused(name, dict(parse_qsl(address.query))):
+                self.answer(412, {})
+                return
+            generations.pop(name, None)
+            super().do_DELETE()
+
+        def object(self, name: tuple[str, str]) -> bytes | None:
+            try:
+                found: bytes = self.storage.get_file(*name)
+            except Exception:  # the emulator's own answer says what is wrong
+                return None
+            return found
+
+        def is_refused(self, name: tuple[str, str], query: dict[str, str]) -> bool:
+            expected = query.get("ifGenerationMatch")
+            present = 0 if self.object(name) is None else generations.get(name, 0)
+            return expected is not None and int(expected) != present
+
+        def answer(self, status: int, value: dict[str, Any]) -> None:
+            content = json.dumps(value).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            super().end_headers()
+            self.wfile.write(content)
 
         def end_headers(self) -> None:
             if self.content is not None:
-                self.send_header("x-goog-generation", str(zlib.crc32(self.content) + 1))
+                self.send_header("x-goog-generation", str(self.generation or zlib.crc32(self.content) + 1))
             super().end_headers()
 
     logging.getLogger("gcp_storage_emulator").setLevel(logging.CRITICAL)

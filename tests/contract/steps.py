@@ -126,10 +126,15 @@ def hold(folder: Path, block: int) -> None:
 
 
 class Workspace:
-    """A raw volume, and steps over it, in a folder."""
+    """A raw volume, and steps over it, in a folder.
 
-    def __init__(self, folder: Path, blocks: int = 8) -> None:
+    Attributes:
+        place: of work folder and results; the folder itself, or an address in a store.
+    """
+
+    def __init__(self, folder: Path, blocks: int = 8, place: str = "") -> None:
         self.folder = folder
+        self.place = place or str(folder)
         self.orders = folder / "orders"
         self.orders.mkdir(parents=True, exist_ok=True)
         shape = (blocks * CHUNK, CHUNK, CHUNK)
@@ -141,28 +146,28 @@ class Workspace:
             open_volume(self.raw, "a").write(self.grid.domain, self.values)
 
     @classmethod
-    def open(cls, folder: Path) -> Workspace:
+    def open(cls, folder: Path, place: str = "") -> Workspace:
         """The workspace that lies in a folder."""
-        return cls(folder, open_volume(f"{folder / 'raw.n5'}:raw").shape[0] // CHUNK)
+        return cls(folder, open_volume(f"{folder / 'raw.n5'}:raw").shape[0] // CHUNK, place)
 
     def addition(self, addend: int = 1, memory: int = 200_000_000) -> AdditionStep:
         shape = self.grid.shape
         return AdditionStep(
-            work_dir=str(self.folder / "work"),
+            work_dir=f"{self.place}/work",
             grid=self.grid,
             raw=VolumeInfo(address=self.raw, axes="zyx", shape=shape, dtype="<i4", chunks=(CHUNK,) * 3),
             addend=addend,
-            address=f"{self.folder / 'out.n5'}:addition",
+            address=f"{self.place}/out.n5:addition",
             orders=str(self.orders),
             memory=memory,
         )
 
     def doubling(self, addend: int = 1) -> DoublingStep:
         return DoublingStep(
-            work_dir=str(self.folder / "work"),
+            work_dir=f"{self.place}/work",
             grid=self.grid,
             addition=self.addition(addend),
-            address=f"{self.folder / 'out.n5'}:doubling",
+            address=f"{self.place}/out.n5:doubling",
         )
 
     def tell(self, block: int, *lines: str) -> None:
@@ -185,4 +190,4 @@ class Workspace:
         return path.read_text().splitlines() if path.exists() else []
 
     def result(self, name: str = "addition") -> NDArray[np.int32]:
-        return open_volume(f"{self.folder / 'out.n5'}:{name}").read(self.grid.domain)
+        return open_volume(f"{self.place}/out.n5:{name}").read(self.grid.domain)

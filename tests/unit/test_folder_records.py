@@ -134,3 +134,42 @@ def test_a_loop_of_links_is_no_absence(tmp_path: Path) -> None:
     records = FolderRecords(str(tmp_path))
     with pytest.raises(OSError, match="symbolic links"):
         records.get("loop")
+
+
+def test_a_record_grows_old_and_is_renewed(tmp_path: Path) -> None:
+    records = FolderRecords(str(tmp_path))
+    first = records.put("a", b"alive")
+    assert first is not None
+    make_old(tmp_path / "a")
+    age, old = records.age_s("a"), records.version("a")
+    assert age is not None
+    assert old is not None
+    assert 990 < age < 1100
+    renewed = records.renew("a", old)
+    assert renewed is not None
+    assert (records.get("a"), records.version("a")) == (b"alive", renewed)
+    age = records.age_s("a")
+    assert age is not None
+    assert -1 < age < 100
+    records.put("a", b"another's")
+    assert records.renew("a", renewed) is None
+    assert records.get("a") == b"another's"
+    records.delete("a")
+    assert records.renew("a", renewed) is None
+    assert records.age_s("a") is None
+    assert list(records.keys()) == []
+
+
+def test_an_old_version_is_replaced(tmp_path: Path) -> None:
+    records = FolderRecords(str(tmp_path))
+    records.put("a", b"first")
+    make_old(tmp_path / "a")
+    version = records.version("a")
+    assert version is not None
+    assert records.put("a", b"second", version) is not None
+    assert records.put("a", b"third", version) is None
+
+
+def make_old(path: Path) -> None:
+    when = time.time() - 1000
+    os.utime(path, (when, when))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from blockwise.grid import Block
 from blockwise.identity import PIECE, array_checksum, canonical_json, differences, digest, file_digest, fingerprint
-from blockwise.outputs import FilesOutput
+from blockwise.outputs import FilesOutput, Table
 from blockwise.records import open_records
 from pipeline.batch.summary import count_objects
 from pipeline.configuration.settings import Settings
@@ -95,7 +95,9 @@ def test_large_tables_are_not_held_in_memory(tmp_path: Path) -> None:
     block = Block(0, (0,), (slice(0, 1),))
     tracemalloc.start()
     try:
-        checksum = FilesOutput(open_records(tmp_path), ("a",), (table,)).checksum(block)
+        checksum = FilesOutput(
+            open_records(tmp_path), ("a",), (Table(open_records(tmp_path), "objects.csv"),)
+        ).checksum(block)
         assert count_objects(settings) == size // 4
         assert tracemalloc.get_traced_memory()[1] < size / 8
     finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from blockwise.errors import UserError
-from pipeline.batch.image_step import own_folder
+from blockwise.scratch import own_folder
 
 
 def test_it_is_for_this_user_alone(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ class SlurmKind(Kind[SlurmOptions]):
     resource: ClassVar[str] = "slurm_steps"
     paths: ClassVar[tuple[str, ...]] = ("python",)
     ledger: ClassVar[str] = JOBS
+    needs_folder: ClassVar[bool] = True
 
     def make(self, setup: Setup[SlurmOptions], others: Sequence[Backend]) -> SlurmBackend:
         """Make a backend; see ``Kind``."""

@@ -15,7 +15,7 @@ from pipeline.assembly.checks import check_memory
 from pipeline.assembly.object_steps import ObjectSteps, object_steps
 from pipeline.assembly.steps import Steps
 from pipeline.configuration.settings import Settings, Threshold
-from pipeline.inspecting.live_stores import CONTAINERS, LIVE
+from pipeline.inspecting.live_stores import CONTAINERS, live_folder
 from pipeline.viewing.live.step import TriedThresholdStep
 from tasks.threshold import ThresholdStep
 
@@ -56,7 +56,7 @@ class Stores:
     _trials: OrderedDict[str, Trial] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
-        self.folder = Path(self.settings.work_dir, LIVE, secrets.token_hex(4))
+        self.folder = live_folder(self.settings.work_dir) / secrets.token_hex(4)
         self._numbers = itertools.count()
         self._lock = threading.Lock()
 

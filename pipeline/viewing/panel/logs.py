@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from blockwise.logs import LOGS
+from blockwise.records import in_store
 from blockwise.step import BlockStep
 from pipeline.viewing.refusals import nothing_there
 
@@ -25,6 +27,9 @@ def failure_log(step: BlockStep, block: int) -> str:
 
 
 def _end_of(step: BlockStep, log: str) -> str:
+    key = f"{LOGS}/{step.label}/{log.partition('?')[0].rpartition('/')[2]}"
+    if log == step.work.place(key) and in_store(step.work_dir):
+        return (step.work.get(key) or b"(this log is gone)")[-LOG_BYTES:].decode(errors="replace")
     path, folder = Path(log).resolve(), step.logs.resolve()
     if folder not in path.parents:  # a record may say anything
         return ""

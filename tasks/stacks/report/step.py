@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from blockwise.files import replacing
 from blockwise.grid import Block
-from blockwise.outputs import FilesOutput
+from blockwise.outputs import FilesOutput, Table
 from blockwise.sources import Source
 from blockwise.step import BASE_MEMORY, Before, BlockStep
 from blockwise.upstream import BlocksSource
@@ -42,12 +40,12 @@ class AlignmentReportStep(BlockStep):
 
     def output(self) -> FilesOutput:
         """The page."""
-        return FilesOutput(self.records, (), (self.page,), (self.folder.parent,))
+        return FilesOutput(self.records, (), (self.page,), (self.label,))
 
     @property
-    def page(self) -> Path:
+    def page(self) -> Table:
         """Its file."""
-        return Path(self.work_dir, "alignment.html")
+        return Table(self.work, "alignment.html")
 
     def projected_memory(self) -> int:
         """Plots, and a few small pictures."""
@@ -58,6 +56,5 @@ class AlignmentReportStep(BlockStep):
         from tasks.stacks.report.page import report_page  # loads matplotlib
 
         page = report_page(self.alignment)
-        with replacing(self.page) as temporary:
-            temporary.write_text(page, encoding="utf-8")
+        self.work.put(self.page.key, page.encode())
         return {}
