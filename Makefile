@@ -8,7 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 # pip would compile on one processor, and the libraries' own tests too: half of an installation's time.
 COMPILE := $(BIN)/python -W ignore -m compileall -q -j 0 -x '/tests?/' .venv/lib || true
 
-.PHONY: help install run view test bench soak check format clean
+.PHONY: help install run view test bench soak container check format clean
 .NOTPARALLEL:  # two pips must not write into one .venv
 
 help:  ## list these verbs
@@ -37,13 +37,16 @@ view: .venv/view.installed  ## look at the example in a browser (or CONFIG=my.ya
 	@$(BIN)/blockwise-ilastik view --config $(CONFIG)
 
 test: .venv/test.installed  ## run the tests
-	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not soak"
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not soak and not container"
 
 bench: .venv/bench.installed  ## compare the engines' speed and memory (about 5 minutes); writes benchmarks/results.json
 	$(BIN)/python -m benchmarks
 
-soak: .venv/test.installed  ## run the long tests: random faults, and what `make test` shows by examples
-	$(BIN)/python -m pytest -m soak
+soak: .venv/test.installed  ## run the long tests: random faults, all random examples, and what `make test` shows by a few
+	MANY_EXAMPLES=1 $(BIN)/python -m pytest -m "soak or examples"
+
+container: .venv/test.installed  ## build an image and run jobs in it (apt-get install buildah debootstrap; as root); or BASE=image
+	REQUIRE_BUILDAH=1 BASE=$(BASE) $(BIN)/python -m pytest -m container tests/container
 
 check: .venv/check.installed  ## look for mistakes of style and types (ruff, mypy)
 	$(BIN)/ruff check .

@@ -112,6 +112,13 @@ METHODS: dict[str, Callable[[Images, Model], Found]] = {
 }
 
 
+def _methods() -> dict[str, Callable[[Images, Model], Found]]:
+    """All that can be run here."""
+    if importlib.util.find_spec("pystackreg") is not None:
+        return METHODS
+    return {name: align for name, align in METHODS.items() if align is not turboreg}
+
+
 def read_case(folder: Path) -> Images:
     """The slices of a stack by their numbers."""
     files = {int(re.findall(r"\d+", path.stem)[-1]): path for path in sorted(folder.glob("*.png"))}
@@ -131,13 +138,15 @@ def load_scorer(folder: Path) -> Any:
 def score_cases(folder: Path) -> None:
     """Print a line for each stack, method and model."""
     scorer = load_scorer(folder)
+    if len(_methods()) < len(METHODS):
+        print("pystackreg is left out: `pip install pystackreg`\n")
     print("| stack | model | method | pair median | p95 | max | stack rms | without tilt | flags | CPU, s |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for truth_file in sorted(folder.glob("*.truth.json")):
         name = truth_file.name.removesuffix(".truth.json")
         truth, images = json.loads(truth_file.read_text()), read_case(folder / name)
         for model in MODELS.get(name[0], ("rigid",)):
-            for method, align in METHODS.items():
+            for method, align in _methods().items():
                 if model == MODELS.get(name[0], ("rigid",))[0] or method in ("this pipeline", "pystackreg, chained"):
                     print(_line(name, model, method, align, images, truth, scorer))
 

@@ -20,7 +20,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,13 @@ from rich.console import Console
 from rich.table import Table
 from skimage.filters import gaussian
 
-from blockwise.backends.slurm.dealing import blocks_per_job, deal
-from blockwise.backends.slurm.ledger import Ledger
-from blockwise.backends.slurm.script import ArrayPlaces, Needs, SlurmOptions, batch_script, first_needs
+from blockwise.backends.jobs.dealing import blocks_per_job, deal
+from blockwise.backends.jobs.ledger import Ledger
+from blockwise.backends.jobs.needs import first_needs
+from blockwise.backends.jobs.scheduler import Submission
+from blockwise.backends.slurm.backend import JOBS
+from blockwise.backends.slurm.cluster import SCRIPT
+from blockwise.backends.slurm.script import SlurmOptions, batch_script
 from blockwise.faults import Faults
 from blockwise.grid import Grid
 from blockwise.job import Order
@@ -199,7 +202,7 @@ def _plan(folder: str, side: int) -> None:
 def _write_jobs(folder: str, side: int) -> None:
     """All arrays of a step as the driver submits them, one after the other; here nobody empties the queue."""
     step = _threshold_step(Path(folder), (side * BLOCK,) * 3)
-    ledger, options = Ledger(step), SlurmOptions()
+    ledger, options = Ledger(step, JOBS), SlurmOptions()
     needs = first_needs(step, options)
     orders = [Order(Item(block.id, {"prediction": "0" * 32})) for block in step.grid]
     number = 0
@@ -207,16 +210,16 @@ def _write_jobs(folder: str, side: int) -> None:
         per_job = blocks_per_job(options, needs.time_min, len(orders), SECONDS_PER_BLOCK)
         lists, orders = deal(orders, per_job, options.max_submitted)
         number += 1
-        ledger.enter(f"array{number}", step, lists, needs, None, partial(_script, options, needs, len(lists)))
-
-
-def _script(options: SlurmOptions, needs: Needs, tasks: int, places: ArrayPlaces) -> str:
-    return batch_script(options, needs, places, tasks, options.max_running, [], Faults())
+        name = f"array{number}"
+        ledger.enter(name, step, lists, needs, None)
+        work = ledger.address(name)
+        submission = Submission(name, work, ledger.logs, len(lists), needs, options.max_running)
+        Path(work, SCRIPT).write_text(batch_script(options, submission, Faults()))
 
 
 def _read_jobs(folder: str, side: int) -> None:
     step = _threshold_step(Path(folder), (side * BLOCK,) * 3)
-    ledger = Ledger(step)
+    ledger = Ledger(step, JOBS)
     found = sum(len(orders) for entry in ledger.entries() for orders in ledger.load(entry.name)[0])
     if found != len(step.grid):
         raise RuntimeError(f"{found} of {len(step.grid)} blocks are in the ledger")

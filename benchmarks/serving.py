@@ -4,8 +4,10 @@
 
 A volume of 384 x 384 x 192 voxels, tiles of the bundled example, in 108 blocks of 64^3. ``view`` serves it; clients
 ask for the mask, block by block, until they have all of it, and look afterwards how many blocks were computed: with
-several servers and many clients on one store the sum must be the number of blocks. Then a finished chunk is asked for
-again. Seconds on a machine that does other things mean little; processor time and counts do.
+several servers and many clients on one store the sum must be the number of blocks. On the same volume other
+thresholds are tried, for all blocks of three cross-sections. Then a finished chunk is asked for again, and the first
+picture of the finished example is waited for in Chromium, where there is one (benchmarks/first_picture.py). Seconds
+on a machine that does other things mean little; processor time and counts do.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -31,10 +34,14 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.viewing.state import DOWNLOADS
+
 ROOT = Path(__file__).resolve().parents[1]
 SHAPE = (192, 384, 384)
 BLOCK = 64
 READS = 500
+TRIED = (0.3, 0.35, 0.4, 0.45)
+"""The first of them has workers decode the probabilities, which they keep."""
 
 
 @dataclass
@@ -53,10 +60,11 @@ class Server:
     port: int
     token: str
 
-    def get(self, call: str) -> bytes:
-        """The content of an answer, from a connection of its own."""
+    def get(self, call: str, document: Any = None) -> bytes:
+        """The content of an answer, from a connection of its own; of a POST where there is a document."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=600)
-        connection.request("GET", f"/{self.token}{call}")
+        body = None if document is None else json.dumps(document)
+        connection.request("GET" if body is None else "POST", f"/{self.token}{call}", body)
         answer = connection.getresponse()
         content = answer.read()
         connection.close()
@@ -81,16 +89,25 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=16, help="that ask at once")
     parser.add_argument("--json", help="write the figures there")
     options = parser.parse_args()
+    from benchmarks.first_picture import first_picture  # it uses what stands here
+
     rows = [measure(*case, options.clients) for case in ((1, 1), (1, 2), (2, 1))]
+    trials = [trial for row in rows for trial in row.pop("trials")]
     table = Table("servers", "workers each", "prediction", "threshold", "seconds", "CPU seconds", "ns CPU per voxel")
     for row in rows:
         table.add_row(*(f"{value:g}" if isinstance(value, float) else str(value) for value in row.values()))
     console = Console(width=120)
     console.print(table)
-    finished = measure_reads()
-    console.print(f"a finished chunk of 64^3: {finished}")
+    found = {
+        "two workers, times as fast as one": round(rows[0]["seconds"] / rows[1]["seconds"], 2),
+        "threshold moved, two workers": trials,
+        "finished chunk of 64^3": measure_reads(),
+        "first picture": first_picture(),
+    }
+    for name, value in found.items():
+        console.print(f"{name}: {value}")
     if options.json:
-        Path(options.json).write_text(json.dumps({"experiment": rows, "finished chunk": finished}, indent=1) + "\n")
+        Path(options.json).write_text(json.dumps({"experiment": rows, **found}, indent=1) + "\n")
 
 
 def measure(servers: int, workers: int, clients: int) -> dict[str, Any]:
@@ -107,6 +124,7 @@ def measure(servers: int, workers: int, clients: int) -> dict[str, Any]:
         seconds = time.perf_counter() - begun
         cpu = sum(server.cpu_seconds() for server in started) - sum(before)
         counts = [server.computed() for server in started]
+        trials = [measure_trial(started[0], value) for value in TRIED] if workers > 1 else []
         end(started)
     return {
         "servers": servers,
@@ -116,6 +134,27 @@ def measure(servers: int, workers: int, clients: int) -> dict[str, Any]:
         "seconds": round(seconds, 1),
         "cpu_seconds": round(cpu, 1),
         "ns_per_voxel": round(cpu / np.prod(SHAPE) * 1e9),
+        "trials": trials,
+    }
+
+
+def measure_trial(server: Server, threshold: float) -> dict[str, float]:
+    """Try a threshold, and ask for its blocks in three cross-sections, over as many connections as the viewer has."""
+    before, begun = server.cpu_seconds(), time.perf_counter()
+    found = json.loads(server.get("/api/trials", {"values": {"threshold": threshold}}))
+    path = found["layer"]["source"]["url"].removeprefix("zarr2://{origin}").removeprefix(f"/{server.token}")
+    counts = [n // BLOCK for n in SHAPE]
+    seen = [index for index in np.ndindex(*counts) if any(i == n // 2 for i, n in zip(index, counts, strict=True))]
+    with ThreadPoolExecutor(DOWNLOADS) as pool:
+        for _ in pool.map(lambda index: server.get(f"{path}0/{'/'.join(map(str, index))}"), seen):
+            pass
+    seconds = time.perf_counter() - begun
+    cpu = server.cpu_seconds() - before
+    return {
+        "threshold": threshold,
+        "blocks": len(seen),
+        "seconds": round(seconds, 2),
+        "cpu_ms_per_block": round(1e3 * cpu / len(seen), 1),
     }
 
 
@@ -140,11 +179,16 @@ def prepare(folder: Path, workers: int) -> None:
 def start(folder: Path) -> Server:
     """Start ``view`` in a folder."""
     command = [sys.executable, "-m", "pipeline", "view", "--config", "config.yaml", "--no-browser"]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=installed())
     if process.stdout is None:
         raise RuntimeError("no output")
     address = urlparse(process.stdout.readline().strip())
     return Server(process, address.hostname or "", address.port or 0, address.path.split("/")[2])
+
+
+def installed() -> dict[str, str]:
+    """The environment of an installed program, whose modules are compiled to Python's byte code once for all."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def warm(servers: list[Server]) -> None:

@@ -9,12 +9,12 @@ import hashlib
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import llvmlite.binding
-import numba
 import numpy as np
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -33,6 +33,9 @@ def cache_folder(room: Path) -> Path:
     Args:
         room: folder below ``tasks`` with all source files that the compiled functions may call.
     """
+    import llvmlite.binding
+    import numba
+
     digest = hashlib.sha256(llvmlite.binding.get_host_cpu_features().flatten().encode())
     for path in sorted(room.rglob("*.py")):
         digest.update(path.read_bytes())
@@ -87,17 +90,62 @@ def _room(function: Callable[..., Any]) -> Path:
     return Path(function.__code__.co_filename).parents[max(0, len(packages) - 3)]
 
 
-def _jit(function: Function, **options: bool) -> Function:
-    before = numba.config.CACHE_DIR
-    # Read when a function is declared; other packages keep theirs.
-    numba.config.CACHE_DIR = str(cache_folder(_room(function)))
-    compile_as = functools.partial(numba.njit, nogil=True, error_model="numpy", **options)
-    try:
-        return cast(Function, compile_as(cache=True)(function))
-    except RuntimeError:  # neither that folder nor those that numba tries next can be written
-        return cast(Function, compile_as()(function))
-    finally:
-        numba.config.CACHE_DIR = before
+_declaring = threading.RLock()
+
+
+class Compiled:
+    """A function that is compiled, or read from disk, when it is called for the first time.
+
+    The compiler is loaded then: it takes longer to load than most processes run, and most call nothing of this kind.
+
+    Attributes:
+        function: in Python.
+        keeps: whether its machine code is kept on disk.
+        options: for the compiler.
+    """
+
+    def __init__(self, function: Callable[..., Any], keeps: bool = True, **options: bool) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.keeps = keeps
+        self.options = options
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call the machine code."""
+        return self.machine_code(*arguments)
+
+    @cached_property
+    def machine_code(self) -> Any:
+        """What the compiler makes; it stands for the function in its module from then on."""
+        with _declaring:  # by one thread at a time: the folder for its code is a setting of the whole process
+            return self._declared()
+
+    def _declared(self) -> Any:
+        known = self.function.__globals__
+        for name in self.function.__code__.co_names:
+            if isinstance(called := known.get(name), Compiled):
+                known[name] = called.machine_code  # the compiler knows no functions but its own
+        made = self._made()
+        name = self.function.__name__
+        if known.get(name) is self:
+            known[name] = made
+        return made
+
+    def _made(self) -> Any:
+        import numba
+
+        compile_as = functools.partial(numba.njit, nogil=True, error_model="numpy", **self.options)
+        if not self.keeps:
+            return compile_as(self.function)
+        before = numba.config.CACHE_DIR
+        # Read when a function is declared; other packages keep theirs.
+        numba.config.CACHE_DIR = str(cache_folder(_room(self.function)))
+        try:
+            return compile_as(cache=True)(self.function)
+        except RuntimeError:  # neither that folder nor those that numba tries next can be written
+            return compile_as()(self.function)
+        finally:
+            numba.config.CACHE_DIR = before
 
 
 def compiled(function: Function) -> Function:
@@ -109,9 +157,14 @@ def compiled(function: Function) -> Function:
 
     Call a function with one set of types only: processes that compile at once then write the same code.
     """
-    return _jit(function)
+    return cast(Function, Compiled(function))
 
 
 def inlined(function: Function) -> Function:
     """Compile a short function so that it becomes part of its caller's loop and is vectorised with it."""
-    return _jit(function, forceinline=True)
+    return cast(Function, Compiled(function, forceinline=True))
+
+
+def part_of_compiled(function: Function) -> Function:
+    """Compile a function, of whatever types, with those that call it; its code is kept with theirs."""
+    return cast(Function, Compiled(function, keeps=False))

@@ -1,21 +1,25 @@
 """A job: the list of blocks that one array task of a scheduler computes, and the program that does so on a node.
 
-Run as ``python -m blockwise.job FOLDER --task K --log FILE``. The program needs nothing from the process that has
-submitted it, and tells it nothing: what becomes of a block stands in its marker or its failure record.
+Run as ``python -m blockwise.job WORK --task N``, in a container or out of one. The program needs nothing from the
+process that has submitted it, and tells it nothing: what becomes of a block stands in its marker or failure record.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
+import signal
 import socket
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 from blockwise.advice import Advice
+from blockwise.errors import UserError
+from blockwise.job_log import copy_output
 from blockwise.plan import Item, present_marker
 from blockwise.records import Records, open_records, read_json, write_json
 from blockwise.step import BlockStep, load_step
@@ -26,6 +30,14 @@ from blockwise.worker import START_LIMIT_S, Worker
 
 ARRAY = "array.json"
 TASKS = "tasks.jsonl"
+
+INDEX_VARIABLES = (
+    "AWS_BATCH_JOB_ARRAY_INDEX",
+    "JOB_COMPLETION_INDEX",  # an indexed job of Kubernetes
+    "BATCH_TASK_INDEX",  # Google Cloud Batch
+    "SLURM_ARRAY_TASK_ID",
+)
+"""Variables in which schedulers tell a task its index."""
 
 BEGINS = "job begins: "
 """First line of a job's log; without it the program has never started."""
@@ -71,6 +83,8 @@ def write_orders(
 ) -> None:
     """Write what the tasks of one array compute: the step, and one line of orders per task.
 
+    Addresses in a step may be relative to the folder that this process is in, and a container starts in another one.
+
     Args:
         records: of the array.
         step: whose blocks.
@@ -82,7 +96,8 @@ def write_orders(
         for orders in lists:
             file.write(json.dumps([asdict(order) for order in orders]) + "\n")
     array = {"step": step.to_json(), "fingerprint": step.fingerprint, "output": recorded_id(step)}
-    write_json(records, ARRAY, array | {"timeout_s": timeout_s, "advice": asdict(advice or Advice())})
+    limits = {"timeout_s": timeout_s, "advice": asdict(advice or Advice())}
+    write_json(records, ARRAY, array | limits | {"folder": os.getcwd()})
 
 
 def read_orders(records: Records) -> list[list[Order]]:
@@ -98,7 +113,10 @@ def run_job(records: Records, task: int, log: str) -> None:
         print(f"nothing to do: {records.place(ARRAY)} is gone; the run that has submitted this job has ended")
         return
     with records.file(TASKS).open() as file:
-        orders = _parse_orders(next(itertools.islice(file, task, None)))
+        line = next(itertools.islice(file, task, None), None)
+    if line is None:
+        raise UserError(f"there is no task {task} in {records.place(TASKS)}, which has a line for each, from 0 on")
+    orders = _parse_orders(line)
     step = load_step(array["step"])
     worker = Worker(step, log, Advice(**array.get("advice", {})))
     watchdog = Watchdog(worker)
@@ -130,17 +148,54 @@ def _parse_orders(line: str) -> list[Order]:
     return [Order(**{**value, "item": Item(**value["item"])}) for value in json.loads(line)]
 
 
+def task_index(environment: Mapping[str, str]) -> int | None:
+    """Index of the task that a scheduler has started here, from 0 on; None where no variable tells it."""
+    told = (environment.get(name, "") for name in INDEX_VARIABLES)
+    return next((int(text) for text in told if text.isdecimal()), None)
+
+
 def main() -> None:
     """Run one job."""
     parser = argparse.ArgumentParser(prog="python -m blockwise.job", description="computes the blocks of one job")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--task", type=int, required=True)
-    parser.add_argument("--log", required=True, help="where standard output goes, for failure records")
+    parser.add_argument("work", metavar="WORK", help="where the orders of its array lie")
+    parser.add_argument("--task", type=int, metavar="N", help=f"by default as told by {', '.join(INDEX_VARIABLES)}")
+    parser.add_argument("--log", help="where standard output goes; by default it is copied to a log of the step")
     options = parser.parse_args()
+    task = task_index(os.environ) if options.task is None else options.task
+    if task is None or task < 0:
+        parser.error(f"which task is it, from 0 on? Give --task N, or set one of {', '.join(INDEX_VARIABLES)}")
+    if os.getpid() == 1:  # of a container: nothing else ends it when it is asked to end
+        signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
     # Lines appear when they are written: a job that is killed must not take its last words with it.
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
-    print(f"{BEGINS}{options.folder.name}, task {options.task}, on {socket.gethostname()}, process {os.getpid()}")
-    run_job(open_records(options.folder), options.task, options.log)
+    work = options.work if "://" in options.work else os.path.abspath(options.work)
+    records = open_records(work)
+    name = work.rstrip("/").rpartition("/")[2]
+    _enter_folder(records)
+    log = options.log or _own_log(records, f"{name}_{task}.log")
+    print(f"{BEGINS}{name}, task {task}, on {socket.gethostname()}, process {os.getpid()}")
+    try:
+        run_job(records, task, log)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def _enter_folder(records: Records) -> None:
+    """Go where the driver is, as far as that folder is to be seen from here."""
+    folder = (read_json(records, ARRAY) or {}).get("folder")
+    if folder is not None:
+        with contextlib.suppress(OSError):
+            os.chdir(folder)
+
+
+def _own_log(records: Records, name: str) -> str:
+    """Keep the log of a job beside those of its step's other jobs; its path, for failure records."""
+    array = read_json(records, ARRAY)
+    if array is None:
+        return name
+    path = load_step(array["step"]).logs / name
+    copy_output(path)
+    return str(path)
 
 
 if __name__ == "__main__":

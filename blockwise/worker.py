@@ -275,8 +275,9 @@ def memory_advice(step: BlockStep, advice: Advice) -> str:
 
 def _read_lines(stream: IO[str], lines: queue.SimpleQueue[str]) -> None:
     """Hand on the lines of a stream; when it ends, the process ends at once, whatever it is doing."""
-    for line in stream:
-        lines.put(line)
+    with contextlib.suppress(OSError):  # a connection may also break
+        for line in stream:
+            lines.put(line)
     os._exit(0)
 
 
@@ -301,8 +302,12 @@ def _answer(answers: IO[str], value: dict[str, Any]) -> None:
     answers.write(json.dumps(value) + "\n")
 
 
-def main() -> None:
-    """Serve blocks from standard input until it ends, of one step after the other."""
+def serve(rest_limit_s: float | None) -> None:
+    """Serve blocks from standard input until it ends, of one step after the other.
+
+    Args:
+        rest_limit_s: longest time without a step; None for no limit.
+    """
     # What libraries print must not mix with the answers: standard output goes to the log.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -311,7 +316,7 @@ def main() -> None:
     worker: Worker | None = None
     while True:
         try:
-            message = json.loads(lines.get(timeout=REST_LIMIT_S if worker is None else None))
+            message = json.loads(lines.get(timeout=rest_limit_s if worker is None else None))
         except queue.Empty:
             os._exit(0)  # the other thread waits for lines, and would not let this process end
         if "rest" in message:
@@ -326,6 +331,11 @@ def main() -> None:
             _answer(answers, asdict(worker.run(item, message["attempt"])))
             if os.fstat(2).st_size > LARGEST_LOG:
                 _write_to(worker.log)
+
+
+def main() -> None:
+    """Serve whoever has started this process."""
+    serve(REST_LIMIT_S)
 
 
 if __name__ == "__main__":

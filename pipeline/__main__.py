@@ -14,6 +14,7 @@ from rich.console import Console
 
 from blockwise.backends.executor import Executor
 from blockwise.backends.registry import make_executor
+from blockwise.demand import BlockFailedError
 from blockwise.errors import UserError
 from blockwise.not_finite import noted_of
 from pipeline.assembly.placed_steps import StackOnly
@@ -86,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, run, text in (
-        ("plan", _plan, "what a run would do: blocks, bytes, memory; nothing is run"),
+        ("plan", _plan, "what a run would do: blocks, bytes, memory, time; nothing is run, but for --probe"),
         (
             "status",
             _status,
@@ -101,6 +102,11 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         if name == "clean":
             command.add_argument("--yes", action="store_true", help="do not ask")
+        if name == "plan":
+            command.add_argument(
+                "--probe", nargs="?", type=_positive, const=0, default=None, metavar="N",
+                help="compute N blocks first (default: two for each worker), to say how long a run takes; they stay",
+            )  # fmt: skip
     validate = commands.add_parser(
         "validate", help="compare two label volumes", description="compare two label volumes"
     )
@@ -151,6 +157,12 @@ def _scales(text: str) -> int | None:
         return None
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"found {text!r}, expected a number from 1, or auto")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a number from 1")
     return int(text)
 
 
@@ -250,7 +262,8 @@ def _view(options: argparse.Namespace) -> int:
 
         if options.once:
             raise UserError("view --once: the configuration is of many files; give one of one volume")
-        view(gallery_of(images, _executor(images.shared, options), images.shared.backend.max_attempts), wishes)
+        config, backend = options.config or default_config(), images.shared.backend
+        view(gallery_of(images, config, _executor(images.shared, options), backend.max_attempts), wishes)
         return 0
     settings = load_settings(options.config or default_config())
     steps = build_steps(settings)
@@ -283,9 +296,18 @@ def _executor(settings: Settings, options: argparse.Namespace) -> Executor | Non
 def _plan(options: argparse.Namespace) -> int:
     images = _batch(options)
     if images is not None:
+        if options.probe is not None:
+            raise UserError("plan --probe: the configuration is of many files; give one of one volume")
         batch_commands.plan(images)
-    else:
-        volume_commands.plan(*_volume(options), _console())
+        return 0
+    settings, steps = _volume(options)
+    if options.probe is not None:
+        try:
+            volume_commands.compute_a_few(settings, steps, options.probe, _console())
+        except BlockFailedError as error:
+            print(f"error: plan --probe: {error} [log: {error.log}]", file=sys.stderr)
+            return EXIT_FAILED_BLOCKS
+    volume_commands.plan(settings, steps, _console())
     return 0
 
 

@@ -206,6 +206,7 @@ class ThresholdStep(VolumeStep):
 
     def prepare(self) -> Any:
         """Open the probabilities and the mask."""
+        smooth(np.zeros((1,) * len(self.sigma), np.float32), self.sigma)  # loads what is slow to load, for no block
         return open_volume(self.probabilities.address), open_mask(self.mask, self.grid)
 
     def compute(self, block: Block, prepared: Any) -> NDArray[np.uint8]:

@@ -26,7 +26,7 @@ MESSAGES = """return viewer.layerManager.managedLayers.flatMap(layer => layer.la
 
 
 class Browser:
-    """Chromium with one page."""
+    """Chromium, looked at through one of its tabs."""
 
     def __init__(self) -> None:
         from selenium import webdriver
@@ -38,9 +38,24 @@ class Browser:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         self.driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+        self.driver.set_script_timeout(300)  # without a graphics card pixels are read when the processor has time
 
     def close(self) -> None:
         self.driver.quit()
+
+    def begin_anew(self) -> None:
+        """An empty tab, and no other; nothing that was said before is remembered."""
+        former = self.driver.window_handles
+        self.new_tab()
+        here = self.driver.current_window_handle
+        for tab in former:
+            self.driver.switch_to.window(tab)
+            self.driver.close()
+        self.driver.switch_to.window(here)
+        self.errors()
+
+    def new_tab(self) -> None:
+        self.driver.switch_to.new_window("tab")
 
     def open(self, url: str) -> None:
         """Open a page of a viewer, and wait until it says that it has drawn all; look at the pixels too."""
@@ -64,9 +79,8 @@ class Browser:
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
 
 
-@pytest.fixture
-def browser() -> Iterator[Browser]:
-    """One browser a test: one that has seen several viewers opens fewer connections."""
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
     pytest.importorskip("selenium")
     if shutil.which("chromium") is None or shutil.which("chromedriver") is None:
         if os.environ.get("REQUIRE_CHROMIUM"):
@@ -77,3 +91,10 @@ def browser() -> Iterator[Browser]:
         yield opened
     finally:
         opened.close()
+
+
+@pytest.fixture
+def browser(chromium: Browser) -> Browser:
+    """A tab of a browser that all tests share: to start one takes long, and it compiles the page's programs once."""
+    chromium.begin_anew()
+    return chromium

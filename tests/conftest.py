@@ -1,13 +1,25 @@
 """What all tests share: fixtures that make real runs and real servers, and examples that no clock cuts short."""
 
+import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.aws_batch.fixtures import _stand_in, aws_batch
 from tests.batches import batch_folder
+from tests.examples import examples
 from tests.luigid import luigid
 from tests.runs import expected, finished, project, unused
 from tests.slurm.cluster import cluster
 
-__all__ = ["batch_folder", "cluster", "expected", "finished", "luigid", "project", "unused"]
+__all__ = ["_stand_in", "aws_batch", "batch_folder", "cluster", "expected", "finished", "luigid", "project", "unused"]
 
-settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=examples(100)
+)
 settings.load_profile("no clock")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what tries random examples, so that `make soak` tries all of them."""
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("examples")

@@ -79,6 +79,17 @@ def make_project(folder: Path, shape: tuple[int, ...] = SHAPE) -> Project:
     return project
 
 
+def make_long_project(folder: Path) -> Project:
+    """As ``make_project``, of a volume that has a coarser scale, in one block."""
+    project = make_project(folder, (36, 36, 32))
+    container = z5py.File(str(folder / "raw.n5"), mode="a")
+    values = np.tile(container["raw"][:], (1, 1, 9))
+    container.create_dataset("long", data=values, chunks=(36, 36, 32), compression="gzip")
+    project.change("raw", "raw.n5:long")
+    project.change("blocks", {"shape": [36, 36, 288], "chunks": [36, 36, 32]})
+    return project
+
+
 @dataclass
 class Run:
     """What one run in this process did.
@@ -212,26 +223,36 @@ class Project:
 
 def run_luigi(project: Project, *arguments: str, workflow: str = "ConnectedComponentsWorkflow") -> tuple[int, str]:
     """Luigi's command line in a fork of this process, which spares the imports: exit code and output."""
-    path = project.folder / "output-of-luigi"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # from 3.12 on: the process may have threads
-        child = os.fork()
-    if not child:
-        try:
-            sys.stdout = sys.stderr = path.open("w", buffering=1)
-            luigi.task_register.Register.clear_instance_cache()
-            logging.getLogger("luigi-interface").handlers.clear()
-            InterfaceLogging._configured = False  # a run of this process has set it up, with its own stderr
-            luigi.configuration.get_config().read(str(ROOT / "luigi.cfg"))
-            run_with_retcodes(project.command(*arguments, workflow=workflow)[3:])
-        except SystemExit as end:
-            os._exit(int(end.code or 0))
-        finally:
-            os._exit(99)
+    child = start_luigi(project, *arguments, workflow=workflow)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    path = project.folder / OUTPUT_OF_LUIGI
     text = path.read_text()
     path.unlink()
     return code, text
+
+
+OUTPUT_OF_LUIGI = "output-of-luigi"
+
+
+def start_luigi(project: Project, *arguments: str, workflow: str = "ConnectedComponentsWorkflow") -> int:
+    """Start Luigi's command line as ``run_luigi`` does; the fork's id."""
+    path = project.folder / OUTPUT_OF_LUIGI
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # from 3.12 on: the process may have threads
+        child = os.fork()
+    if child:
+        return child
+    try:
+        sys.stdout = sys.stderr = path.open("w", buffering=1)
+        luigi.task_register.Register.clear_instance_cache()
+        logging.getLogger("luigi-interface").handlers.clear()
+        InterfaceLogging._configured = False  # a run of this process has set it up, with its own stderr
+        luigi.configuration.get_config().read(str(ROOT / "luigi.cfg"))
+        run_with_retcodes(project.command(*arguments, workflow=workflow)[3:])
+    except SystemExit as end:
+        os._exit(int(end.code or 0))
+    finally:
+        os._exit(99)
 
 
 def environment() -> dict[str, str]:

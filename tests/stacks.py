@@ -19,7 +19,7 @@ from blockwise.volume import open_volume
 from pipeline.assembly.placed_steps import PlacedSteps, placed_steps
 from pipeline.assembly.stack_steps import StackSteps, stack_steps
 from pipeline.configuration.settings import load_settings
-from tasks.stacks.report_step import AlignmentReportStep
+from tasks.stacks.report.step import AlignmentReportStep
 from tests.runs import ROOT, InlineBackend, Run
 
 EXAMPLE = ROOT / "data" / "slices"

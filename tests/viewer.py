@@ -102,9 +102,9 @@ class Served:
         data = np.frombuffer(imagecodecs.blosc_decode(answer.body), about["dtype"])
         return data.reshape(about["chunks"])
 
-    def read_all(self, path: str) -> NDArray[Any]:
-        """All of the finest scale of a layer at a path, as TensorStore reads it over HTTP."""
-        spec = {"driver": "zarr", "kvstore": {"driver": "http", "base_url": f"{self.origin}{path}/0/"}}
+    def read_all(self, path: str, scale: int = 0) -> NDArray[Any]:
+        """All of a scale of a layer at a path, as TensorStore reads it over HTTP."""
+        spec = {"driver": "zarr", "kvstore": {"driver": "http", "base_url": f"{self.origin}{path}/{scale}/"}}
         return np.asarray(tensorstore.open(spec).result().read().result())
 
 

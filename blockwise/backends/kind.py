@@ -54,6 +54,7 @@ class Kind(ABC, Generic[Options]):
     Attributes:
         title: its name for people.
         options: model of its own settings; each needs a default.
+        needed: those that must be set, other than to None, where this kind is chosen.
         resource: of Luigi, that a step needs while it runs; empty for none.
         paths: those of its options that hold a path.
         ledger: folder, in the folder of a step, with an entry for each piece of work that may outlive its driver;
@@ -62,6 +63,7 @@ class Kind(ABC, Generic[Options]):
 
     title: ClassVar[str]
     options: type[Options]
+    needed: ClassVar[tuple[str, ...]] = ()
     resource: ClassVar[str] = ""
     paths: ClassVar[tuple[str, ...]] = ()
     ledger: ClassVar[str] = ""
@@ -82,6 +84,10 @@ class Kind(ABC, Generic[Options]):
     def memory_limit(self, setup: Setup[Options]) -> tuple[float, str]:
         """Bytes that a worker may have, infinite where nothing limits them, and a clause that says who says so."""
         return math.inf, ""
+
+    def at_once(self, setup: Setup[Options]) -> tuple[int, str] | None:
+        """How many blocks are computed at a time at most, and of what there are so many; None where nobody knows."""
+        return None
 
     def describe_jobs(self, steps: Mapping[str, BlockStep]) -> list[str]:
         """How work that outlives its driver stands, in lines for people; nothing is changed, nor waited for long.

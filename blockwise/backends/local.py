@@ -17,7 +17,8 @@ from blockwise.backends.local_executor import LocalExecutor, local_advice
 from blockwise.backends.memory import available_memory
 from blockwise.backends.pausing import Pausing
 from blockwise.backends.pool import Pool, end_resting
-from blockwise.backends.worker_process import Ended, WorkerProcess
+from blockwise.backends.worker_link import Ended
+from blockwise.backends.worker_process import WorkerProcess
 from blockwise.faults import Faults
 from blockwise.job import Order
 from blockwise.plan import Item
@@ -156,3 +157,7 @@ class LocalKind(Kind[NoOptions]):
         memory = available_memory()
         limit = memory.size / setup.workers
         return limit, f"{memory.owner} has {limit / 1e9:.2f} GB for each of {setup.workers} workers"
+
+    def at_once(self, setup: Setup[NoOptions]) -> tuple[int, str]:
+        """A block for each worker."""
+        return setup.workers, f"{setup.workers} worker{'s' * (setup.workers != 1)}"

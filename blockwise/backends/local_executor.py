@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import selectors
 import threading
-import time
 
 from blockwise.advice import Advice, Names
-from blockwise.backends.worker_process import POLL_S, Ended, WorkerProcess
+from blockwise.backends.worker_process import WorkerProcess
 from blockwise.errors import UserError
 from blockwise.faults import Faults
 from blockwise.job import Order
@@ -46,7 +44,7 @@ class LocalExecutor:
             if process.step != step:
                 process.begin(step, process.number)
             process.give(order)
-            ended = self._wait(process)
+            ended = process.finish(self.timeout_s)
         finally:
             with self._lock:
                 del self._busy[process.number]
@@ -84,33 +82,6 @@ class LocalExecutor:
                 process = WorkerProcess(step, number, self.faults, self.advice, "on-demand")
             self._busy[process.number] = process
         return process
-
-    def _wait(self, process: WorkerProcess) -> Ended:
-        """Until the order has ended."""
-        with selectors.DefaultSelector() as selector:  # not select(), which knows no more than 1024 open files
-            selector.register(process.stdout, selectors.EVENT_READ)
-            while True:
-                answers = process.answers() if selector.select(POLL_S) else []
-                if answers is None:
-                    return _ended(process)
-                for answer in answers:
-                    if "ready" in answer:
-                        process.ready, process.since = True, time.monotonic()
-                    elif "turn" in answer:  # it had to wait for another process that has computed the block
-                        process.since = time.monotonic()
-                    elif process.order is not None:
-                        ended = Ended(process.order, Result(**answer))
-                        process.order = None
-                        return ended
-                if process.overdue(self.timeout_s):
-                    return _ended(process, process.overdue_text())
-
-
-def _ended(process: WorkerProcess, why: str = "") -> Ended:
-    ended = process.lost(why)
-    if ended is None:
-        raise RuntimeError("a worker without an order was waited for")
-    return ended
 
 
 def local_advice(names: Names) -> Advice:

@@ -1,4 +1,7 @@
-"""How much memory there is: that of the machine, or less where a container, a job or a session is given less."""
+"""How much memory there is: that of the machine, or less where a container, a job or a session is given less.
+
+And whether the kernel has ended a process for want of it.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ import psutil
 
 GROUPS = "sys/fs/cgroup"
 MEMBERSHIP = "proc/self/cgroup"
+MACHINE = "proc/vmstat"
+OOM_KILL = "oom_kill"
 
 
 @dataclass(frozen=True)
@@ -38,15 +43,45 @@ def available_memory(root: Path = Path("/"), total: int | None = None) -> Memory
     return min((machine, *limits), key=lambda memory: memory.size)
 
 
+def oom_kills(root: Path = Path("/")) -> int:
+    """How many processes the kernel has ended so far for want of memory, in the control group of this process.
+
+    Its children belong to it, and those of it that the whole machine had no memory for count as well. Where there is
+    no such group, all of the machine count; where nobody counts, none.
+
+    Args:
+        root: folder that holds ``proc`` and ``sys``.
+    """
+    for top, path, is_first in _groups(root):
+        name = "memory.oom_control" if is_first else "memory.events"
+        count = _count(top.joinpath(*path, name))
+        if count is not None:
+            return count
+    return _count(root / MACHINE) or 0
+
+
+def _count(file: Path) -> int | None:
+    """What a file of names and numbers says of kills; None where it does not."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in file.read_text().splitlines():
+            name, _, number = line.partition(" ")
+            if name == OOM_KILL:
+                return int(number)
+    return None
+
+
 def _limits(root: Path) -> Iterator[int]:
     """Limits of all control groups that the process is in, version 1 and 2, from its own to the outermost."""
-    for file in _files(root):
-        # "max" is no limit; where there is no file, there is none either.
-        with contextlib.suppress(OSError, ValueError):
-            yield int(file.read_text())
+    for top, path, is_first in _groups(root):
+        name = "memory.limit_in_bytes" if is_first else "memory.max"
+        for depth in range(len(path), -1, -1):
+            # "max" is no limit; where there is no file, there is none either.
+            with contextlib.suppress(OSError, ValueError):
+                yield int(top.joinpath(*path[:depth], name).read_text())
 
 
-def _files(root: Path) -> Iterator[Path]:
+def _groups(root: Path) -> Iterator[tuple[Path, list[str], bool]]:
+    """The group that limits memory, of each version: its tree, its place in it, and whether it is of version 1."""
     try:
         lines = (root / MEMBERSHIP).read_text().splitlines()
     except OSError:  # no Linux
@@ -56,8 +91,5 @@ def _files(root: Path) -> Iterator[Path]:
         if controllers and "memory" not in controllers.split(","):
             continue
         top = root / GROUPS / "memory" if controllers else root / GROUPS
-        name = "memory.limit_in_bytes" if controllers else "memory.max"
         # Within a container the path may be that of the host, of which only the outermost group is to be seen.
-        parts = [part for part in path.split("/") if part not in ("", "..")]
-        for depth in range(len(parts), -1, -1):
-            yield top.joinpath(*parts[:depth], name)
+        yield top, [part for part in path.split("/") if part not in ("", "..")], bool(controllers)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import selectors
-import time
 from collections import deque
 
 from blockwise.advice import Advice
-from blockwise.backends.worker_process import POLL_S, Ended, WorkerProcess, log_path, open_log
+from blockwise.backends.worker_link import POLL_S, Ended, log_path
+from blockwise.backends.worker_process import WorkerProcess, open_log
 from blockwise.faults import Faults
 from blockwise.job import Order
 from blockwise.step import BlockStep
-from blockwise.worker import Result
 
 
 class Pool:
@@ -86,14 +85,7 @@ class Pool:
             if answers is None:
                 found += self._lost(process)
                 continue
-            for answer in answers:
-                if "ready" in answer:
-                    process.ready, process.since = True, time.monotonic()
-                elif "turn" in answer:  # it had to wait for another process that has computed the block
-                    process.since = time.monotonic()
-                elif process.order:
-                    found.append(Ended(process.order, Result(**answer)))
-                    process.order = None
+            found += filter(None, map(process.take, answers))
         for process in list(self.processes.values()):
             if process.overdue(self.timeout_s):
                 found += self._lost(process, process.overdue_text())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from blockwise.backends.aws_batch.kind import AwsBatchKind
 from blockwise.backends.base import Backend
 from blockwise.backends.executor import Executor
 from blockwise.backends.kind import Kind, Setup
@@ -13,10 +15,25 @@ from blockwise.backends.local import LocalKind
 from blockwise.backends.slurm.kind import SlurmKind
 from blockwise.step import BlockStep
 
-BACKENDS: Mapping[str, Kind[Any]] = {"local": LocalKind(), "slurm": SlurmKind()}
+BACKENDS: Mapping[str, Kind[Any]] = {"local": LocalKind(), "slurm": SlurmKind(), "aws_batch": AwsBatchKind()}
 
 Setups = Mapping[str, Setup[Any]]
 """Settings for each kind, whichever is chosen: what another one has left must be ended too."""
+
+
+@dataclass(frozen=True)
+class BlocksAtOnce:
+    """How many blocks a backend computes at a time.
+
+    Attributes:
+        title: of the kind of backend, for people.
+        number: of blocks, at most.
+        what: of what there are so many, for people.
+    """
+
+    title: str
+    number: int
+    what: str
 
 
 def make_backend(name: str, setups: Setups) -> Backend:
@@ -27,6 +44,20 @@ def make_backend(name: str, setups: Setups) -> Backend:
 def make_executor(name: str, setups: Setups) -> Executor | None:
     """Make what computes single blocks as they are asked for; None where this kind of backend has no such thing."""
     return BACKENDS[name].make_executor(setups[name])
+
+
+def make_some_executor(name: str, setups: Setups) -> Executor:
+    """Make what computes single blocks: that of a kind, or, where it has none, of the first that has one."""
+    for kind in (name, *BACKENDS):
+        if executor := make_executor(kind, setups):
+            return executor
+    raise RuntimeError("no kind of backend computes single blocks")
+
+
+def blocks_at_once(setups: Setups) -> dict[str, BlocksAtOnce]:
+    """How many blocks each kind computes at a time, as it is set up; those are left out that do not know."""
+    found = ((name, kind, kind.at_once(setups[name])) for name, kind in BACKENDS.items() if name in setups)
+    return {name: BlocksAtOnce(kind.title, *told) for name, kind, told in found if told}
 
 
 def end_leftovers(step: BlockStep, setups: Setups) -> None:

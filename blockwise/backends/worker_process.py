@@ -3,68 +3,35 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import psutil
 
 from blockwise.advice import Advice
 from blockwise.backends.base import THREAD_VARIABLES, python_path
+from blockwise.backends.memory import available_memory, oom_kills
+from blockwise.backends.worker_link import WorkerLink, log_path
 from blockwise.errors import UserError
 from blockwise.faults import VARIABLE, Faults
-from blockwise.grid import box_size
-from blockwise.job import Order
 from blockwise.logs import put_aside
 from blockwise.step import BASE_MEMORY, BlockStep
-from blockwise.worker import REST_LIMIT_S, START_LIMIT_S, Result, memory_advice
+from blockwise.worker import REST_LIMIT_S, memory_advice
 
 END_LIMIT_S = 5.0
-POLL_S = 0.25
 
 
-@dataclass(frozen=True)
-class Ended:
-    """An attempt at a block that has ended.
-
-    Attributes:
-        order: the block.
-        result: what became of it.
-        killed: its worker was killed from outside, most likely because memory was short.
-    """
-
-    order: Order
-    result: Result
-    killed: bool = False
-
-
-class WorkerProcess:
-    """One worker process and the order that it works on.
-
-    Attributes:
-        step: whose blocks it computes.
-        number: among those of the step.
-        log: its log of the step.
-        order: what it works on; None where it waits.
-        ready: it has prepared for the step.
-        since: monotonic time at which it began with its order, or with the step.
-    """
-
-    step: BlockStep
-    number: int
-    log: Path
+class WorkerProcess(WorkerLink):
+    """One worker process; see ``WorkerLink``."""
 
     def __init__(
         self, step: BlockStep, number: int, faults: Faults, advice: Advice, log_name: str = "worker"
     ) -> None:
-        self._advice = advice
-        self._log_name = log_name
         with open_log(log_path(step, number, log_name)) as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "blockwise.worker"],  # -P: the user's own tasks.py is not ours
@@ -74,19 +41,10 @@ class WorkerProcess:
                 env=_environment(faults),
                 start_new_session=True,  # Ctrl-C in a terminal goes to the driver alone, which ends its workers
             )
-        self._stdin, self.stdout = _pipes(self.process)
-        self._partial = b""
+        stdin, self.stdout = _pipes(self.process)
+        super().__init__(self.stdout.fileno(), stdin, advice, log_name)
+        self._kills = oom_kills()
         self.begin(step, number)
-
-    def begin(self, step: BlockStep, number: int) -> None:
-        """Have it prepare for a step."""
-        self.step = step
-        self.number = number
-        self.log = log_path(step, number, self._log_name)
-        self.order: Order | None = None
-        self.ready = False
-        self.since = time.monotonic()
-        self.send({"step": step.to_json(), "log": str(self.log), "advice": asdict(self._advice)})
 
     def rest(self) -> None:
         """Have it let go of the step."""
@@ -105,48 +63,13 @@ class WorkerProcess:
             return int(psutil.Process(self.process.pid).memory_info().rss) <= BASE_MEMORY
         return False
 
-    def send(self, message: object) -> None:
-        """Send it a line of JSON."""
-        # A worker that has died is noticed by the end of its answers.
-        with contextlib.suppress(BrokenPipeError):
-            self._stdin.write(json.dumps(message).encode() + b"\n")
-            self._stdin.flush()
+    @property
+    def title(self) -> str:
+        """See ``WorkerLink``."""
+        return f"worker process {self.process.pid}"
 
-    def answers(self) -> list[dict[str, Any]] | None:
-        """Answers that have come in; None when the process has ended."""
-        data = os.read(self.stdout.fileno(), 1 << 16)
-        if not data:
-            return None
-        *lines, self._partial = (self._partial + data).split(b"\n")
-        return [json.loads(line) for line in lines]
-
-    def give(self, order: Order) -> None:
-        """Have it compute a block."""
-        self.order = order
-        self.since = time.monotonic()
-        self.send(
-            {
-                "block": order.item.block,
-                "stamps": dict(order.item.stamps),
-                "check": order.item.check,
-                "attempt": order.attempt,
-            }
-        )
-
-    def overdue(self, timeout_s: float | None) -> bool:
-        """Whether it takes too long, for its block or to prepare for it."""
-        limit = timeout_s if self.ready else START_LIMIT_S
-        return self.order is not None and limit is not None and time.monotonic() - self.since > limit
-
-    def overdue_text(self) -> str:
-        """Why one that is overdue is given up."""
-        seconds = time.monotonic() - self.since
-        if not self.ready:
-            return f"not ready to compute after {seconds:.0f} s"
-        return f"no result after {seconds:.0f} s; {self._advice.time}"
-
-    def lost(self, why: str = "") -> Ended | None:
-        """End it, as its answers have ended or for some other reason; what became of its order, if it had one."""
+    def end(self, why: str) -> tuple[str, bool]:
+        """See ``WorkerLink``."""
         if not why:
             try:
                 self.process.wait(END_LIMIT_S)  # its answers have ended; let it end by itself, to learn how
@@ -154,15 +77,11 @@ class WorkerProcess:
                 why = f"gave no more answers, and did not end within {END_LIMIT_S:.0f} s"
         code = None if why else self.process.returncode
         self.kill()
-        why = why or _describe_end(self.process.returncode, self.step, self._advice)
-        if self.order is None:
-            return None
-        item = self.order.item
-        voxels = box_size(self.step.grid.block(item.block).write_box)
-        seconds = time.monotonic() - self.since
-        message = f"worker process {self.process.pid}: {why}; see {self.log}"
-        result = Result(item.block, "failed", voxels, seconds, "WorkerLost", message)
-        return Ended(self.order, result, killed=code == -signal.SIGKILL)
+        is_oom = oom_kills() > self._kills
+        return (
+            why or _describe_end(self.process.returncode, self.step, self._advice, is_oom),
+            code == -signal.SIGKILL,
+        )
 
     def kill(self) -> None:
         """End it, and wait for its end."""
@@ -170,12 +89,7 @@ class WorkerProcess:
         self.process.wait()
         self.stdout.close()
         with contextlib.suppress(BrokenPipeError):
-            self._stdin.close()
-
-
-def log_path(step: BlockStep, number: int, name: str = "worker") -> Path:
-    """Log of a worker of a step."""
-    return step.logs / f"{name}-{number}.log"
+            self._writing.close()
 
 
 def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
@@ -198,12 +112,27 @@ def open_log(path: Path) -> IO[bytes]:
         raise UserError(f"{path}: the log of a worker cannot be written: {error.strerror}") from error
 
 
-def _describe_end(code: int, step: BlockStep, advice: Advice) -> str:
+def _describe_end(code: int, step: BlockStep, advice: Advice, memory_was_short: bool = False) -> str:
+    """How a process has ended.
+
+    Args:
+        code: as ``subprocess`` has it, negative for a signal.
+        step: what it worked on.
+        advice: what can be done about too little memory.
+        memory_was_short: the kernel has ended a process here for want of memory since it was started.
+    """
     if code >= 0:
         return f"ended with exit code {code}"
     name = signal.Signals(-code).name
-    hint = f" (out of memory? {memory_advice(step, advice)})" if name == "SIGKILL" else ""
-    return f"was ended by {name}{hint}"
+    if name != "SIGKILL":
+        return f"was ended by {name}"
+    if not memory_was_short:
+        return f"was ended by {name} (out of memory? {memory_advice(step, advice)})"
+    memory = available_memory()
+    return (
+        f"was ended by the kernel for want of memory, of which {memory.owner} has {memory.size / 1e9:.2f} GB "
+        f"({memory_advice(step, advice)})"
+    )
 
 
 def _environment(faults: Faults) -> dict[str, str]:

@@ -20,6 +20,7 @@ from blockwise.grid import Box, Index, box_shape
 from blockwise.transient import error_number, refuse_transient
 from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing
+from blockwise.volume.links import FilesBelow
 from blockwise.volume.steady import read_steadily
 
 ABSENT = -1
@@ -214,17 +215,15 @@ class Volume(ABC):
 
     def _fill_states(self, indices: Iterator[Index], states: NDArray[np.int64]) -> None:
         found = array("q")  # numpy takes half a microsecond for each number
-        folders: set[str] = set()
+        files = FilesBelow(self.address)
         for index in indices:
-            path = self.file_of(index)
-            try:
-                status = os.stat(path)
-                found.append(status.st_size)
-                found.append(status.st_mtime_ns)
-            except FileNotFoundError:
-                self._refuse_dangling(path, folders)
+            status = files.status_of(self.file_of(index))
+            if status is None:
                 found.append(ABSENT)
                 found.append(0)
+            else:
+                found.append(status.st_size)
+                found.append(status.st_mtime_ns)
         states.reshape(-1)[:] = np.frombuffer(found, np.int64)
         if self.companions:
             others = [self._state_of(path) for path in self.companions]
@@ -238,38 +237,15 @@ class Volume(ABC):
             raise UserError(f"{self.address}: voxels lie in {companion}, which is not there; put it back") from error
         return status.st_size, status.st_mtime_ns
 
-    def _refuse_dangling(self, path: str, folders: set[str]) -> None:
-        """Refuse a file that is absent because a link leads nowhere: absent chunks would be read as zeros.
-
-        Args:
-            path: of the file.
-            folders: that were looked at, and have no such link above them; they are added to, as very many chunks may
-                be absent.
-        """
-        while len(path) > len(self.address.path):
-            if os.path.islink(path):
-                raise UserError(
-                    f"{self.address}: {path} is a link to {os.readlink(path)}, which is not there; is a disk not "
-                    "mounted, or data of git-annex not fetched?"
-                )
-            path = path.rpartition("/")[0]
-            if path in folders:
-                return
-            folders.add(path)  # what is wrong with it is raised at once
-            if os.path.isdir(path):
-                return
-
     def refuse_dangling_links(self, box: Box) -> None:
         """Look for chunks of a box, in a folder, that links have led away.
 
         Raises:
             UserError: a link leads nowhere.
         """
-        folders: set[str] = set()
+        files = FilesBelow(self.address)
         for index in self.chunk_indices(box):
-            path = self.file_of(index)
-            if not os.path.exists(path):
-                self._refuse_dangling(path, folders)
+            files.status_of(self.file_of(index))
 
     def _first_damaged(self, box: Box) -> Box | None:
         for index in self.chunk_indices(box):

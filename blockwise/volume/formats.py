@@ -94,8 +94,16 @@ def _open(address: Address, mode: str) -> Volume:
         return StackVolume(address)
     if address.suffix in FILE_SUFFIXES:
         return open_file(address)
+    if hint := _CONVERTED.get(_kind_of(address)):
+        raise UserError(f"{address}: {hint}")
     known = ", ".join(KNOWN_SUFFIXES)
     raise UserError(f"{address}: unknown format {address.suffix!r}{_inside(address)}; known endings are {known}")
+
+
+def _kind_of(address: Address) -> str:
+    """The ending; of a folder that is known by what lies in it, the ending of this."""
+    folder = Path(address.path)
+    return next((kind for kind in (".wkw", ".dcm") if any(folder.glob(f"*{kind}"))), address.suffix)
 
 
 def _open_precomputed(address: Address) -> Volume:
@@ -112,6 +120,16 @@ def _open_precomputed(address: Address) -> Volume:
         if array is not None:
             return PrecomputedScale(address, store, array)
     return PrecomputedVolume(address)
+
+
+_OLYMPUS = "Olympus's own files are not read; write it as OME-TIFF, with Fiji or by bfconvert of Bio-Formats"
+_DICOM = "DICOM is not read; write the series as NIfTI, such as by dcm2niix -z y FOLDER, and name its .nii.gz"
+_CONVERTED = {
+    **dict.fromkeys((".dcm", ".dicom", ".ima"), _DICOM),
+    **dict.fromkeys((".oif", ".oib", ".oir", ".vsi"), _OLYMPUS),
+    ".wkw": "WKW is not read; have webknossos write the layer as Zarr or as TIFF, and name that",
+}
+"""What to do with formats that no library reads in pieces, by ending."""
 
 
 def _inside(address: Address) -> str:

@@ -24,6 +24,9 @@ from blockwise.volume.base import Volume
 from blockwise.volume.ome_tiff import files_of_series, ome_steps, refuse_missing_files
 from blockwise.volume.readers.tiff_kinds import axis_letters, steps_of
 
+MOST_TAGS = 4096
+"""Of a page, as tifffile has it."""
+
 
 class TiffVolume(Volume):
     """One series of a TIFF file; the address's key is its number, 0 by default.
@@ -106,7 +109,8 @@ class TiffVolume(Volume):
     @property
     def codec(self) -> str:
         """TIFF's name of the compression."""
-        return str(self._keyframe.compression.name) if self._keyframe.compression > 1 else ""
+        compression = self._keyframe.compression  # a bare number where tifffile does not know it
+        return str(getattr(compression, "name", compression)) if compression > 1 else ""
 
     @property
     def attributes(self) -> Mapping[str, Any]:
@@ -173,7 +177,33 @@ def _open(address: Address) -> tifffile.TiffFile:
         raise UserError(f"{address.path}: ends in {address.suffix} but is not a TIFF file: {error}") from error
 
 
+def _refuse_endless(file: tifffile.TiffFile) -> None:
+    """Follow the chain of directories: where it leads back, or they overlap, tifffile makes pages without an end.
+
+    Raises:
+        UserError: the chain has no end.
+    """
+    tiff, handle = file.tiff, file.filehandle
+    seen: set[int] = set()
+    offset, used = int(file.pages.first.offset), 0
+    while 0 < offset < handle.size:
+        if offset in seen or used > handle.size:
+            raise UserError(
+                f"{file.filehandle.path}: is damaged, its pages lead to each other without an end (after "
+                f"{len(seen)}, at byte {offset}); copy it again"
+            )
+        seen.add(offset)
+        handle.seek(offset)
+        (tags,) = struct.unpack(tiff.tagnoformat, handle.read(tiff.tagnosize).ljust(tiff.tagnosize, b"\0"))
+        if tags > MOST_TAGS:  # tifffile ends here, and complains
+            return
+        used += tiff.tagnosize + tags * tiff.tagsize + tiff.offsetsize
+        handle.seek(offset + tiff.tagnosize + tags * tiff.tagsize)
+        (offset,) = struct.unpack(tiff.offsetformat, handle.read(tiff.offsetsize).ljust(tiff.offsetsize, b"\0"))
+
+
 def _series(file: tifffile.TiffFile, address: Address) -> tifffile.TiffPageSeries:
+    _refuse_endless(file)
     refuse_missing_files(file)
     with _refusing_cut_files(address):
         found = file.series

@@ -29,6 +29,7 @@ from blockwise.region import region_as_json, region_from_json
 from blockwise.volume import Volume, open_volume
 from blockwise.volume.address import identity_of
 from blockwise.volume.info import VolumeInfo
+from tasks.context_prediction import ContextPredictionStep
 from tasks.pixel_classification.project import Project
 from tasks.pixel_classification.training import open_project
 from tasks.prediction import PredictionStep
@@ -48,12 +49,14 @@ class Known:
     Attributes:
         raw: ``address`` of the raw volume; ``info``, what it says about itself; ``place``, its address in the last
             run; ``files``, see ``files_of``.
-        project: names of its ``classes``, and its ``content`` without them.
+        project: names of its ``classes``, and its ``content`` without them; of autocontext, of the last stage.
+        before: the same of the first of two stages.
         region: that results were begun with: ``roi`` and ``kept``, and the ``blocks`` of which grid.
     """
 
     raw: Mapping[str, Any] = field(default_factory=dict)
     project: Mapping[str, Any] = field(default_factory=dict)
+    before: Mapping[str, Any] = field(default_factory=dict)
     region: Mapping[str, Any] = field(default_factory=dict)
 
     def volume(self, info: VolumeInfo) -> VolumeInfo:
@@ -68,12 +71,17 @@ class Known:
                 return info
         return info.model_copy(update={"known_as": address})
 
-    def classes(self, project: Project) -> tuple[str, ...]:
-        """What results call a project's classes; empty where they call them as it does, or are of another project."""
-        if self.project.get("content") != project.nameless_hash:
+    def classes(self, stage: Project) -> tuple[str, ...]:
+        """What results call a stage's classes; empty where they call them as it does, or are of another project."""
+        found = self.project if stage.then is None else self.before
+        if found.get("content") != stage.nameless_hash:
             return ()
-        names = tuple(self.project["classes"])
-        return () if names == project.classes else names
+        names = tuple(found["classes"])
+        return () if names == stage.classes else names
+
+    def anywhere(self) -> Known:
+        """The same without a region: of an image that is one block, no block stays where its region grows."""
+        return replace(self, region={})
 
     def grid(self, grid: Grid) -> Grid:
         """A grid with the region that results were begun with, if it has grown since."""
@@ -89,13 +97,20 @@ NOTHING = Known()
 def load_known(work_dir: str) -> Known:
     """What the work folder's results are known by."""
     found = read_json(open_records(work_dir), KNOWN) or {}
-    parts = {name: found[name] for name in ("raw", "project", "region") if isinstance(found.get(name), dict)}
+    parts = {
+        name: found[name] for name in ("raw", "project", "before", "region") if isinstance(found.get(name), dict)
+    }
     return Known(**parts)
 
 
-def keep_known(prediction: PredictionStep) -> None:
-    """Keep the names of a run that begins, for the runs after it."""
-    project, grid = open_project(prediction.project).stages[-1], prediction.grid
+def keep_known(prediction: PredictionStep, work_dir: str = "") -> None:
+    """Keep the names of a run that begins, for the runs after it.
+
+    Args:
+        prediction: the last step of the run that predicts.
+        work_dir: where they are looked for; by default the step's.
+    """
+    stages, grid = open_project(prediction.project).stages, prediction.grid
     known = {
         "raw": {
             "address": identity_of(prediction.raw.known_as or prediction.raw.address),
@@ -103,17 +118,29 @@ def keep_known(prediction: PredictionStep) -> None:
             "place": identity_of(prediction.raw.address),
             "files": files_of(prediction.raw.address),
         },
-        "project": {
-            "classes": list(prediction.known_classes or prediction.class_names),
-            "content": project.nameless_hash,
-        },
+        "project": _names(prediction, stages[-1]),
         "region": {**region_as_json(grid.known or grid.region), "blocks": _blocks(grid)},
     }
-    records = open_records(prediction.work_dir)
+    if isinstance(prediction, ContextPredictionStep) and isinstance(prediction.before, PredictionStep):
+        known["before"] = _names(prediction.before, stages[0])
+    records = open_records(work_dir or prediction.work_dir)
     if read_json(records, KNOWN) != known:
         # A work folder that cannot be made ends the run soon, and says why.
         with contextlib.suppress(OSError, UserError):
             write_json(records, KNOWN, known)
+
+
+def keep_place(work_dir: str, address: str) -> None:
+    """Keep where a volume that is known by another address lies now: next time, nobody has to look at its files."""
+    records = open_records(work_dir)
+    found = read_json(records, KNOWN) or {}
+    if isinstance(raw := found.get("raw"), dict) and raw.get("place") != identity_of(address):
+        with contextlib.suppress(OSError, UserError):
+            write_json(records, KNOWN, {**found, "raw": {**raw, "place": identity_of(address)}})
+
+
+def _names(prediction: PredictionStep, stage: Project) -> dict[str, Any]:
+    return {"classes": list(prediction.known_classes or prediction.class_names), "content": stage.nameless_hash}
 
 
 def known_notes(prediction: PredictionStep) -> Iterator[str]:
@@ -127,11 +154,13 @@ def known_notes(prediction: PredictionStep) -> Iterator[str]:
             f"raw {raw.address}: the results here were computed from {address}, and these are other files. If it is "
             f"a copy of that volume, with the times of its files, set raw.moved_from: {address}"
         )
-    if prediction.known_classes:
-        yield (
-            f"project {prediction.project}: class names have changed, {', '.join(prediction.known_classes)} -> "
-            f"{', '.join(prediction.class_names)}; no result depends on them, and datasets keep the names of before"
-        )
+    first = getattr(prediction, "before", None)
+    for step in (first, prediction) if isinstance(first, PredictionStep) else (prediction,):
+        if step.known_classes:
+            yield (
+                f"project {step.project}: class names have changed, {', '.join(step.known_classes)} -> "
+                f"{', '.join(step.class_names)}; no result depends on them, and datasets keep the names of before"
+            )
 
 
 def files_of(address: str) -> str:

@@ -23,7 +23,7 @@ from tasks.stacks.aligned_step import AlignedStep, TissueStep
 from tasks.stacks.alignment_step import AlignmentStep
 from tasks.stacks.features_step import SliceFeaturesStep
 from tasks.stacks.pairs_step import SlicePairsStep
-from tasks.stacks.report_step import AlignmentReportStep
+from tasks.stacks.report.step import AlignmentReportStep
 from tasks.stacks.slices_step import SlicesStep
 from tasks.stacks.view_step import AlignedViewStep
 

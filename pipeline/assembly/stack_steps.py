@@ -25,7 +25,7 @@ from tasks.alignment.transforms_file import read_transforms
 from tasks.stacks.alignment_step import AlignmentStep, Six
 from tasks.stacks.features_step import SliceFeaturesStep
 from tasks.stacks.pairs_step import SlicePairsStep
-from tasks.stacks.report_step import AlignmentReportStep
+from tasks.stacks.report.step import AlignmentReportStep
 from tasks.stacks.slice_files import SliceFile, UnusableSliceError, find_slices, read_slice
 from tasks.stacks.slices_step import SlicesStep, slice_grid
 

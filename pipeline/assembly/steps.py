@@ -179,13 +179,14 @@ class Steps:
         return tuple(step for step in self.all() if order.index(step.name) <= order.index(name))
 
 
-def build_steps(settings: Settings, *, whole: bool = False) -> Steps:
+def build_steps(settings: Settings, *, whole: bool = False, known: Known | None = None) -> Steps:
     """Make the steps of a configuration.
 
     Args:
         settings: the configuration.
         spacing: how far the raw volume's voxels lie apart; None where it does not say so.
         whole: one block for all of the volume (for each time step), whatever the configuration says.
+        known: what earlier results are known by; by default what the work folder tells.
 
     Raises:
         UserError: an input is missing, a value does not fit it, or a worker would need too much memory.
@@ -201,7 +202,9 @@ def build_steps(settings: Settings, *, whole: bool = False) -> Steps:
             blocks = settings.blocks.model_copy(update={"mask": made.placed.tissue.address})
             settings = settings.model_copy(update={"blocks": blocks})
     raw = describe_raw(settings.raw, project)
-    known = NOTHING if whole else load_known(settings.work_dir)
+    known = load_known(settings.work_dir) if known is None else known
+    if whole:
+        known = known.anywhere()
     raw = replace(raw, info=known.volume(raw.info))
     steps = make_steps(settings, project, raw, whole=whole, known=known, made_by=made_by)
     steps = replace(steps, stack=stack)
@@ -286,8 +289,7 @@ def _prediction_fields(
     known: Known,
 ) -> dict[str, Any]:
     """Fields of the step that predicts with one stage of a project."""
-    # Results of two stages know their classes by the names that they have.
-    known_classes = known.classes(project) if project.then is None else ()
+    known_classes = known.classes(stage)
     prediction = settings.prediction
     if prediction.probabilities is not None:
         return _common_fields(settings, info, _chosen_channels(settings, info), grid, mask)

@@ -14,7 +14,8 @@ from pipeline.batch.manifest import IMAGES
 from pipeline.batch.results_record import RECORD, ImageResults, recorded, results_of
 from pipeline.batch.summary import SUMMARY, is_summary
 from pipeline.batch.volumes import REMEMBERED
-from pipeline.inspecting.cleaning import LOGS, find_work, labels_in, present
+from pipeline.inspecting.cleaning import LOGS, find_trial, find_work, labels_in, present
+from pipeline.inspecting.live_stores import live_folders
 
 
 def find_ours_in_batch(images: BatchImages) -> list[str]:
@@ -66,6 +67,8 @@ def _of_image(images: BatchImages, folder: Path) -> list[str]:
     noted = recorded(open_records(folder))
     results = noted or _expected(images, folder.name)
     found = [*results.present(), *find_work(folder, labels_in(folder))]
+    for live in live_folders(folder):
+        found += find_trial(images.shared, live)
     # Without dataset or work file nothing says that tables of these names are ours.
     tables = [folder / name for name in results.tables] if found or noted else []
     return [*found, *present(folder / RECORD, *tables)]

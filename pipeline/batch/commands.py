@@ -8,7 +8,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from blockwise.backends.registry import describe_jobs
+from blockwise.backends.registry import blocks_at_once, describe_jobs
 from pipeline.batch.cleaning import find_ours_in_batch, image_folders, possible_jobs
 from pipeline.batch.image_step import ImagesStep
 from pipeline.batch.images import BatchImages
@@ -17,6 +17,8 @@ from pipeline.batch.summary import LONGEST_TABLE, SUMMARY
 from pipeline.inspecting.cleaning import remove
 from pipeline.inspecting.forecast import StepStatus, describe, forecast_all
 from pipeline.inspecting.forecast import status as step_status
+from pipeline.inspecting.outlook import outlooks, time_notes
+from pipeline.inspecting.rates import rate_of
 from pipeline.inspecting.runs import Run
 from pipeline.inspecting.volume_commands import status_cells
 
@@ -26,7 +28,8 @@ Rows = list[tuple[Run, list[StepStatus]]]
 
 def plan(images: BatchImages) -> None:
     """Print what a run would do."""
-    left = 0 if images.small is None else forecast_all([images.small])[0].left
+    rows = [] if images.small is None else forecast_all([images.small])
+    left = sum(row.left for row in rows)
     limit, small = images.shared.batch.small_voxels, len(images.names) - len(images.large)
     print(
         f"{len(images.names):,} images: {small:,} small ones (up to {limit:,} voxels), computed whole, {left:,} left"
@@ -39,6 +42,11 @@ def plan(images: BatchImages) -> None:
             f"{len(images.large):,} larger {ones}, computed block by block, {len(todo):,} left"
             + (f": {named}" if named else "")
         )
+    if images.small is not None and (rate := rate_of(images.small)):
+        backend = images.shared.backend
+        found = outlooks([images.small], rows, [rate])
+        for note in time_notes(found, blocks_at_once(backend.setups()), backend.name):
+            print(note)
 
 
 def status(images: BatchImages, console: Console) -> bool:

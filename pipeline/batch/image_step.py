@@ -24,6 +24,7 @@ from blockwise.records.markers import Failure, Marker, Markers
 from blockwise.sources import Source
 from blockwise.stamps import differs
 from blockwise.step import BASE_MEMORY, BlockStep
+from pipeline.assembly.known import keep_known, load_known
 from pipeline.batch.earlier_markers import has_results_of, is_earlier
 from pipeline.batch.image_chains import ImageChains, image_steps
 from pipeline.batch.image_output import TABLES, ImagesOutput
@@ -180,11 +181,13 @@ class ImagesStep(BlockStep):
         folder = Path(settings.work_dir)
         parent = own_folder(scratch_folder(self.work_dir))
         with tempfile.TemporaryDirectory(prefix="image-", dir=parent) as scratch:
-            steps = image_steps(settings.model_copy(update={"work_dir": scratch}))
+            known = load_known(settings.work_dir)
+            steps = image_steps(settings.model_copy(update={"work_dir": scratch}), known)
             steps.prediction.check_raw()
             # From here on older results are overwritten: a marker must not vouch for a mixture.
             self.markers.remove(block.id)
             record(settings, steps)
+            keep_known(steps.prediction, settings.work_dir)
             # A classifier that is trained here serves all images.
             first, *others = steps.all()
             with naming_keys():

@@ -10,6 +10,7 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
+from blockwise.backends.registry import BACKENDS
 from blockwise.errors import UserError
 from blockwise.volume import Address
 from pipeline.batch.table import Values, read_table
@@ -24,7 +25,7 @@ SIGNS = "*?["
 """Signs that make a pattern of a name."""
 IMAGES = "images"
 """Folder below the work folder with a folder for each image."""
-RESERVED = ("jobs",)
+RESERVED = tuple(kind.ledger for kind in BACKENDS.values() if kind.ledger)
 """Images cannot be called so: beside their folders lies what the step over all of them has in the queue."""
 
 

@@ -15,6 +15,7 @@ from blockwise.volume import Address, Spacing, open_volume
 from blockwise.volume.address import REFERRING_SUFFIXES
 from blockwise.volume.info import VolumeInfo
 from pipeline.assembly.geometry import RawDescription, describe_raw
+from pipeline.assembly.known import Known, keep_place, load_known
 from pipeline.configuration.settings import Raw
 from tasks.pixel_classification.project import Project
 
@@ -42,6 +43,9 @@ class ImageVolumes:
         self._records = open_records(work_dir)
         self._before = read_json(self._records, REMEMBERED) or {}
         self._found: dict[tuple[Raw, str, str | None], Description] = {}
+        self._known: dict[str, Known] = {}
+        self.found_again: dict[str, str] = {}
+        """Addresses of images that were moved, by their folders."""
 
     def describe(self, raw: Raw, project: Project) -> Description:
         """As ``describe_raw``, but most images are not opened. Only metadata, or a header, is read of the others.
@@ -84,8 +88,20 @@ class ImageVolumes:
         others = [state_of(os.stat(path)) for path in companions]
         return digest(canonical_json([state, *others])) if others else state
 
+    def known(self, work_dir: str) -> Known:
+        """What the results of an image are known by.
+
+        It is looked at once: what a worker writes meanwhile names the same things as before, or others that have
+        replaced them and that nothing was known of.
+        """
+        if work_dir not in self._known:
+            self._known[work_dir] = load_known(work_dir).anywhere()
+        return self._known[work_dir]
+
     def keep(self) -> None:
         """Remember what was asked for, and nothing else."""
+        for work_dir, address in self.found_again.items():
+            keep_place(work_dir, address)
         files = {_text(key): found for key, found in self._found.items() if key[2] is not None}
         if files.keys() != self._before.keys():
             write_json(

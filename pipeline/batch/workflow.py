@@ -81,7 +81,10 @@ class BatchWorkflow(luigi.Task):
         """Whether all images are done, of their present files and settings, and the summary is written."""
         if not self.summary_path.exists():
             return False
-        return all(run.is_complete() for run in self.images.runs())
+        if not all(run.is_complete() for run in self.images.runs()):
+            return False
+        self.images.volumes.keep()
+        return True
 
     def run(self) -> None:
         """Bring all images up to date, then write and print the summary."""

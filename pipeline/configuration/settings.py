@@ -259,6 +259,13 @@ class BackendSettings(OptionSections, Section):
             raise ValueError(f"input should be {', '.join(others)} or {last}")
         return name
 
+    @model_validator(mode="after")
+    def _needed_options(self) -> BackendSettings:
+        missing = [key for key in BACKENDS[self.name].needed if getattr(getattr(self, self.name), key) is None]
+        if missing:
+            raise ValueError(f"name {self.name!r} needs {' and '.join(f'{self.name}.{key}' for key in missing)}")
+        return self
+
     def setups(self) -> dict[str, Setup[Any]]:
         """Settings for each kind of backend."""
         return {

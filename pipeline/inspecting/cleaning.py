@@ -29,6 +29,7 @@ from pipeline.assembly.stages import STAGE_1
 from pipeline.assembly.steps import Steps
 from pipeline.configuration.settings import Settings
 from pipeline.inspecting.live_stores import CONTAINERS, live_folders
+from pipeline.inspecting.rates import RATES
 from pipeline.running.lock import LOCK, OWNER
 from pipeline.running.session import begin_session, end_sessions
 from tasks.components.merge_step import ComponentMergeStep
@@ -152,7 +153,7 @@ def find_work(work_dir: Path, labels: Iterable[str]) -> list[str]:
         found += [str(path.parent) for path in _identities(work_dir, label)]
         found += present(work_dir / "logs" / label)
     classifiers = sorted((work_dir / CLASSIFIERS).glob(f"{'[0-9a-f]' * 32}-*.npz"))
-    return found + present(*classifiers, work_dir / SURVEY, work_dir / KNOWN)
+    return found + present(*classifiers, work_dir / SURVEY, work_dir / KNOWN, work_dir / RATES)
 
 
 def labels_in(work_dir: Path) -> list[str]:

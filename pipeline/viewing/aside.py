@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from blockwise.beginning import why_taken
+from blockwise.demand.beginning import why_taken
 from blockwise.step import BlockStep
 from blockwise.volume_step import VolumeStep
 from pipeline.assembly.object_steps import ObjectSteps, object_steps
@@ -30,14 +30,14 @@ def steps_aside(settings: Settings, steps: Steps) -> tuple[Steps, list[str]]:
         NotOursError: something lies in a step's place that no run of ours has written.
     """
     if why_taken(steps.prediction):
-        return build_steps(_apart(settings, steps.prediction)), [_note(settings, steps.prediction)]
+        return build_steps(apart(settings, steps.prediction)), [_note(settings, steps.prediction)]
     notes: list[str] = []
 
     def free(threshold: Threshold, objects: ObjectSteps) -> ObjectSteps:
         if not why_taken(objects.threshold):
             return objects
         notes.append(_note(settings, objects.threshold))
-        return object_steps(_apart(settings, objects.threshold), threshold, steps.prediction)
+        return object_steps(apart(settings, objects.threshold), threshold, steps.prediction)
 
     found = tuple(free(*pair) for pair in zip(settings.threshold, steps.objects, strict=True))
     return (replace(steps, objects=found) if notes else steps), notes
@@ -47,7 +47,8 @@ def _folder(settings: Settings, step: BlockStep) -> Path:
     return Path(settings.work_dir, LIVE, step.fingerprint, "0")
 
 
-def _apart(settings: Settings, step: VolumeStep) -> Settings:
+def apart(settings: Settings, step: VolumeStep) -> Settings:
+    """Settings with which a step, and what reads it, lie in a store of their own."""
     folder = _folder(settings, step)
     places: dict[str, Any] = {
         "work_dir": str(folder),

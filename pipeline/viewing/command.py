@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import getpass
+import logging
 import os
 import signal
 import socket
@@ -14,9 +15,9 @@ import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
 
+from blockwise.demand.presence import stands_alone
 from blockwise.errors import UserError
 from blockwise.files import replacing
-from blockwise.presence import stands_alone
 from pipeline.viewing.gallery import Gallery
 from pipeline.viewing.handler import Access, new_token
 from pipeline.viewing.programs.boxes import parse_roi
@@ -51,6 +52,8 @@ def view(site: Site | Gallery, wishes: Wishes) -> None:
     Raises:
         UserError: it cannot be served at this address, or the viewer's page is not installed.
     """
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("blockwise").setLevel(logging.INFO)  # such as jobs that are waited for
     try:
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(_serve(site, wishes))

@@ -30,6 +30,7 @@ class Gallery:
         names: Sequence[str],
         open_site: Callable[[str], Site],
         states: Callable[[], Mapping[str, str]],
+        is_outdated: Callable[[str], bool],
         end: Callable[[], None],
     ) -> None:
         """Make a gallery.
@@ -39,12 +40,14 @@ class Gallery:
             names: see above.
             open_site: opens an image; UserError where it cannot be.
             states: how far images are, by name, for people.
+            is_outdated: whether what was opened of an image is to be opened anew.
             end: lets go of what all sites share.
         """
         self.title = title
         self.names = tuple(names)
         self._open_site = open_site
         self._states = states
+        self._is_outdated = is_outdated
         self._end = end
         self._sites: dict[str, Site] = {}
         self._opening: dict[str, asyncio.Lock] = {}
@@ -58,6 +61,8 @@ class Gallery:
         if name not in self.names:
             raise nothing_there(f"there is no image {name!r:.100}")
         async with self._opening.setdefault(name, asyncio.Lock()):
+            if name in self._sites and await asyncio.to_thread(self._is_outdated, name):
+                self._sites.pop(name).close()
             if name not in self._sites:
                 try:
                     self._sites[name] = await asyncio.to_thread(self._open_site, name)

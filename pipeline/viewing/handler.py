@@ -126,6 +126,8 @@ class Handler(tornado.web.RequestHandler):
         error = about["exc_info"][1] if "exc_info" in about else None
         if isinstance(error, RefusedError):
             self.set_status(error.status)
+            if error.status == 503:
+                self.set_header("Retry-After", "1")
             document = error.document()
         elif isinstance(error, UserError | OSError):
             document = {"error": str(error), "status": status_code}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +11,12 @@ import tornado.httpserver
 import tornado.netutil
 import tornado.web
 
+from pipeline.viewing.chunks import read_chunk
 from pipeline.viewing.client import PANEL, START, client_files, mime_type, page
 from pipeline.viewing.gallery import BETWEEN, Gallery
 from pipeline.viewing.gallery import page as list_page
-from pipeline.viewing.handler import AbandonedError, Access, Handler
+from pipeline.viewing.handler import Access, Handler
+from pipeline.viewing.held import Held, browser_of
 from pipeline.viewing.images.keys import chunk_at, document
 from pipeline.viewing.live.handlers import trial_rules
 from pipeline.viewing.panel.handlers import panel_rules
@@ -88,18 +88,6 @@ def start_script(state: Mapping[str, Any]) -> str:
     )
 
 
-class Events(Handler):
-    """A stream that the client opens to hear of Python's changes to the state; there are none."""
-
-    async def get(self) -> None:
-        """Stay silent until the client has gone."""
-        self.set_header("Content-Type", "text/event-stream")
-        self.write(": \n\n")
-        await self.flush()
-        with contextlib.suppress(AbandonedError):
-            await self.wanted(asyncio.Event().wait())
-
-
 class State(Handler):
     """Where the client tells of changes to its state, which lives in its address."""
 
@@ -115,6 +103,8 @@ class State(Handler):
 class Data(Handler):
     """The layers, each a virtual OME-Zarr image."""
 
+    held: Held
+
     async def get(self, name: str, fingerprint: str, key: str) -> None:
         """A document or a chunk."""
         layer = self.site.layer(name, fingerprint)
@@ -126,7 +116,9 @@ class Data(Handler):
         if chunk is None:
             raise nothing_there(f"layer {name} has no {key!r}")
         known = self.request.headers.get("If-None-Match", "").strip('"')
-        content = await self.wanted(self.site.chunk(layer, key, chunk, known))
+        work = read_chunk(self.site, layer, key, chunk, known)
+        browser = browser_of(str(self.request.remote_ip), self.request.headers.get("User-Agent", ""))
+        content = await self.wanted(work if browser is None else self.held.wait(browser, work))
         self.set_header("Cache-Control", "private, no-cache")  # to be kept, and asked for again
         self.set_header("Etag", f'"{content.tag}"')
         if known == content.tag:
@@ -148,10 +140,9 @@ def make_application(site: Site | Gallery, access: Access) -> tornado.web.Applic
     first = r"(?P<token>[^/]+)"
     rules = [
         (rf"/v/{first}/(?P<name>[^/]*)", Page, shared | {"files": client_files()}),
-        (rf"/events/{first}", Events, shared),
         (rf"/state/{first}", State, shared),
         (r"/favicon\.ico", Favicon, shared),
-        (rf"/{first}/data/(?P<name>[^/]+)/(?P<fingerprint>[^/]+)/(?P<key>.+)", Data, shared),
+        (rf"/{first}/data/(?P<name>[^/]+)/(?P<fingerprint>[^/]+)/(?P<key>.+)", Data, shared | {"held": Held()}),
         *panel_rules(shared),
         *trial_rules(shared),
         *api_rules(shared),

@@ -15,22 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.backends.executor import Executor
-from blockwise.beginning import PlaceTakenError
 from blockwise.demand import BlockFailedError, BusyError, Demand
+from blockwise.demand.beginning import PlaceTakenError
+from blockwise.demand.presence import Presence, stands_alone
 from blockwise.errors import UserError
 from blockwise.grid import Box, box_shape
 from blockwise.identity import array_checksum, digest
 from blockwise.outputs import NotOursError
-from blockwise.presence import Presence, stands_alone
 from blockwise.step import BlockStep
 from blockwise.upstream import BlocksSource
 from blockwise.volume import DamagedDataError
-from blockwise.volume_step import VolumeStep
 from pipeline.assembly.steps import Steps
-from pipeline.viewing.chunk_cache import ChunkCache, Content
+from pipeline.viewing.chunk_cache import ChunkCache
 from pipeline.viewing.colours import Colour, class_colours
 from pipeline.viewing.images.contrast import contrast
-from pipeline.viewing.images.keys import Chunk
 from pipeline.viewing.images.layers import Layer, layers_of
 from pipeline.viewing.images.voxels import Voxels
 from pipeline.viewing.live.stores import Stores
@@ -71,8 +69,10 @@ class Site:
         whole: what has written all layers at once; None where each block of each step has a marker.
         paces: how fast steps go, by fingerprint.
         stores: of thresholds that are tried; None where nothing can be tried.
+        shares_demand: others use it as well, and one of them ends it.
         beside: layers that are none of the run's, by name and fingerprint, the oldest first.
         voxels: of all layers.
+        cache: chunks as they were sent.
     """
 
     steps: Steps
@@ -82,9 +82,10 @@ class Site:
     whole: Whole | None = None
     paces: dict[str, Pace] = field(default_factory=lambda: defaultdict(Pace))
     stores: Stores | None = None
+    shares_demand: bool = False
     beside: OrderedDict[tuple[str, str], Layer] = field(default_factory=OrderedDict)
     voxels: Voxels = field(default_factory=Voxels)
-    _cache: ChunkCache = field(default_factory=ChunkCache)
+    cache: ChunkCache = field(default_factory=ChunkCache)
 
     def __post_init__(self) -> None:
         self._readers = ThreadPoolExecutor(READERS, "reader")
@@ -109,7 +110,7 @@ class Site:
 
     def close(self) -> None:
         """Let go of everything."""
-        if self.demand is not None:
+        if self.demand is not None and not self.shares_demand:
             self.demand.close()
         if self.stores is not None:
             self.stores.close()
@@ -136,50 +137,6 @@ class Site:
             )
         return layer
 
-    async def chunk(self, layer: Layer, key: str, chunk: Chunk, known: str = "") -> Content:
-        """The content of a chunk.
-
-        Args:
-            layer: the layer.
-            key: of the chunk.
-            chunk: what it means.
-            known: tag of what whoever asks has already; that has no data.
-
-        Raises:
-            RefusedError: it is not there.
-        """
-        stored = await self._stored(layer, chunk)
-        step, box = (layer.step, chunk.box) if stored is None else (stored, chunk.own_box)
-        if stored is None:
-            await self.make_ready(layer, chunk.box, is_finest=not chunk.scale)
-        tag = await self.in_thread(self._tag, layer, step, box)
-        if tag == known:
-            return Content(b"", tag)
-        name = (layer.name, layer.fingerprint, key)
-        found = self._cache.get(name, tag)
-        if found is None:
-            is_empty = stored is None and is_left_out(layer, chunk.box)
-            work = functools.partial(self.voxels.chunk, layer, chunk, stored=stored, is_empty=is_empty)
-            found = Content(await self._read(layer, chunk.box, work, is_finest=not chunk.scale), tag)
-            self._cache.keep(name, found)
-        return found
-
-    async def _stored(self, layer: Layer, chunk: Chunk) -> VolumeStep | None:
-        """The step of the pyramid in whose dataset a chunk lies; None where it is made of the finest scale.
-
-        Raises:
-            NotFinishedError: it is not made, and that would cost too much.
-        """
-        scale = layer.scales[chunk.scale]
-        if scale.step is None:
-            return None
-        blocks = blocks_below(scale.step, layer.grid_box(chunk.own_box))
-        if await self.is_finished(scale.step) and await self.missing(scale.step, blocks) is None:
-            return scale.step
-        if not scale.is_small(layer.chunks):
-            raise NotFinishedError(scale.step.label, "it is not finished; run the workflow")
-        return None
-
     async def box(self, layer: Layer, box: Box) -> NDArray[Any]:
         """Voxels of a box of a layer as they are stored, in the order of its axes; computed where need be.
 
@@ -190,11 +147,11 @@ class Site:
             await self.make_ready(layer, box, is_finest=True)
             if is_left_out(layer, box):
                 return np.zeros(box_shape(box), layer.stored_dtype)
-            return await self._read(layer, box, functools.partial(self.voxels.read, layer, box), is_finest=True)
+            return await self.read(layer, box, functools.partial(self.voxels.read, layer, box), is_finest=True)
         except NotFinishedError as error:
             raise error.for_programs() from error
 
-    async def _read(self, layer: Layer, box: Box, read: Callable[[], T], *, is_finest: bool) -> T:
+    async def read(self, layer: Layer, box: Box, read: Callable[[], T], *, is_finest: bool) -> T:
         """Read what is there; where it turns out to be damaged and can be computed again, do that first.
 
         Raises:
@@ -225,7 +182,7 @@ class Site:
         missing = await self.missing(step, blocks_below(step, layer.grid_box(box)))
         if missing is None:
             return
-        if self.demand is None or not is_finest or not stands_alone(step):
+        if self.demand is None or not is_finest or not stands_alone(step) or self.whole_of(step) is not None:
             raise NotFinishedError(step.label, self.why_missing(step, missing))
         try:
             await self.demand.need(step, blocks_below(step, layer.grid_box(box)))
@@ -240,8 +197,8 @@ class Site:
 
     def why_missing(self, step: BlockStep, block: int) -> str:
         """Why a block is not there, and what to do, for people."""
-        if self.whole is not None:
-            return self.whole.why_missing()
+        if (whole := self.whole_of(step)) is not None:
+            return whole.why_missing()
         if not stands_alone(step):
             return "it needs the whole volume, and is not finished; run the workflow"
         return f"{step.title(block)} is not computed; run the workflow"
@@ -251,9 +208,10 @@ class Site:
         if not blocks:
             return None
         finished = False
-        if self.whole is not None or not stands_alone(step) or len(blocks) > FEW:
+        whole = self.whole_of(step)
+        if whole is not None or not stands_alone(step) or len(blocks) > FEW:
             finished = await self.is_finished(step)
-            if self.whole is not None or not finished:
+            if whole is not None or not finished:
                 return None if finished else blocks[0]
 
         def look() -> int | None:
@@ -262,14 +220,23 @@ class Site:
 
         return await self.in_thread(look)
 
+    def whole_of(self, step: BlockStep) -> Whole | None:
+        """What writes all layers of the run at once, where a step is of the run: blocks that are tried are not."""
+        return self.whole if self.whole is not None and step.fingerprint in self._of_the_run else None
+
+    @functools.cached_property
+    def _of_the_run(self) -> frozenset[str]:
+        return frozenset(step.fingerprint for step in self.steps.everything())
+
     def seems_finished(self, step: BlockStep) -> bool:
         """Whether all of a step is there, as far as its target tells; no file is looked at."""
-        return self.presence.seems_complete(step) if self.whole is None else bool(self.whole.tag())
+        whole = self.whole_of(step)
+        return self.presence.seems_complete(step) if whole is None else bool(whole.tag())
 
     async def is_finished(self, step: BlockStep) -> bool:
         """Whether all of a step is there; where a look at it takes long, what its target says."""
-        if self.whole is not None:
-            return bool(await self.in_thread(self.whole.tag))
+        if (whole := self.whole_of(step)) is not None:
+            return bool(await self.in_thread(whole.tag))
         known = await self.in_thread(self.presence.known_complete, step)
         if known is not None:
             return known
@@ -280,12 +247,12 @@ class Site:
         done, _ = await asyncio.wait([look], timeout=PATIENCE_S)
         return look.result() if done else await self.in_thread(self.presence.seems_complete, step)
 
-    def _tag(self, layer: Layer, step: BlockStep | None, box: Box) -> str:
+    def tag(self, layer: Layer, step: BlockStep | None, box: Box) -> str:
         """What changes when the voxels in a box, written by a step, may have changed."""
         if step is None:
             return array_checksum(self.voxels.states(layer, box))
-        if self.whole is not None:
-            return self.whole.tag()
+        if (whole := self.whole_of(step)) is not None:
+            return whole.tag()
         markers = (step.markers.read(block) for block in blocks_below(step, layer.grid_box(box)))
         return digest(",".join("" if marker is None else marker.checksum for marker in markers))
 
@@ -306,14 +273,16 @@ class Site:
         raw_range = await self.in_thread(self._raw_range)
         shown = [layer for layer in self.layers.values() if await self.in_thread(self.is_to_be_shown, layer)]
         steps = [layer.step for layer in shown if layer.step is not None]
-        finished = [await self.is_finished(step) for step in steps]
+        finished = await self.in_thread(
+            lambda: [self.seems_finished(step) for step in steps]
+        )  # a page is not to wait
         return first_state(shown, f"{ORIGIN}/{token}/data", self.colours(), raw_range, is_close=not all(finished))
 
     def is_to_be_shown(self, layer: Layer) -> bool:
         """Whether a page has a layer: not where nothing of it would be there, or wanted."""
         if layer.step is None:
             return True
-        if self.demand is not None and stands_alone(layer.step) and layer.kind != "classes":
+        if self.whole is None and self.demand is not None and stands_alone(layer.step) and layer.kind != "classes":
             return True
         if self.whole is not None:
             return layer.kind != "classes" and bool(self.whole.tag())

@@ -15,8 +15,8 @@ WIDTH = 400
 """Pixels that a volume takes at first."""
 
 DOWNLOADS = 4
-"""At a time. A browser has six connections to a server: one is the viewer's stream of events, one is left for the
-panel. With more downloads than connections none would be given up when one looks elsewhere."""
+"""At a time. A browser has six connections to a server: two are left for the panel, and for other tabs. With more
+downloads than connections none would be given up when one looks elsewhere."""
 
 TITLES = {"raw": "raw", "probabilities": "classes", "classes": "segmentation", "mask": "mask", "labels": "objects"}
 SHOWN = ("raw", "probabilities", "labels")

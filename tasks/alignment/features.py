@@ -42,6 +42,7 @@ class Features:
         factor: how much coarser than the slice the picture was in which key points were found.
         look_factor: see ``look``.
         size: (width, height) of the slice, in pixels.
+        origin: (left, top) of the part of the slice that was looked at, in pixels.
     """
 
     points: Floats
@@ -50,6 +51,13 @@ class Features:
     factor: int
     look_factor: int
     size: tuple[int, int]
+    origin: tuple[int, int] = (0, 0)
+
+    @property
+    def look_to_slice(self) -> Floats:
+        """The transform from pixels of the small picture to those of the slice; 2 x 3."""
+        shift = np.array(self.origin, float) + (self.look_factor - 1) / 2
+        return np.column_stack([np.eye(2) * self.look_factor, shift])
 
 
 def stretch(image: NDArray[Any]) -> NDArray[np.uint8]:
@@ -128,6 +136,7 @@ def find_features(
         factor=factor,
         look_factor=factor * more,
         size=(width, height),
+        origin=(left, top),
     )
 
 

@@ -2,12 +2,13 @@
 
 Key points are matched by Lowe's ratio test, a model is found by RANSAC (Fischler and Bolles 1981) and made exact by
 iteratively reweighted least squares (Geman-McClure) over all matches. Whether it is right is asked of other things
-than the key points: how the pictures look on each other, and, where that is not clear, of phase correlation (Kuglin
-and Hines 1975).
+than the key points: how the pictures look on each other, and, where that is not clear (an artefact) or little of them
+lies on each other (a jump), of phase correlation (Kuglin and Hines 1975).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +42,9 @@ class Gate:
         cells: fewest of 16 cells of the slice in which some of them lie.
         stretch: the linear part's singular values lie between 1 / stretch and stretch.
         likeness: smallest correlation of the pictures on each other, between -1 and 1.
-        doubt: likeness below which phase correlation must agree.
+        doubt: likeness below which phase correlation must agree, as at an artefact.
+        jump: part of the smaller slice, between 0 and 1, that lies on the other; where it is less, phase correlation
+            must agree, however alike that part looks.
         disagreement: most pixels, of the small pictures, by which it may be off.
     """
 
@@ -50,6 +53,7 @@ class Gate:
     stretch: float = 1.2
     likeness: float = 0.25
     doubt: float = 0.5
+    jump: float = 0.8
     disagreement: float = 2.0
 
 
@@ -128,14 +132,28 @@ def ransac(source: Floats, target: Floats, model: Model, tolerance: float) -> Fl
         samples = random.randint(0, len(source), (BATCH, size))
         tried += BATCH
         matrices = fit(source[samples], target[samples], np.ones((BATCH, size)), model)
-        moved = np.einsum("kij,nj->kni", matrices[:, :, :2], source) + matrices[:, None, :, 2]
-        counts = (((moved - target) ** 2).sum(-1) < tolerance**2).sum(1)
+        counts = _fitting(matrices, source, target, tolerance)
         winner = int(counts.argmax())
         if counts[winner] > most:
             best, most = matrices[winner], int(counts[winner])
             missed = 1 - min((most / len(source)) ** size, 1 - 1e-12)
             needed = np.log(1 - CONFIDENCE) / np.log(missed)
     return best
+
+
+def _fitting(matrices: Floats, source: Floats, target: Floats, tolerance: float) -> NDArray[np.intp]:
+    """How many points each of some transforms puts where they belong; axis by axis, for sums over pairs are slow."""
+    squares = np.zeros((len(matrices), len(source)))
+    for i in range(2):
+        a, b, shift = (column[:, None] for column in matrices[:, i].T)
+        off = a * source[:, 0]
+        off += b * source[:, 1]
+        off += shift
+        off -= target[:, i]
+        off *= off
+        squares += off
+    counts: NDArray[np.intp] = np.count_nonzero(squares < tolerance**2, axis=1)
+    return counts
 
 
 def refine(source: Floats, target: Floats, matrix: Floats, model: Model, scale: float) -> Floats:
@@ -173,22 +191,24 @@ def _looked_at(first: Features, second: Features, matrix: Floats, gate: Gate) ->
     likeness = correlation(one, other)
     if not likeness >= gate.likeness:
         return likeness, f"the slices look alike by {likeness:.2f} on each other, less than {gate.likeness}"
-    if likeness < gate.doubt:
+    if likeness < gate.doubt or _shared(first, second, one.shape) < gate.jump:
         off = float(np.hypot(*phase_shift(one, other)))
         if off > gate.disagreement:
             return likeness, f"phase correlation says that it is off by {off:.1f} pixels of a small picture"
     return likeness, ""
 
 
+def _shared(first: Features, second: Features, overlap: tuple[int, ...]) -> float:
+    """Part of the smaller slice that lies on the other; of ``overlap``, in pixels of the first small picture."""
+    areas = [features.look.size * features.look_factor**2 for features in (first, second)]
+    return math.prod(overlap) * first.look_factor**2 / min(areas)
+
+
 def overlay(first: Features, second: Features, matrix: Floats) -> tuple[NDArray[Any], NDArray[Any]]:
     """The part of the first small picture where the second lies on it, and the second, moved; two of one shape."""
     from scipy.ndimage import map_coordinates  # slow to load
 
-    factor = first.look_factor
-    to_full = np.array([[factor, 0, (factor - 1) / 2], [0, factor, (factor - 1) / 2]], float)
-    second_factor = second.look_factor
-    to_small = np.array([[1, 0, -(second_factor - 1) / 2], [0, 1, -(second_factor - 1) / 2]], float) / second_factor
-    back = compose(to_small, compose(inverse(matrix), to_full))
+    back = compose(inverse(second.look_to_slice), compose(inverse(matrix), first.look_to_slice))
     height, width = first.look.shape
     y, x = np.mgrid[:height, :width].astype(float)
     u = back[0, 0] * x + back[0, 1] * y + back[0, 2]
@@ -218,10 +238,12 @@ def phase_shift(one: NDArray[Any], other: NDArray[Any]) -> tuple[int, int]:
 
     Frequencies are half whitened: those of the tissue count more than those of the noise.
     """
+    from scipy.fft import irfft2, next_fast_len, rfft2  # slow to load
+
     taper = np.outer(np.hanning(one.shape[0]), np.hanning(one.shape[1]))
-    shape = [2 * n for n in one.shape]
-    product = np.fft.rfft2(one * taper, shape) * np.conj(np.fft.rfft2(other * taper, shape))
+    shape = [next_fast_len(2 * n, real=True) for n in one.shape]
+    product = rfft2(one * taper, shape) * np.conj(rfft2(other * taper, shape))
     size = np.sqrt(np.abs(product))
-    peaks = np.fft.irfft2(product / np.where(size > 0, size, 1), shape)
+    peaks = irfft2(product / np.where(size > 0, size, 1), shape)
     y, x = np.unravel_index(int(peaks.argmax()), peaks.shape)
     return tuple(int(n - s if n > s // 2 else n) for n, s in ((x, shape[1]), (y, shape[0])))  # type: ignore[return-value]

@@ -46,36 +46,47 @@ def read_transforms(path: str) -> tuple[dict[int, Floats], list[int]]:
         value = json.loads(Path(path).read_text())
     except FileNotFoundError as error:
         raise UserError(f"transforms {path}: there is no such file (looked from {Path.cwd()})") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"transforms {path}: is no JSON: {error}") from error
     if not isinstance(value, dict):
         raise UserError(f"transforms {path}: expected a matrix for each slice, by its number; found {value!r:.60}")
-    found = {}
-    for z, matrix in value.get("transforms", value).items():
-        if matrix is not None:
-            found[_number(z, path)] = _matrix(matrix, path, z)
-    return dict(sorted(found.items())), [int(z) for z in value.get("flagged", [])]
+    matrices, flagged = value.get("transforms", value), value.get("flagged", [])
+    if not isinstance(matrices, dict) or not isinstance(flagged, list):
+        raise UserError(
+            f"transforms {path}: expected a matrix for each slice by its number, and a list of flagged slices; found "
+            f"{matrices!r:.60} and {flagged!r:.60}"
+        )
+    found = {_number(z, path): _matrix(matrix, path, z) for z, matrix in matrices.items() if matrix is not None}
+    return dict(sorted(found.items())), [_number(z, path) for z in flagged]
 
 
-def _number(z: str, path: str) -> int:
+def _number(z: Any, path: str) -> int:
     try:
+        if isinstance(z, bool) or int(z) != float(z):
+            raise ValueError
         return int(z)
-    except ValueError:
+    except (TypeError, ValueError, OverflowError):
         raise UserError(f"transforms {path}: {z!r} is no number of a slice") from None
 
 
 def _matrix(value: Any, path: str, z: str) -> Floats:
     try:
         matrix = np.array(value, float)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         matrix = np.zeros(0)
     if matrix.shape == (6,):  # columns one after the other
         matrix = matrix.reshape(3, 2).T
-    if matrix.shape != (2, 3) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:, :2])) < 1e-6:
+    if matrix.shape != (2, 3) or not np.isfinite(matrix).all() or not _turns_no_area_to_none(matrix):
         raise UserError(
             f"transforms {path}: slice {z} has {value!r:.80}; expected [[a, b, x], [c, d, y]] ({CONVENTION})"
         )
     return matrix
+
+
+def _turns_no_area_to_none(matrix: Floats) -> bool:
+    with np.errstate(over="ignore", invalid="ignore"):
+        area = abs(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0])
+    return bool(1e-6 <= area < np.inf)
 
 
 def columns(matrix: Floats) -> list[float]:

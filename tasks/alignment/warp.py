@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from blockwise.compiled import compiled
 from blockwise.errors import UserError
 from tasks.alignment.transforms import Floats, apply, corners, inverse
 
@@ -119,7 +119,7 @@ def _shifted(part: slice, by: int) -> slice:
     return slice(part.start + by, part.stop + by) if part.stop > part.start else slice(0, 0)
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _interpolate(
     image: NDArray[Any],
     back: Floats,
@@ -155,7 +155,7 @@ def _interpolate(
             out[row, column] = total
 
 
-@njit(cache=True, error_model="numpy")
+@compiled
 def _weights(t: float, out: Floats) -> None:
     """Of the four neighbours of a place that is t behind the second of them."""
     out[0] = ((-0.5 * t + 1.0) * t - 0.5) * t

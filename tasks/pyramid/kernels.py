@@ -11,14 +11,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba.extending import register_jitable
 
-from blockwise.compiled import Integer, compiled
+from blockwise.compiled import Integer, compiled, part_of_compiled
 
 LARGEST_WINDOW = 8
 
 
-@register_jitable
+@part_of_compiled
 def _sum_rows(source: Any, i: Integer, zs: tuple[Integer, Integer], ys: tuple[Integer, Integer], sums: Any) -> int:
     """Sums over a window's rows, voxel by voxel; the number of rows is 2 to the power of the result."""
     z0, z1 = zs
@@ -38,13 +37,13 @@ def _sum_rows(source: Any, i: Integer, zs: tuple[Integer, Integer], ys: tuple[In
     return 1
 
 
-@register_jitable
+@part_of_compiled
 def _window(k: Integer, factor: Integer, length: Integer) -> tuple[Integer, Integer]:
     """First voxel and stop of a window along an axis."""
     return k * factor, min((k + 1) * factor, length)
 
 
-@register_jitable
+@part_of_compiled
 def _rounded(total: Any, halvings: Any, one: Any) -> Any:
     """A sum divided by 2 to some power, rounded half to even; ``one`` has the sum's type."""
     if halvings == 0:
@@ -53,7 +52,7 @@ def _rounded(total: Any, halvings: Any, one: Any) -> Any:
     return (total + below_half + ((total >> halvings) & one)) >> halvings
 
 
-@register_jitable
+@part_of_compiled
 def _mean_of_integers(source: Any, target: Any, factors: tuple[Integer, ...], sums: Any, one: Any) -> None:
     fz, fy, fx = factors
     _, depth, height, width = source.shape
@@ -89,7 +88,7 @@ def mean_uint32(source: Any, target: Any, factors: tuple[Integer, ...], sums: An
     _mean_of_integers(source, target, factors, sums, np.uint64(1))
 
 
-@register_jitable
+@part_of_compiled
 def _mean_of_floats(source: Any, target: Any, factors: tuple[Integer, ...], sums: Any) -> None:
     fz, fy, fx = factors
     _, depth, height, width = source.shape
@@ -152,13 +151,13 @@ def mean_uint64(source: Any, target: Any, factors: tuple[Integer, ...]) -> None:
                     target[i, z, y, x] = whole
 
 
-@register_jitable
+@part_of_compiled
 def _is_before(value: Any, other: Any) -> Any:
     """Which of two different values wins where both are as frequent: the smaller one that is not 0."""
     return other == 0 or (value != 0 and value < other)
 
 
-@register_jitable
+@part_of_compiled
 def _most_frequent(window: Any, count: Integer) -> Any:
     """The most frequent of the first values; of equals see ``_is_before``."""
     best, votes = window[0], 0
@@ -171,7 +170,7 @@ def _most_frequent(window: Any, count: Integer) -> Any:
     return best
 
 
-@register_jitable
+@part_of_compiled
 def _most_frequent_of_8(window: Any) -> Any:
     """As ``_most_frequent``, with a length that the compiler knows."""
     best, votes = window[0], 0
@@ -186,7 +185,7 @@ def _most_frequent_of_8(window: Any) -> Any:
     return best
 
 
-@register_jitable
+@part_of_compiled
 def _mode(source: Any, target: Any, factors: tuple[Integer, ...], window: Any) -> None:
     fz, fy, fx = factors
     _, depth, height, width = source.shape

@@ -94,7 +94,9 @@ class SliceFeaturesStep(SliceStep):
         """Key points of a slice."""
         arrays = self.output().read_all(self.grid.block(z))
         factor, look_factor, width, height = arrays["numbers"].tolist()
-        return Features(arrays["points"], arrays["descriptors"], arrays["look"], factor, look_factor, (width, height))
+        origin = (0, 0) if self.box is None else (self.box[1][0], self.box[0][0])
+        found = arrays["points"], arrays["descriptors"], arrays["look"]
+        return Features(*found, factor, look_factor, (width, height), origin)
 
 
 def find_nothing() -> Features:

@@ -59,7 +59,7 @@ class SlicePairsStep(SliceStep):
     """
 
     name: ClassVar[str] = "slice_pairs"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: phase correlation is asked at a jump too; a box's pictures lie where it does
 
     features: Before[SliceFeaturesStep]
     model: Model

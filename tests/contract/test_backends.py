@@ -1,8 +1,9 @@
-"""What every backend promises, on the local one and on a real SLURM."""
+"""What every backend promises: the local one, a real SLURM, and a stand-in for AWS Batch that executes jobs."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import psutil
 import pytest
 
 from blockwise.backends import Backend, LocalBackend, Outcome
+from blockwise.backends.aws_batch import AwsBatchBackend, AwsBatchOptions
+from blockwise.backends.jobs.backend import JobsBackend
 from blockwise.backends.kind import Setup
 from blockwise.backends.registry import BACKENDS
 from blockwise.backends.slurm import SlurmBackend, SlurmOptions
@@ -21,17 +24,28 @@ from pipeline.configuration.setting_names import backend_names
 from tests.contract.steps import Workspace
 from tests.processes import command_line
 
-OPTIONS = {"slurm": SlurmOptions(poll_s=0.2, grace_s=0.5, blocks_per_job=3, time_min=5)}
+JOBS = {"poll_s": 0.2, "grace_s": 0.5, "blocks_per_job": 3, "time_min": 5}
+OPTIONS = {
+    "slurm": SlurmOptions(**JOBS),
+    "aws_batch": AwsBatchOptions(**JOBS, queue="main", job_definition="blocks", python=sys.executable),
+}
 """Options other than the defaults."""
+
+CLUSTERS = {"slurm": "cluster", "aws_batch": "aws_batch"}
+"""What backends need to be tested: fixtures."""
 
 Run = Callable[[BlockStep], Outcome]
 
 
-@pytest.fixture(params=BACKENDS)
+SLOW = {"aws_batch"}
+"""What is asked of these in `make soak`; in `make test`, `tests/aws_batch` asks some of it."""
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.soak] * (name in SLOW)) for name in BACKENDS])
 def backend(request: pytest.FixtureRequest) -> Backend:
     name, kind = request.param, BACKENDS[request.param]
-    if name == "slurm":
-        request.getfixturevalue("cluster")
+    if name in CLUSTERS:
+        request.getfixturevalue(CLUSTERS[name])
     options = OPTIONS.get(name) or kind.options()
     return kind.make(Setup(options, workers=2, timeout_s=60, names=backend_names(name)), ())
 
@@ -49,13 +63,15 @@ def work(tmp_path: Path) -> Workspace:
 
 @pytest.fixture(autouse=True)
 def _nothing_left(backend: Backend, request: pytest.FixtureRequest, work: Workspace) -> object:
-    cluster = request.getfixturevalue("cluster") if isinstance(backend, SlurmBackend) else None
+    clusters = {SlurmBackend: "cluster", AwsBatchBackend: "aws_batch"}
+    name = clusters.get(type(backend))
+    cluster = request.getfixturevalue(name) if name else None
     yield
     if hasattr(backend, "close"):
         backend.close()
     if cluster:
         cluster.wait_until_quiet(30)
-        assert not list(work.folder.glob("work/*/jobs/*"))
+        assert not list(work.folder.glob("work/*/*jobs/*"))
     children = [p for p in psutil.Process().children(recursive=True) if "blockwise" in " ".join(command_line(p))]
     assert not children
 
@@ -150,12 +166,16 @@ def test_a_block_without_memory_names_the_settings(run: Run, backend: Backend, w
     assert failed.error == "OutOfMemoryError"
     assert "Unable to allocate 1.00 EiB" in failed.message
     assert "addition projects 0.20 GB for a worker; lower blocks.shape, or" in failed.message
-    known = {LocalBackend: "lower backend.workers", SlurmBackend: "raise backend.slurm.memory_gb"}
+    known = {
+        LocalBackend: "lower backend.workers",
+        SlurmBackend: "raise backend.slurm.memory_gb",
+        AwsBatchBackend: "raise backend.aws_batch.memory_gb",
+    }
     more = known.get(type(backend), "")
     assert f"leave more to each worker: {more}" in failed.message
     assert "_ArrayMemoryError" in step.markers.failures()[6].traceback
     # A cluster gives more memory, once, and that is not one of the attempts; here there is no more to give.
-    on_cluster = isinstance(backend, SlurmBackend)
+    on_cluster = isinstance(backend, JobsBackend)
     assert ("needs more than 1.00 GiB, twice what was asked for at first" in failed.message) is on_cluster
     assert [len(work.runs(block)) for block in (0, 1, 2, 6, 7)] == [1, 2, 1, 2 if on_cluster else 3, 1]
 

@@ -15,14 +15,14 @@ from typing import Any
 import psutil
 import pytest
 
-from blockwise import demand as demand_module
 from blockwise.backends import LocalBackend
 from blockwise.backends.local_executor import LocalExecutor
-from blockwise.beginning import PlaceTakenError
 from blockwise.demand import BlockFailedError, BusyError, Demand
+from blockwise.demand import wishes as demand_module
+from blockwise.demand.beginning import PlaceTakenError
+from blockwise.demand.presence import Presence, needed_blocks, stands_alone
 from blockwise.outputs import NotOursError
 from blockwise.plan import is_complete, plan_step
-from blockwise.presence import Presence, needed_blocks, stands_alone
 from blockwise.run import run_step
 from blockwise.step import BlockStep
 from blockwise.trust.ownership import recorded_id

@@ -203,6 +203,7 @@ def test_names_that_mean_nothing(probabilities: Volume, tmp_path: Path, target: 
         export(probabilities, f"{tmp_path}/{target}")
 
 
+@pytest.mark.soak
 def test_memory_stays_below_two_blocks_of_slices(tmp_path: Path) -> None:
     """Export and ingest of 3 and of 9 blocks of 16 slices, each in a process of its own, for the peak."""
     script = textwrap.dedent("""

@@ -48,8 +48,7 @@ def marker_time(folder: Path, block: int) -> float:
     ("kind", "probability"),
     [
         *((kind, 0.2) for kind in KINDS),
-        ("damaged_chunk", 0.5),
-        *(pytest.param(kind, 0.5, marks=pytest.mark.soak) for kind in KINDS if kind != "damaged_chunk"),
+        *(pytest.param(kind, 0.5, marks=pytest.mark.soak) for kind in KINDS),
     ],
 )
 def test_local(tmp_path: Path, kind: str, probability: float) -> None:

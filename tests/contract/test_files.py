@@ -285,3 +285,17 @@ def test_npy_files_that_are_refused(tmp_path: Path) -> None:
         (tmp_path / "a.npy").write_bytes(content[:cut])
         with pytest.raises(UserError, match=words):
             open_volume(f"{tmp_path}/a.npy")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("a.dcm", "dcm2niix"), ("A.DCM", "dcm2niix"), ("a.oif", "OME-TIFF"), ("a.oib", "bfconvert"),
+     ("layer/1/header.wkw", "as Zarr or as TIFF"), ("layer/1", "as Zarr or as TIFF"), ("series", "NIfTI"),
+     ("series/*.dcm", "NIfTI")],
+)  # fmt: skip
+def test_formats_that_are_not_read_are_told_with_what_to_do(name: str, message: str, tmp_path: Path) -> None:
+    for path in ("a.dcm", "A.DCM", "a.oif", "a.oib", "layer/1/header.wkw", "series/0.dcm"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(b"")
+    with pytest.raises(UserError, match=rf"not read; .*{message}"):
+        open_volume(f"{tmp_path}/{name}")

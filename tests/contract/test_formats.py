@@ -23,6 +23,7 @@ from blockwise.volume import Address, Volume, check_writable, create_volume, ing
 from blockwise.volume.axes import Spacing, axistags
 from blockwise.volume.formats import open_store
 from pipeline.exporting.write import export
+from tests.examples import examples
 
 
 def everything(volume: Volume) -> np.ndarray:
@@ -109,7 +110,7 @@ def described(draw: st.DrawFn) -> tuple[str, Spacing]:
     return axes, Spacing(steps, tuple(units.get(axis, "micrometer") for axis in axes))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(described(), st.sampled_from(["n5", "zarr", "h5"]), st.sampled_from(["n5", "zarr", "zarr3", "ome.zarr"]))
 def test_axes_and_spacing_go_along_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, case: tuple[str, Spacing], source: str, target: str

@@ -15,6 +15,7 @@ from blockwise.volume import DamagedDataError, ingest, open_volume
 from blockwise.volume.axes import Spacing
 from tests.contract.files import itk_image
 from tests.contract.test_files import everything, voxels
+from tests.examples import examples
 
 
 def nifti(data: np.ndarray, path: str, units: tuple[str, str] = ("micron", "sec"), **fields: float) -> str:
@@ -109,7 +110,7 @@ def test_a_compressed_nifti_is_read_in_the_memory_of_a_plane(tmp_path: Path) -> 
 
 
 @given(st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_boxes_of_compressed_files_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:

@@ -27,6 +27,7 @@ from blockwise.records import ABSENT, Records, open_records, read_json, write_js
 from blockwise.transient import is_transient
 from tests.contract.memory_records import Bucket, MemoryRecords
 from tests.contract.record_crowd import CROWD, ROUNDS, create_and_count
+from tests.examples import examples
 
 SPAWN = multiprocessing.get_context("spawn")
 LARGE = bytes(range(256)) * 12_000
@@ -394,7 +395,7 @@ ACTIONS = st.one_of(
 
 
 @pytest.mark.parametrize("kind", HOMES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(actions=st.lists(ACTIONS, max_size=25))
 def test_it_is_like_a_dictionary(
     kind: Callable[[Path], Home], actions: list[Any], tmp_path_factory: pytest.TempPathFactory

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from blockwise.volume import Spacing, ingest, open_volume
 from blockwise.volume.conventions import spacing_in_group, spacing_of
 from blockwise.volume.lengths import in_micrometers
+from tests.examples import examples
 
 FOUR = (40.0, 4.0, 8.0)
 """Steps along z, y and x."""
@@ -129,7 +130,7 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     attributes=st.dictionaries(st.sampled_from(_WORDS), _JSON),
     group=st.dictionaries(st.sampled_from(_WORDS), _JSON),

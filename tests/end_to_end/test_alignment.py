@@ -198,6 +198,12 @@ def test_which_number_of_a_name_counts(
     assert list(find_slices("*.[pt]*")) == numbers
 
 
+def test_one_file_may_stand_in_for_another_slice(tmp_path: Path) -> None:
+    table = tmp_path / "slices.csv"
+    table.write_text("file,z\na.png,8\na.png,9\nb.png,10\n")
+    assert [Path(file.path).name for file in find_slices(str(table)).values()] == ["a.png", "a.png", "b.png"]
+
+
 def test_names_that_do_not_tell_which_slice_is_which_are_refused(unused_stack: Stack) -> None:
     stack = unused_stack
     stack.write(slices="slices/none_*.png")
@@ -317,6 +323,7 @@ def test_from_files_to_labelled_objects_in_one_command(tmp_path: Path, monkeypat
     shutil.copytree(ROOT / "data", tmp_path / "data", ignore=shutil.ignore_patterns("*.h5"))
     shutil.copy(ROOT / "configs" / "alignment.yaml", tmp_path / "config.yaml")
     project = Project(tmp_path)
+    project.change("pyramid", {"scales": 2, "datasets": ["connected_components"]})
     code, text = run_luigi(project)
     assert code == 0, text
     assert "AlignmentWorkflow is finished" in text
@@ -325,6 +332,8 @@ def test_from_files_to_labelled_objects_in_one_command(tmp_path: Path, monkeypat
     labels = objects.read(tuple(slice(0, n) for n in objects.shape))
     assert labels.max() > 50
     assert not labels[[MISSING, BLANK]].any(), "what is no tissue is not computed"
+    coarser = open_volume("runs/slices/result.n5:pyramid/connected_components/s1")
+    assert {-(-n // 2) for n in objects.shape[1:]} == set(coarser.shape[1:])
     code, text = run_luigi(project)
     assert code == 0, text
     assert "Nothing to do: ConnectedComponentsWorkflow" in text

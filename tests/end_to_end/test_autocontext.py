@@ -195,8 +195,47 @@ def test_images_of_a_batch_have_both_stages(two_stages: Project) -> None:
     write_config(**changes)
     assert run_here()[0].computed == {}
     assert main(["verify", "--config", "config.yaml"]) == 0
+    rename_classes(1, "other", "wall", "sky")
+    assert run_here()[0].computed == {}
     with h5py.File("project.ilp", "r+") as file:
-        file["PixelClassification01/LabelNames"][0] = b"other"
+        forest = file["PixelClassification01/ClassifierForests/Forest0000"]
+        parameters = next(forest[name] for name in forest if name.startswith("Tree_"))["parameters"]
+        parameters[...] = parameters[...] * 0.99
     run, _ = run_here()
     assert run.computed["images"] == [0]
     assert "prediction" not in run.computed
+
+
+def rename_classes(stage: int, *names: str) -> None:
+    with h5py.File("project.ilp", "r+") as file:
+        found = [name for name in sorted(file) if name.startswith("PixelClassification")]
+        labels = file[found[stage]]["LabelNames"]
+        assert len(labels) == len(names)
+        labels[...] = np.array([name.encode() for name in names], dtype=object)
+
+
+def test_names_of_classes_decide_about_nothing(two_stages: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    assert two_stages.run().ok
+    found = stored(STAGE_2)
+    for stage, names in ((0, ("a", "b", "c")), (1, ("d", "e", "f"))):
+        rename_classes(stage, *names)
+        run = two_stages.run()
+        assert (run.ok, run.computed, run.checked) == (True, {}, {}), (stage, run.text)
+        assert f"-> {', '.join(names)}; no result depends on them" in call(capsys, "plan")[1]
+    chunk_files(Path("result.n5") / STAGE_1)[0].unlink()
+    run = two_stages.run()
+    assert (run.ok, run.computed) == (True, {"prediction": [0]}), run.text
+    np.testing.assert_array_equal(stored(STAGE_2), found)
+    two_stages.change("threshold.class", "e")  # the class 1 of before
+    assert two_stages.run().computed == {}
+
+
+def test_names_of_classes_decide_about_no_image_of_a_batch(two_stages: Project) -> None:
+    Path("images").mkdir()
+    imageio.v3.imwrite("images/cell.png", read(Path("input.h5"), "data")[:60, :50])
+    write_config(threshold={"class": 1, "threshold": 0.5})
+    first = run_here()[0]
+    assert first.ok, first.text
+    rename_classes(0, "a", "b", "c")
+    rename_classes(1, "d", "e", "f")
+    assert run_here()[0].computed == {}

@@ -67,6 +67,12 @@ def test_plan_counts_images(capsys: pytest.CaptureFixture[str]) -> None:
     shown = call(capsys, "plan")[1]
     assert "computed whole, 0 left" in shown
     assert "block by block, 0 left" in shown
+    assert "time:" not in shown
+    shutil.copy("images/cell1.png", "images/later.png")
+    shown = call(capsys, "plan")[1]
+    assert "computed whole, 1 left" in shown
+    assert "s on local (" in shown
+    assert "as measured on 2 images" in shown
 
 
 def test_status_of_small_and_large_images(capsys: pytest.CaptureFixture[str]) -> None:
@@ -243,7 +249,7 @@ def test_clean_leaves_what_is_not_ours(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_clean_knows_images_that_are_no_longer_named(capsys: pytest.CaptureFixture[str]) -> None:
-    write_images(4)
+    shutil.copy("images/cell1.png", "images/later.png")
     write_config(**SMALL_AND_LARGE)
     assert run_here()[0].ok
     # Another output and other datasets: the former ones are still known.

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import imageio.v3
 import numpy as np
 import pytest
@@ -215,3 +216,64 @@ def test_fingerprints_of_images_that_are_alike_are_those_of_their_steps() -> Non
     assert len(set(found)) == len(images.names)
     assert {name for chain in steps for name in Chain(chain).given} == {"raw"}
     assert sum(isinstance(step.output(), VolumeOutput) for step in steps[0]) == 6
+
+
+def rename_classes(path: str, *names: str) -> None:
+    with h5py.File(path, "r+") as file:
+        file["PixelClassification/LabelNames"][...] = np.array([name.encode() for name in names], dtype=object)
+
+
+def test_images_that_were_moved_are_known_again() -> None:
+    write_images(3)
+    assert run_here()[0].computed == {"images": [0, 1, 2]}
+    before = times()
+    os.rename("images", "moved")
+    write_config(batch={"files": f"{Path.cwd()}/moved/*.png"})
+    run, workflow = run_here()
+    assert (run.ok, run.computed, run.checked) == (True, {}, {}), run.text
+    assert workflow.complete()
+    assert times() == before
+    # The same images still: one that changes is computed, one that another has replaced too, the third is not.
+    image = imageio.v3.imread("moved/cell0.png")
+    imageio.v3.imwrite("moved/cell0.png", image[::-1])
+    shutil.copy2("moved/cell2.png", "copy.png")
+    os.replace("copy.png", "moved/cell2.png")  # with its size and time, which decide where an image stays
+    assert run_here()[0].computed == {"images": [0]}
+    os.rename("moved", "again")
+    shutil.copy2("again/cell1.png", "copy.png")
+    os.replace("copy.png", "again/cell1.png")
+    write_config(batch={"files": "again/*.png"})
+    assert run_here()[0].computed == {"images": [1, 2]}, "copies: nobody can know that all of them is the same"
+    assert run_here()[0].computed == {}
+
+
+def test_of_copied_images_the_user_says_that_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    write_images(2)
+    assert run_here()[0].ok
+    shutil.copytree("images", "copies")  # with the times
+    rows = [{"raw": f"copies/cell{i}.png", "raw.moved_from": f"images/cell{i}.png"} for i in range(2)]
+    Path("list.yaml").write_text(yaml.safe_dump(rows))
+    assert run_here("list.yaml")[0].computed == {}
+
+
+def test_names_of_classes_decide_about_no_image() -> None:
+    write_images(2)
+    assert run_here()[0].ok
+    before, found = times(), results("cell0")
+    rename_classes("project.ilp", "sky", "wall", "ground")
+    run, workflow = run_here()
+    assert (run.ok, run.computed, run.checked) == (True, {}, {}), run.text
+    assert times() == before
+    assert main(["verify", "--config", "config.yaml"]) == 0
+    os.utime("images/cell0.png", ns=(1, 1))
+    write_config(threshold={"class": "wall", "sigma": 1.0, "threshold": 0.4})  # the class 1 of before
+    run, workflow = run_here()
+    assert (run.ok, run.computed) == (True, {"images": [0]}), run.text
+    assert workflow.complete()
+    for name, values in results("cell0").items():
+        np.testing.assert_equal(values, found[name])
+    assert run_here()[0].computed == {}
+    with h5py.File("project.ilp", "r+") as file:
+        forest = file["PixelClassification/ClassifierForests/Forest0000/Tree_00/parameters"]
+        forest[...] = forest[...] * 0.99
+    assert run_here()[0].computed == {"images": [0, 1]}, "another classifier"

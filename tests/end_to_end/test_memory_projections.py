@@ -165,3 +165,22 @@ def test_what_is_projected_for_an_image_of_a_batch(tmp_path: Path, monkeypatch: 
     peak, projected = max(m.peak_memory_mb for m in step.markers) * 1e6, step.projected_memory()
     print(f"images: {peak / 1e6:.0f} MB measured, {projected / 1e6:.0f} MB projected")
     assert peak <= projected <= 3 * max(0, peak - FIXED) + BASE_MEMORY + SPARE
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("case", ["plain", "flat, three channels"])
+def test_what_is_projected_for_a_first_run(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose worker compiles: it keeps what the compiler took."""
+    monkeypatch.setenv("NUMBA_CACHE_DIR", f"{tmp_path}/compiled")
+    monkeypatch.chdir(tmp_path)
+    step = build_steps(
+        load_settings(write_project(case, FLAT_SMALL if case.startswith("flat") else SMALL))
+    ).prediction
+    backend = LocalBackend(1, None)
+    outcome = run_step(step, backend, 1, lambda outcome: None)
+    backend.close()
+    assert step.read_target() is not None, outcome
+    peak, projected = max(m.peak_memory_mb for m in step.markers) * 1e6, step.projected_memory()
+    print(f"{case}: {peak / 1e6:.0f} MB measured, {projected / 1e6:.0f} MB projected")
+    assert peak > BASE_MEMORY, "it has compiled"
+    assert peak <= projected

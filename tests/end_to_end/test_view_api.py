@@ -23,14 +23,13 @@ import psutil
 import pytest
 import tensorstore
 import tifffile
-import z5py
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from blockwise import demand
 from blockwise.backends.local_executor import LocalExecutor
+from blockwise.demand import wishes
 from blockwise.faults import Faults
 from blockwise.volume import open_volume
 from pipeline.__main__ import main
@@ -44,8 +43,9 @@ from pipeline.viewing.site import Site
 from tests.containers import hdf5
 from tests.end_to_end.test_time import film, flat_project
 from tests.processes import wait_for
-from tests.runs import BLOCK, SHAPE, Project, dataset_folder, environment, make_project
+from tests.runs import BLOCK, SHAPE, Project, dataset_folder, environment, make_long_project
 from tests.viewer import TOKEN, Served, served
+from tests.viewer import computing as trying
 
 Expected = dict[str, Any]
 CORNER = ",".join(map(str, SHAPE))
@@ -159,11 +159,7 @@ def test_what_is_asked_for_is_computed_and_a_run_finds_it(unused: Project, expec
 
 def test_coarser_scales_cost_nothing_and_are_those_of_the_pyramid(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
-    project = make_project(tmp_path, (36, 36, 32))
-    values = np.tile(open_volume("raw.n5:raw").read(np.s_[0:36, 0:36, 0:32]), (1, 1, 9))
-    z5py.File("raw.n5", mode="a").create_dataset("long", data=values, chunks=(36, 36, 32), compression="gzip")
-    project.change("raw", "raw.n5:long")
-    project.change("blocks", {"shape": [36, 36, 288], "chunks": [36, 36, 32]})
+    project = make_long_project(tmp_path)
     places = {"probabilities": (0, 0, 0, 1), "thresholded": (0, 0, 1)}
     with served(lambda: computing(project)) as shown:
         assert shown.site.layers["raw"].scales[1].factors == (2, 2, 2)
@@ -177,8 +173,10 @@ def test_coarser_scales_cost_nothing_and_are_those_of_the_pyramid(tmp_path: Path
         assert not before["probabilities"][:, 18:].any()
     project.change("pyramid", {"scales": "auto"})
     assert project.run(workflow=PyramidWorkflow).ok
-    with served(lambda: Site.of(project.steps())) as shown, monkeypatch.context() as patched:
+    with served(lambda: trying(project, 1)) as shown, monkeypatch.context() as patched:
         patched.setattr(Voxels, "read", None)  # of the finest scale
+        tried = shown.ask(f"/{TOKEN}/api/trials", "POST", b'{"values": {"threshold": 0.5}}').json["fingerprint"]
+        assert shown.ask(f"/{TOKEN}/data/thresholded/{tried}/1/0/0/1").status == 200
         for name, place in places.items():
             found = shown.chunk(name, *place, scale=1)
             np.testing.assert_array_equal(found, before[name], err_msg=name, strict=True)
@@ -189,7 +187,7 @@ def test_what_is_damaged_while_one_looks_is_computed_again(project: Project, exp
         before = shown.chunk("thresholded", 0, 0, 0)
         victim = dataset_folder(project, "thresholded") / "0" / "0" / "0"
         victim.write_bytes(victim.read_bytes()[:20])
-        shown.site._cache.clear()
+        shown.site.cache.clear()
         np.testing.assert_array_equal(shown.chunk("thresholded", 0, 0, 0), before)
         steps = {step["step"]: step["computed"] for step in shown.api("/status").json["steps"]}
         assert (steps["prediction"], steps["threshold"]) == (0, 1)
@@ -202,7 +200,8 @@ def test_what_is_damaged_while_one_looks_is_computed_again(project: Project, exp
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "again"), [("threshold.threshold", 0.4, 0), ("prediction.dtype", "uint8", 8)]
+    ("key", "value", "again"),
+    [("threshold.threshold", 0.4, 0), pytest.param("prediction.dtype", "uint8", 8, marks=pytest.mark.soak)],
 )
 def test_changed_settings_are_looked_at_without_giving_up_the_result(
     project: Project, key: str, value: Any, again: int
@@ -244,7 +243,7 @@ def test_a_region_that_has_grown_is_looked_at_aside_until_it_is_computed(unused:
 
 
 def test_more_than_can_be_waited_for_is_refused_for_the_moment(unused: Project, monkeypatch: Any) -> None:
-    monkeypatch.setattr(demand, "MOST_WISHES", 0)
+    monkeypatch.setattr(wishes, "MOST_WISHES", 0)
     with served(lambda: computing(unused)) as shown:
         assert shown.api("/roi/thresholded").status == 503
         assert shown.ask(f"{shown.path('probabilities')}/0/0/0/0/0").status == 503
@@ -342,6 +341,7 @@ class Server:
 CLIENTS = 16
 
 
+@pytest.mark.soak
 def test_servers_a_run_and_many_clients_compute_each_block_once(unused: Project, expected: Expected) -> None:
     blocks = [tuple(i * b for i, b in zip(index, BLOCK, strict=True)) for index in np.ndindex(1, 2, 4)]
     servers = [Server(unused.folder) for _ in range(2)]

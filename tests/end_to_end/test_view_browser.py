@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,12 +11,12 @@ import pytest
 from numpy.typing import NDArray
 
 from blockwise.faults import Faults
-from tests.browser import Browser, browser
+from tests.browser import Browser, browser, chromium
 from tests.processes import wait_for
 from tests.runs import Project
 from tests.viewer import Served, computing, served
 
-__all__ = ["browser"]
+__all__ = ["browser", "chromium"]
 
 Z = 9
 LAYER = "const layer = viewer.layerManager.managedLayers.find(l => l.name === arguments[0]);"
@@ -34,10 +35,15 @@ return [
 YELLOW = np.array([0xFF, 0xD4, 0x00])
 
 
-@pytest.fixture
-def shown(project: Project) -> Iterator[Served]:
-    with served(lambda: computing(project, 2)) as found:
-        yield found
+@pytest.fixture(scope="module")
+def shown(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A server for all tests that look at a finished run."""
+    folder = tmp_path_factory.mktemp("shown") / "project"
+    shutil.copytree(finished.folder, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        with served(lambda: computing(Project(folder), 2)) as found:
+            yield found
 
 
 def show_only(browser: Browser, name: str) -> None:
@@ -61,6 +67,10 @@ def voxels_seen(browser: Browser) -> tuple[NDArray[Any], NDArray[Any], NDArray[n
     return rows, columns, browser.picture()[i, j].astype(np.int64)
 
 
+def without_panel(browser: Browser) -> NDArray[np.int64]:
+    return browser.picture()[80:-40, :700].astype(np.int64)
+
+
 def move(browser: Browser, name: str, value: float) -> None:
     """A slider of the panel, as a hand would."""
     script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))"
@@ -74,13 +84,9 @@ def wait_for_panel(browser: Browser) -> None:
 
 def test_colours_are_where_they_must_be(shown: Served, browser: Browser, expected: dict[str, Any]) -> None:
     browser.open(shown.page)
-    first = browser.picture()[80:-40, :700].astype(int)
+    first = without_panel(browser)
     assert (first.max(2) - first.min(2) > 30).mean() > 0.05
     assert len(np.unique(first.reshape(-1, 3), axis=0)) > 200
-    # Whoever opens the link sees the same.
-    link = browser.run("return location.href")
-    browser.open(link)
-    assert (np.abs(browser.picture()[80:-40, :700].astype(int) - first) > 30).mean() < 0.01
     show_only(browser, "classes")
     rows, columns, seen = voxels_seen(browser)
     colours = np.array(list(shown.site.colours().values()))
@@ -101,7 +107,7 @@ def test_colours_are_where_they_must_be(shown: Served, browser: Browser, expecte
     assert browser.errors() == []
 
 
-def test_a_threshold_is_moved(shown: Served, browser: Browser, project: Project) -> None:
+def test_a_threshold_is_moved(shown: Served, browser: Browser) -> None:
     browser.open(shown.page)
     wait_for_panel(browser)
     masks = []
@@ -124,9 +130,11 @@ def test_a_threshold_is_moved(shown: Served, browser: Browser, project: Project)
     browser.driver.find_element("css selector", "#panel input[type=checkbox]").click()
     wait_for(lambda: browser.run(f"{LAYER} return !!layer", "tried objects, provisional"), 60, browser.errors)
     assert "provisional: they end at the visible box" in browser.run("return panel.innerText")
-    # The link shows what is tried, and the panel its values.
-    link = browser.run("return location.href")
+    # Whoever opens the link sees the same, what is tried included, and the panel has its values.
+    browser.wait_until_drawn()
+    before, link = without_panel(browser), browser.run("return location.href")
     browser.open(link)
+    assert (np.abs(without_panel(browser) - before) > 30).mean() < 0.01
     wait_for_panel(browser)
     assert browser.run("return document.querySelector('#panel input[name=threshold]').value") == "0.7"
     assert browser.run(f"{LAYER} return !!layer", "tried mask")
@@ -152,3 +160,20 @@ def test_failed_blocks_are_shown_and_the_map_leads_to_them(unused: Project, brow
         assert browser.run("return [...viewer.position.value]")[:2] == [16, 27]
         log = browser.run("return document.querySelector('#panel li a').href")
         assert b"Traceback" in shown.ask(log.removeprefix(shown.origin)).body
+
+
+def test_blocks_that_are_waited_for_keep_no_tab_from_the_server(unused: Project, browser: Browser) -> None:
+    """Tabs share six connections; a worker that never ends its block has both of them wait for more."""
+    with served(lambda: computing(unused, 1, Faults(hang=1.0))) as shown:
+        for is_first in (True, False):
+            if not is_first:
+                browser.new_tab()
+            browser.driver.get(shown.page)
+            wait_for_panel(browser)
+            demand, step = shown.site.demand, shown.site.steps.prediction
+            assert demand is not None
+            wait_for(lambda: demand.waiting(step), 60)  # noqa: B023
+        script = "return fetch(`/${location.pathname.split('/')[2]}/api/layers`).then(answer => answer.status)"
+        for tab in browser.driver.window_handles:
+            browser.driver.switch_to.window(tab)
+            assert browser.run(script) == 200

@@ -19,9 +19,12 @@ from blockwise.faults import Faults
 from blockwise.lockfile import HAS_RANGES
 from pipeline.__main__ import main
 from pipeline.viewing.live import stores as live_stores
+from pipeline.viewing.live.coarse import coarser_sigma
 from pipeline.viewing.live.stores import Stores
 from pipeline.viewing.site import Site
-from tests.runs import BLOCK, SHAPE, Project
+from tasks.pyramid.coarser import coarser
+from tasks.threshold import smooth_and_threshold
+from tests.runs import BLOCK, SHAPE, Project, make_long_project
 from tests.viewer import TOKEN, Answer, Served, computing, served
 
 Expected = dict[str, Any]
@@ -110,6 +113,30 @@ def test_a_threshold_that_is_tried_is_that_of_a_run_and_no_result(project: Proje
     assert run.ok
     assert "prediction" not in run.computed
     np.testing.assert_array_equal(project.results()["thresholded"], mask)
+
+
+def test_what_is_tried_is_seen_from_afar_without_computing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Coarser scales are thresholds of coarser probabilities, chunk by chunk as over the whole volume."""
+    monkeypatch.chdir(tmp_path)
+    project = make_long_project(tmp_path)
+    project.change("connected_components.foreground", 1)
+    assert project.run().ok
+    means = coarser(project.results()["probabilities"], (1, 2, 2, 2), "mean")
+    sigma = coarser_sigma(2.0, 2)
+    with served(lambda: computing(project, 1)) as shown:
+        trials: list[dict[str, Any]] = [{"threshold": 0.5}, {"method": "hysteresis", "core": 0.7, "final": 0.4}]
+        for values in trials:
+            found = post(shown, "trials", values={"sigma": 2.0, "class": 1, **values}).json
+            path = f"/{TOKEN}/data/thresholded/{found['fingerprint']}"
+            mask = shown.read_all(path, scale=1)
+            final, whole = values.get("threshold", values.get("final", 0.0)), tuple(slice(0, n) for n in mask.shape)
+            of_whole = smooth_and_threshold(means[1], (sigma,) * 3, final, whole, core=values.get("core"))
+            np.testing.assert_array_equal(mask, of_whole)
+            assert 0 < (mask > 0).mean() < 1
+            steps = {step["step"]: step["computed"] for step in shown.api("/status").json["steps"]}
+            assert not any(steps.values())
+        fine = shown.read_all(path)  # now blocks are computed
+        assert (coarser(np.minimum(fine, 1), (2, 2, 2), "mode") == np.minimum(mask, 1)).mean() > 0.97
 
 
 def test_objects_of_the_whole_volume_are_those_of_a_run(project: Project) -> None:

@@ -9,14 +9,17 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import tifffile
 import yaml
 
 from blockwise.errors import UserError, printable
 from blockwise.volume import create_volume, delete_volume, open_volume
+from blockwise.volume.decoding import check_decodes
 from pipeline.__main__ import main
 from pipeline.batch.manifest import load_batch
 from pipeline.configuration.settings import load_settings
 from pipeline.configuration.strict_yaml import parse_yaml
+from tasks.alignment.transforms_file import read_transforms
 from tests.runs import Project
 
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -99,3 +102,69 @@ def test_signs_that_command_a_terminal_are_shown(unused: Project, capsys: pytest
     found = capsys.readouterr()
     assert "\x1b" not in found.out + found.err
     assert "in\\x1b[2J, wall" in found.out
+
+
+def last_link(content: bytes) -> int:
+    """Where the last page of a little-endian TIFF tells of the next one."""
+    place = 4
+    while offset := int.from_bytes(content[place : place + 4], "little"):
+        place = offset + 2 + 12 * int.from_bytes(content[offset : offset + 2], "little")
+    return place
+
+
+@pytest.mark.parametrize("pages", [2, 150])
+def test_pages_that_lead_back_to_one_another(pages: int, tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for i in range(pages):
+            file.write(np.full((4, 4), i, np.uint8), contiguous=False, metadata=None)
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    assert open_volume(f"{tmp_path}/a.tif").shape == (pages, 4, 4)
+    place = last_link(content)
+    content[place : place + 4] = content[4:8]
+    (tmp_path / "b.tif").write_bytes(content)
+    with pytest.raises(UserError, match=f"lead to each other without an end .after {pages}, at byte 8"):
+        open_volume(f"{tmp_path}/b.tif")
+
+
+def test_a_compression_without_a_name(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((40, 40), np.uint8), tile=(16, 16), compression="zlib")
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    tag = content.index((259).to_bytes(2, "little") + b"\x03\0\x01\0\0\0")
+    content[tag + 8 : tag + 10] = (4711).to_bytes(2, "little")
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(UserError, match=r"compressed by 4711\) cannot be decoded"):
+        check_decodes(open_volume(f"{tmp_path}/a.tif"))
+
+
+SLICE = {"path": "a.png", "plane": None, "x": 0, "y": 0, "width": 4, "height": 4}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"path": "b.slices.json"},
+        {"path": 3},
+        {"x": "0"},
+        {"y": 2**70},
+        {"width": 1.5},
+        {"plane": []},
+        {"height": True},
+    ],
+)
+def test_slices_that_are_none(change: dict[str, object], tmp_path: Path) -> None:
+    value = {"shape": [1, 4, 4], "dtype": "uint8", "fill": 0, "slices": [{**SLICE, **change}]}
+    (tmp_path / "a.slices.json").write_text(json.dumps(value))
+    with pytest.raises(UserError, match="names no slices"):
+        open_volume(f"{tmp_path}/a.slices.json")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"transforms": [1]}', '{"transforms": {}, "flagged": 3}', '{"transforms": {}, "flagged": [[]]}',
+     '{"0": [1e400, 0, 0, 1, 0, 0]}', '{"0": [1e200, 0, 0, 1e200, 0, 0]}', '{"flagged": [1.5], "transforms": {}}',
+     "[" * 100_000],
+)  # fmt: skip
+def test_transforms_that_are_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text(text)
+    with pytest.raises(UserError, match=r"transforms .*t\.json: "):
+        read_transforms(f"{tmp_path}/t.json")

@@ -13,7 +13,8 @@ from typing import Any
 
 from blockwise.advice import Names
 from blockwise.backends import Outcome
-from blockwise.backends.slurm import SlurmBackend, SlurmOptions
+from blockwise.backends.kind import Setup
+from blockwise.backends.registry import BACKENDS
 from blockwise.errors import UserError
 from blockwise.run import failure_summary, run_step
 from tasks.nodes.signals import terminate_like_interrupt
@@ -29,7 +30,9 @@ def main() -> None:
     value = json.loads(sys.argv[1])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     work = Workspace.open(Path(value["folder"]))
-    backend = SlurmBackend(SlurmOptions(**value["options"]), value["detach"], names=Names(option="backend.slurm."))
+    kind = BACKENDS[value["kind"]]
+    names = Names(option=f"backend.{value['kind']}.")
+    backend = kind.make(Setup(kind.options(**value["options"]), detach=value["detach"], names=names), ())
     with terminate_like_interrupt():
         step = work.addition(value["addend"])
         try:
@@ -43,8 +46,11 @@ def main() -> None:
 class Driver:
     """The other end: starts it, signals it, reads what it says."""
 
-    def __init__(self, work: Workspace, addend: int = 1, detach: bool = False, **options: Any) -> None:
-        value = {"folder": str(work.folder), "addend": addend, "detach": detach, "options": {**OPTIONS, **options}}
+    def __init__(
+        self, work: Workspace, addend: int = 1, detach: bool = False, kind: str = "slurm", **options: Any
+    ) -> None:
+        value = {"folder": str(work.folder), "addend": addend, "detach": detach, "kind": kind}
+        value["options"] = {**OPTIONS, **options}
         self.work = work
         self.out = work.folder / "driver.out"
         self.start = self.out.stat().st_size if self.out.exists() else 0

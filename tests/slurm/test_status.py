@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from blockwise.backends.jobs.ledger import SUBMITTED, Ledger
+from blockwise.backends.jobs.overview import describe_jobs as describe
+from blockwise.backends.slurm.backend import JOBS
+from blockwise.backends.slurm.cluster import SlurmCluster
 from blockwise.backends.slurm.commands import SlurmCommands
-from blockwise.backends.slurm.ledger import SUBMITTED, Ledger
-from blockwise.backends.slurm.overview import describe_jobs
+from blockwise.backends.slurm.kind import SlurmKind
+from blockwise.backends.slurm.script import SlurmOptions
 from blockwise.records import write_json
 from pipeline.__main__ import main
 from tests.contract.steps import Workspace
@@ -26,12 +30,12 @@ def test_jobs_by_state(cluster: Cluster, work: Workspace, drive: Callable[..., D
     driver.wait_until_running(0, 2)
     [job] = {line.split("_")[0] for line in cluster.alive_jobs()}
     # An array that is being written down at this moment, and one that SLURM has forgotten.
-    ledger = Ledger(work.addition())
-    (ledger.folder / "new").mkdir()
+    ledger = Ledger(work.addition(), JOBS)
+    Path(ledger.place, "new").mkdir()
     write_json(ledger.records, f"old/{SUBMITTED}", {"job": 999999})
     try:
-        [line] = describe_jobs({step.label: step for step in (work.addition(), work.doubling())})
-        assert (ledger.folder / "new").exists()
+        [line] = SlurmKind().describe_jobs({step.label: step for step in (work.addition(), work.doubling())})
+        assert Path(ledger.place, "new").exists()
     finally:
         ledger.forget("new")
         ledger.forget("old")
@@ -40,7 +44,7 @@ def test_jobs_by_state(cluster: Cluster, work: Workspace, drive: Callable[..., D
         "SLURM: 999999; 1 array without an id: it is being submitted, or the driver was killed then"
     )
     driver.send(signal.SIGTERM)
-    assert describe_jobs({"addition": work.addition()}) == []
+    assert SlurmKind().describe_jobs({"addition": work.addition()}) == []
 
 
 @pytest.fixture
@@ -48,7 +52,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Configuration of a run whose driver was killed: it has left an array in the ledger."""
     monkeypatch.chdir(tmp_path)
     project = make_project(tmp_path)
-    write_json(Ledger(project.steps().prediction).records, f"array/{SUBMITTED}", {"job": 424242})
+    write_json(Ledger(project.steps().prediction, JOBS).records, f"array/{SUBMITTED}", {"job": 424242})
     return "config.yaml"
 
 
@@ -63,7 +67,10 @@ def test_the_command_without_slurm(
     monkeypatch.setenv("PATH", "/nowhere")
     assert main(["status", "--config", config]) == 0
     text = capsys.readouterr().out
-    assert "prediction: SLURM array 424242; how they stand is not known here: squeue is not on this machine\n" in text
+    assert (
+        "prediction: SLURM array 424242; how they stand is not known here: SLURM's commands are not on this machine\n"
+        in text
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,7 +89,8 @@ def test_a_silent_controller_holds_nobody_up(
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     step = Workspace(tmp_path / "work").addition()
-    write_json(Ledger(step).records, f"array/{SUBMITTED}", {"job": 424242})
-    [line] = describe_jobs({step.label: step}, SlurmCommands(attempts=1, limit_s=0.3))
+    write_json(Ledger(step, JOBS).records, f"array/{SUBMITTED}", {"job": 424242})
+    impatient = SlurmCluster(SlurmOptions(), SlurmCommands(attempts=1, limit_s=0.3))
+    [line] = describe({step.label: step}, impatient, JOBS)
     assert line.startswith("addition: SLURM array 424242; how they stand is not known: SLURM does not answer (squeue")
     assert said in line

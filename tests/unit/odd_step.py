@@ -31,7 +31,8 @@ class OddStep(BlockStep):
     Attributes:
         orders: by block id, what happens: ``raise``, ``refuse`` (an error that a user can mend), ``hang``, ``die``,
             ``fill`` (a lot of memory), ``keep`` (it for ever), ``talk`` (a third of what a log may hold), ``die in
-            company`` (where its driver has other workers); with ``once`` before it, only the first time.
+            company`` (where its driver has other workers), ``fill in company`` (twice as much, until there are none);
+            with ``once`` before it, only the first time.
         broken: ``prepare`` fails.
     """
 
@@ -74,6 +75,11 @@ class OddStep(BlockStep):
             time.sleep(600)
         if order == "fill":
             np.ones(FILLED_BYTES, np.uint8)
+        if order == "fill in company":
+            filled = np.ones(2 * FILLED_BYTES, np.uint8)
+            while _has_company():
+                time.sleep(0.05)
+            del filled
         if order == "keep":
             KEPT.append(np.ones(FILLED_BYTES, np.uint8))
         if order == "talk":

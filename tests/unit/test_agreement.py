@@ -22,6 +22,7 @@ from sklearn.metrics.cluster import pair_confusion_matrix
 from blockwise.errors import UserError
 from pipeline.inspecting import overlaps
 from pipeline.inspecting.agreement import Agreement, compare
+from tests.examples import examples
 
 DTYPES = (np.uint8, np.uint16, np.uint32, np.uint64, np.int32, np.int64)
 FAR = 2**63 + 5
@@ -96,7 +97,9 @@ def segmentations(draw: st.DrawFn) -> tuple[NDArray[Any], NDArray[Any]]:
     return made[0], draw(st.sampled_from([made[1], made[0]]))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=examples(60)
+)
 @given(both=segmentations())
 def test_slabs_give_what_the_definitions_and_libraries_give(
     both: tuple[NDArray[Any], NDArray[Any]], tmp_path: Path, few_at_once: None
@@ -116,6 +119,7 @@ def test_slabs_give_what_the_definitions_and_libraries_give(
         assert found.rand_recall == pytest.approx(divided(together, together + only_b), abs=1e-12, nan_ok=True)
 
 
+@pytest.mark.soak
 def test_work_grows_with_the_labels_not_with_their_square(
     tmp_path: Path, few_at_once: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,6 +136,7 @@ def test_work_grows_with_the_labels_not_with_their_square(
     assert work[1] < 1.2 * work[0] < 6, f"rows sorted for each label: {work}"
 
 
+@pytest.mark.soak
 def test_memory_is_that_of_the_pairs(tmp_path: Path, few_at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
     lexsort = np.lexsort

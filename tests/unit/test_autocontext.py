@@ -21,6 +21,7 @@ from tasks.context_prediction import check_converts, stack
 from tasks.pixel_classification.engines import make_engine
 from tasks.pixel_classification.project import load_project
 from tasks.prediction import quantize
+from tests.examples import examples
 from tests.unit.blocked import Array
 from tests.unit.pixel_cases import case_folder, copied, edited, image_zyxc, predict, read, remove, replace
 from tests.unit.test_pixel_reference import check_agreement
@@ -110,7 +111,7 @@ def regions(draw: st.DrawFn) -> tuple[tuple[int, int], ...] | None:
     return tuple((a, draw(st.integers(a + 1, n))) for a, n in zip(starts, SHAPE, strict=True))
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=examples(4), deadline=None)
 @given(
     shape=st.tuples(st.integers(5, 60), st.integers(5, 70)),
     dtype=st.sampled_from(["uint8", "uint16", "float32"]),

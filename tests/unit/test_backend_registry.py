@@ -28,6 +28,7 @@ def call(project: Project, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.soak
 def test_a_new_kind_computes_and_its_jobs_are_told_and_ended(project: Project) -> None:
     code, text = call(project, "run")
     assert (code, "here prediction 2" in text) == (0, True), text
@@ -44,9 +45,10 @@ def test_a_new_kind_computes_and_its_jobs_are_told_and_ended(project: Project) -
     assert (code, "ended prediction job" in text, "ended threshold job" in text) == (0, True, True), text
 
 
+KNOWN = f"{', '.join(map(repr, BACKENDS))} or 'here'"
 WRONG: list[tuple[dict[str, object], str]] = [
-    ({"name": "hear"}, "backend.name: found 'hear'; input should be 'local', 'slurm' or 'here'"),
-    ({"name": ["here"]}, "backend.name: found ['here']; input should be 'local', 'slurm' or 'here'"),
+    ({"name": "hear"}, f"backend.name: found 'hear'; input should be {KNOWN}"),
+    ({"name": ["here"]}, f"backend.name: found ['here']; input should be {KNOWN}"),
     ({"here": {"memory": 2}}, "backend.here.memory: unknown key; did you mean 'memory_gb'?"),
     ({"hear": {}}, "backend.hear: unknown key; did you mean 'here'?"),
     ({"here": {"memory_gb": "much"}}, "backend.here.memory_gb: found 'much'; this is text; expected a number"),
@@ -68,6 +70,6 @@ def test_its_settings_are_checked_as_all_others(project: Project) -> None:
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_each_ends_what_the_others_have_left(name: str) -> None:
-    backend = make_backend(name, BackendSettings(name=name).setups())
+    backend = make_backend(name, BackendSettings().setups())
     lasting = [other for other, kind in BACKENDS.items() if kind.ledger and other != name]
     assert len(backend.others) == len(lasting)

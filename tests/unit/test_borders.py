@@ -12,6 +12,7 @@ from skimage.measure import label, regionprops_table
 from skimage.segmentation import clear_border, relabel_sequential
 
 from blockwise.grid import Grid
+from tests.examples import examples
 from tests.unit.blocked import blocked_components
 
 RANK = {4: 1, 8: 2, 6: 1, 18: 2, 26: 3}
@@ -51,7 +52,7 @@ def cases(draw):
     return mask, blocks, draw(st.sampled_from([None, roi])), connectivity, draw(st.integers(0, 3))
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(cases())
 @example((np.ones((1, 1, 3), np.uint8), (1, 1, 2), None, 6, 0))
 @example((np.array([[[0], [0], [1]], [[1], [0], [0]]], np.uint8), (1, 1, 1), None, 6, 0))
@@ -103,7 +104,7 @@ def test_the_first_and_the_last_time_step_are_no_border():
     assert table["t"].tolist() == [0, 1, 2]
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(case=cases(), nanometers=st.lists(st.sampled_from([4, 4.56, 10, 40, 123.4]), min_size=3, max_size=3))
 def test_physical_columns_equal_the_whole_volumes(case, nanometers):
     mask, blocks, _, connectivity, _ = case

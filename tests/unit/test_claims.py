@@ -30,6 +30,7 @@ from blockwise.trust.ownership import recorded_id
 from blockwise.watchdog import Watchdog
 from blockwise.worker import Worker
 from tests.contract.steps import Workspace
+from tests.examples import examples
 from tests.processes import wait_for
 
 Kind = Callable[[Path], KernelLocks]
@@ -163,7 +164,9 @@ class LockingByFiles(Locking):
 
 TestLocking = Locking.TestCase
 TestLockingByFiles = LockingByFiles.TestCase
-TestLocking.settings = TestLockingByFiles.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+TestLocking.settings = TestLockingByFiles.settings = settings(
+    max_examples=examples(30), stateful_step_count=30, deadline=None
+)
 
 
 def test_a_file_system_without_locks_is_told_once(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tasks.pyramid import kernels
 from tasks.pyramid.coarser import coarser
+from tests.examples import examples
 
 INTEGERS = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64")
 FLOATS = ("float32", "float64")
@@ -58,7 +59,7 @@ def cases(draw: st.DrawFn, dtypes: tuple[str, ...], few: bool = False):
     return data, factors
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(cases(INTEGERS))
 def test_means_of_integers_are_exact_and_rounded_half_to_even(case) -> None:
     data, factors = case
@@ -69,7 +70,7 @@ def test_means_of_integers_are_exact_and_rounded_half_to_even(case) -> None:
         assert int(found[place]) == rounded(exact), (window, exact)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(cases(FLOATS))
 def test_means_of_floats_are_those_of_double_precision(case) -> None:
     data, factors = case
@@ -81,7 +82,7 @@ def test_means_of_floats_are_those_of_double_precision(case) -> None:
             np.testing.assert_array_equal(found[place], expected)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(cases(("uint8", "uint16", "uint32", "uint64"), few=True) | cases(("uint8", "uint64")))
 def test_modes_take_the_most_frequent_and_of_equals_the_smallest_above_0(case) -> None:
     data, factors = case

@@ -59,6 +59,7 @@ def test_one_of_many_processes_compiles(tmp_path: Path) -> None:
     assert compiled_by(tmp_path, 1) == ["0"]
 
 
+@pytest.mark.soak
 def test_a_process_that_fails_leaves_it_to_the_next(tmp_path: Path) -> None:
     (tmp_path / "toy.py").write_text(TOY.replace("2 * x", "x.none"))
     assert compiled_by(tmp_path, 2) == ["", ""], "both have ended with an error, and none waits for ever"

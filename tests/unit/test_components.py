@@ -13,6 +13,7 @@ from skimage.measure import label, regionprops_table
 
 from blockwise.grid import Grid
 from tasks.components.labels_step import apply_lookup
+from tests.examples import examples
 from tests.unit.blocked import blocked_components
 
 RANK = {4: 1, 8: 2, 6: 1, 18: 2, 26: 3}
@@ -31,7 +32,7 @@ def masks_and_blocks(draw, ndim):
     return (np.random.default_rng(seed).random(shape) < density).astype(np.uint8), blocks
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(case=masks_and_blocks(3), foreground=st.sampled_from([0, 1]), connectivity=st.sampled_from([6, 18, 26]))
 def test_equal_to_whole_volume_3d(case, foreground, connectivity):
     mask, blocks = case
@@ -39,7 +40,7 @@ def test_equal_to_whole_volume_3d(case, foreground, connectivity):
     np.testing.assert_array_equal(found, whole_components(mask, foreground, connectivity))
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(case=masks_and_blocks(2), foreground=st.sampled_from([0, 1]), connectivity=st.sampled_from([4, 8]))
 def test_equal_to_whole_image_2d(case, foreground, connectivity):
     mask, blocks = case
@@ -47,7 +48,7 @@ def test_equal_to_whole_image_2d(case, foreground, connectivity):
     np.testing.assert_array_equal(found, whole_components(mask, foreground, connectivity))
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     mask=arrays(np.uint8, st.tuples(*[st.integers(2, 4)] * 3), elements=st.integers(0, 1)),
     connectivity=st.sampled_from([6, 18, 26]),
@@ -104,7 +105,7 @@ def test_small_objects_are_dropped_and_the_rest_is_renumbered(min_size):
     np.testing.assert_array_equal(objects["voxels"], sizes[kept])
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(case=masks_and_blocks(3))
 def test_object_table_equals_regionprops(case):
     mask, blocks = case

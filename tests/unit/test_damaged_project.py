@@ -12,6 +12,7 @@ import pytest
 
 from blockwise.errors import UserError
 from tasks.pixel_classification.project import load_project
+from tasks.project_file import endless_heap
 
 PROJECT = Path(__file__).parents[2] / "data" / "membranes.ilp"
 TREE = "PixelClassification/ClassifierForests/Forest0000/Tree_00"
@@ -84,3 +85,15 @@ def test_display_and_time_do_not_change_the_content(tmp_path: Path) -> None:
         threshold = file[f"{TREE}/parameters"][1]
         put(f"{TREE}/parameters", 1, threshold * 1.001)(file)
     assert load_project(str(path)).content_hash != load_project(str(PROJECT)).content_hash
+
+
+def test_texts_without_an_end(tmp_path: Path) -> None:
+    """Of these HDF5 looks for the next one for ever, where no signal reaches it."""
+    shutil.copy(PROJECT, tmp_path / "p.ilp")
+    content = bytearray((tmp_path / "p.ilp").read_bytes())
+    start = content.index(b"GCOL")
+    assert endless_heap(f"{tmp_path}/p.ilp") is None
+    content[start + 16 : start + 32] = bytes(16)
+    (tmp_path / "p.ilp").write_bytes(content)
+    with pytest.raises(UserError, match=rf"texts at byte {start:,} have no end; copy it again"):
+        load_project(f"{tmp_path}/p.ilp")

@@ -18,6 +18,7 @@ from tasks.pixel_classification.engines import make_engine
 from tasks.pixel_classification.fast import engine as fast
 from tasks.pixel_classification.features import FILTERS, Feature, compute_features
 from tasks.pixel_classification.project import Project, load_project
+from tests.examples import examples
 from tests.unit.random_forests import project, random_forest
 
 REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
@@ -74,7 +75,7 @@ def images(draw: st.DrawFn) -> NDArray[Any]:
     return rng.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, shape, dtype, endpoint=True)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(
     features=selections(),
     image=images(),
@@ -95,7 +96,7 @@ def test_fast_equals_reference(
     np.testing.assert_array_equal(make_engine("fast", made, tensor).predict(image, whole), expected)
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(features=selections(), image=images(), seed=st.integers(0, 1000), data=st.data())
 def test_blocks_and_tiles_do_not_show(
     features: tuple[Feature, ...], image: NDArray[Any], seed: int, data: st.DataObject
@@ -142,7 +143,7 @@ def test_a_volume_too_small_for_its_kernels_is_refused() -> None:
             make_engine(name, made).predict(image, everything(image.shape))
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(CASES[0], marks=pytest.mark.soak), *CASES[1:]])
 def test_ilastik_case(case: str) -> None:
     if not REFERENCE.exists():
         pytest.skip(f"the cases made with ilastik are not at {REFERENCE}")

@@ -13,6 +13,7 @@ from tasks.pixel_classification.fast.streaming import vote
 from tasks.pixel_classification.fast.traversal import pack
 from tasks.pixel_classification.fast.vectors import LANES
 from tasks.pixel_classification.forest import Forest, evaluate
+from tests.examples import examples
 from tests.unit.random_forests import random_forest
 
 
@@ -41,7 +42,7 @@ def vote_by_groups(forest: Forest, values: NDArray[np.float32]) -> NDArray[np.fl
     return out
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     seed=st.integers(0, 2**32 - 1),
     sizes=st.lists(st.integers(1, 6), min_size=1, max_size=3).map(tuple),

@@ -12,6 +12,7 @@ from skimage.measure import label
 
 from blockwise.grid import Grid
 from pipeline.configuration.settings import ConnectedComponents, Threshold
+from tests.examples import examples
 from tests.unit.blocked import blocked_components, blocked_threshold
 
 
@@ -32,7 +33,7 @@ def cases(draw):
     return shape, blocks, final, core, draw(st.sampled_from([0.0, 0.6, 1.0])), draw(st.integers(0, 2**32 - 1))
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(case=cases(), connectivity=st.sampled_from([6, 18, 26]))
 def test_equal_to_whole_volume(case, connectivity):
     shape, blocks, final, core, sigma, seed = case
@@ -48,7 +49,7 @@ def test_equal_to_whole_volume(case, connectivity):
         np.testing.assert_array_equal(found > 0, apply_hysteresis_threshold(smoothed, final, core))
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(
     case=cases(),
     core=st.sampled_from([0.05, 0.2, 0.4, 0.6]),
@@ -87,7 +88,7 @@ def test_a_core_far_from_where_the_object_begins_keeps_it():
     assert list(objects["voxels"]) == [29]
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(case=cases(), low=st.integers(0, 12), span=st.integers(0, 40))
 def test_sizes_are_those_of_whole_objects(case, low, span):
     shape, blocks, final, core, sigma, seed = case
@@ -103,7 +104,7 @@ def test_sizes_are_those_of_whole_objects(case, low, span):
     np.testing.assert_array_equal(objects["voxels"], np.bincount(expected.ravel())[1:])
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(
     case=cases(),
     connectivity=st.sampled_from([6, 18, 26]),

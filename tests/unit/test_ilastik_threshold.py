@@ -22,6 +22,7 @@ from pipeline.assembly.steps import build_steps
 from pipeline.configuration.settings import make_settings
 from tasks.ilastik_smoothing import effective_sigma, reach, smooth_as_ilastik, taps
 from tasks.stored_threshold import StoredThreshold, load_threshold
+from tests.examples import examples
 from tests.unit.blocked import blocked_components, blocked_threshold
 from tests.unit.pixel_cases import DATA, ROOT, Edit, case_folder, copied, read, remove, replace
 
@@ -105,7 +106,7 @@ def cases(draw: st.DrawFn) -> tuple[Image, Image, tuple[int, ...], tuple[float, 
     return images[0], images[1], blocks, sigma
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(case=cases(), low=st.sampled_from([0.3, 0.5, 0.52]), sizes=st.sampled_from([(0, None), (4, 30), (2, None)]))
 def test_simple_equals_the_whole_volume(case: Any, low: float, sizes: Any) -> None:
     image, _, blocks, sigma = case
@@ -117,7 +118,7 @@ def test_simple_equals_the_whole_volume(case: Any, low: float, sizes: Any) -> No
     np.testing.assert_array_equal(found, ilastiks_objects(whole, whole, low, None, sizes))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(
     case=cases(),
     low=st.sampled_from([0.3, 0.45, 0.5]),

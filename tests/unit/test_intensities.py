@@ -14,10 +14,11 @@ from blockwise.grid import Grid
 from tasks.components.measures import component_columns, from_columns, side_by_side
 from tasks.objects.exact_sums import ACCUMULATORS, exact_sums, values_of, whole_numbers
 from tasks.objects.image_measures import EXACT_DTYPES, Image, dense_labels, mean_and_deviation, measure_image
+from tests.examples import examples
 from tests.unit.blocked import blocked_components
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     shape=st.tuples(*[st.integers(1, 10)] * 3),
     block_shape=st.tuples(*[st.integers(2, 12)] * 3),
@@ -129,7 +130,7 @@ def test_an_object_with_a_voxel_that_is_no_number_has_no_intensities():
     assert table["intensity_min_0"].dtype == np.float32
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(
     shape=st.tuples(*[st.integers(1, 9)] * 3),
     block_shape=st.tuples(*[st.integers(2, 12)] * 3),

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from blockwise.backends import LocalBackend
-from blockwise.backends.slurm.ledger import Ledger
-from blockwise.backends.slurm.script import Needs
+from blockwise.backends.jobs.ledger import Ledger
+from blockwise.backends.jobs.needs import Needs
 from blockwise.logs import LARGEST_LOG, keep_newest, put_aside
 from blockwise.run import run_step
 from pipeline.running.session import begin_session, end_sessions
@@ -73,12 +73,12 @@ def test_of_the_logs_of_jobs_the_newest_are_kept(tmp_path: Path) -> None:
 def test_logs_of_jobs_go_only_when_no_array_is_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step = odd_step(tmp_path, 1)
     monkeypatch.setattr(keep_newest, "__defaults__", (1,))
-    ledger = Ledger(step)
+    ledger = Ledger(step, "jobs")
     left = []
     for name in ("first", "second"):
         for number in range(3):
             (step.logs / f"{name}_{number}.log").parent.mkdir(parents=True, exist_ok=True)
             (step.logs / f"{name}_{number}.log").touch()
-        ledger.enter(name, step, [], Needs(512, 1), None, lambda places: "")
+        ledger.enter(name, step, [], Needs(512, 1), None)
         left.append(len(list(step.logs.iterdir())))
     assert left == [1, 4]

@@ -19,6 +19,7 @@ from blockwise.mask import SURVEY, Mask, MaskReader, keep_survey, masked, survey
 from blockwise.volume import Address, create_volume, open_volume
 from pipeline.assembly.masking import mask_and_grid, possible_factors
 from pipeline.configuration.settings import Settings
+from tests.examples import examples
 from tests.unit.blocked import blocked_components, blocked_threshold
 
 
@@ -40,7 +41,7 @@ def upsampled(inside: np.ndarray, axes: str, factors: tuple[int, ...], grid: Gri
     return inside[tuple(slice(0, n) for n in grid.shape)]
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(data=st.data())
 def test_read_and_survey_equal_the_whole_mask(tmp_path_factory, data):
     axes = data.draw(st.sampled_from(["yx", "zyx", "tyx"]))
@@ -93,7 +94,7 @@ def test_what_was_found_is_kept_until_the_mask_changes(tmp_path):
     assert survey(mask, grid, str(tmp_path), watch_files=True).digest == second.digest
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(
     shape=st.tuples(*[st.integers(1, 20)] * 3),
     block_shape=st.tuples(*[st.integers(2, 22)] * 3),
@@ -130,7 +131,7 @@ def test_the_border_of_a_mask_draws_no_value_down():
     np.testing.assert_array_equal(found, inside)
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(
     shape=st.tuples(*[st.integers(1, 9)] * 3),
     block_shape=st.tuples(*[st.integers(1, 5)] * 3),

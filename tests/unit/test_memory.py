@@ -7,9 +7,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from blockwise.backends.memory import available_memory
+from blockwise.backends.memory import available_memory, oom_kills
 
 GB = 1 << 30
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
 
 
 @pytest.mark.parametrize(
@@ -30,16 +36,28 @@ GB = 1 << 30
     ],
 )
 def test_control_groups(membership: str, limits: dict[str, object], expected: int, tmp_path: Path) -> None:
-    for name, content in {
-        "proc/self/cgroup": membership,
-        **{f"sys/fs/cgroup/{k}": v for k, v in limits.items()},
-    }.items():
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{content}\n" if name.startswith("sys") else str(content))
+    write(tmp_path, {"proc/self/cgroup": membership, **{f"sys/fs/cgroup/{k}": f"{v}\n" for k, v in limits.items()}})
     memory = available_memory(tmp_path, total=8 * GB)
     assert memory.size == expected * GB
     assert ("control group" in memory.owner) == (expected < 8)
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "expected"),
+    [
+        ("0::/a/b\n", {"sys/fs/cgroup/a/b/memory.events": "low 0\noom 3\noom_kill 2\noom_group_kill 7\n"}, 2),
+        ("0::/a/b\n", {"sys/fs/cgroup/a/memory.events": "oom_kill 5\n"}, 1),
+        ("4:memory:/a\n", {"sys/fs/cgroup/memory/a/memory.oom_control": "under_oom 0\noom_kill 4\n"}, 4),
+        ("4:memory:/a\n", {"sys/fs/cgroup/memory/a/memory.oom_control": "under_oom 0\n"}, 1),
+        ("0::/\n", {}, 1),
+    ],
+    ids=["version 2", "another group", "version 1", "an old kernel", "no group"],
+)
+def test_processes_that_the_kernel_has_ended(
+    membership: str, files: dict[str, str], expected: int, tmp_path: Path
+) -> None:
+    write(tmp_path, {"proc/self/cgroup": membership, "proc/vmstat": "pgfault 9\noom_kill 1\n", **files})
+    assert oom_kills(tmp_path) == expected
 
 
 def test_this_machine() -> None:
@@ -48,3 +66,4 @@ def test_this_machine() -> None:
 
 def test_no_linux(tmp_path: Path) -> None:
     assert available_memory(tmp_path, total=GB).owner == "this machine"
+    assert oom_kills(tmp_path) == 0

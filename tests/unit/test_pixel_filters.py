@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tasks.pixel_classification.features import Feature, compute_features, halo
 from tasks.pixel_classification.filters import eigenvalues, half_kernel, radius
+from tests.examples import examples
 
 Array = NDArray[np.float32]
 
@@ -58,7 +59,7 @@ def test_features_agree_with_bioimage_cpp_to_float32_noise(name: str, scale: flo
     assert error.max() < (2e-3 if name.endswith("Eigenvalues") and not flat else 5e-5)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(arrays(np.float32, (6, 4), elements=st.floats(-1000, 1000, width=32)))
 def test_eigenvalues_in_3d_are_those_of_lapack(parts: Array) -> None:
     zz, zy, zx, yy, yx, xx = parts

@@ -15,12 +15,13 @@ from tasks.pixel_classification.forest import Forest, Tree, evaluate, join_trees
 from tasks.pixel_classification.project_fields import LayoutError
 from tasks.pixel_classification.training import train, tree_of_sklearn
 from tasks.pixel_classification.vigra_forest import read_forest
+from tests.examples import examples
 
 DOUBLES = st.floats(allow_nan=False, width=64)
 SINGLES = st.floats(allow_nan=False, width=32)
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(threshold=DOUBLES, value=SINGLES)
 @example(threshold=0.1, value=float(np.float32(0.1)))
 @example(threshold=-0.1, value=float(np.float32(-0.1)))
@@ -33,7 +34,7 @@ def test_rounded_thresholds_decide_as_doubles_do(threshold: float, value: float)
     assert (np.float32(value) < rounded) == (np.float64(np.float32(value)) < threshold)
 
 
-@settings(max_examples=400)
+@settings(max_examples=examples(400))
 @given(threshold=DOUBLES)
 def test_values_next_to_a_threshold_decide_as_doubles_do(threshold: float) -> None:
     with np.errstate(over="ignore"):
@@ -44,7 +45,7 @@ def test_values_next_to_a_threshold_decide_as_doubles_do(threshold: float) -> No
         assert (value < rounded) == (np.float64(value) < threshold)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     features=arrays(np.float32, (30, 2), elements=st.floats(-4, 4, width=32)),
     labels=arrays(np.int64, 30, elements=st.integers(1, 3)),

@@ -15,6 +15,7 @@ from tasks.pixel_classification.features import FILTERS, Feature, compute_featur
 from tasks.pixel_classification.filters import derivative, eigenvalues, half_kernel, radius
 from tasks.pixel_classification.forest import Tree, join_trees
 from tasks.pixel_classification.project import Project
+from tests.examples import examples
 
 SCALES = (0.1, 0.2, 0.3, 0.7, 1.0, 1.6, 3.5)
 CELLS = [(name, scale) for name in FILTERS for scale in SCALES if scale >= Feature(name, scale, False).least_scale]
@@ -53,7 +54,7 @@ def plain_derivative(
     return volume
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.tuples(*[st.integers(6, 24)] * 3),
     st.lists(st.integers(0, 2), min_size=2, max_size=3).map(tuple),
@@ -68,7 +69,7 @@ def test_no_operation_is_fused_or_reordered(
     np.testing.assert_array_equal(derivative(volume, orders, *kernel), plain_derivative(volume, orders, *kernel))
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.sampled_from([2, 3]), st.integers(0, 2**32 - 1), st.floats(-6, 6), st.integers(0, 3))
 def test_eigenvalues_are_those_of_numpy(n: int, seed: int, magnitude: float, equal: int) -> None:
     rng = np.random.default_rng(seed)
@@ -82,7 +83,7 @@ def test_eigenvalues_are_those_of_numpy(n: int, seed: int, magnitude: float, equ
     assert np.abs(found - expected).max() <= 2e-7 * np.abs(expected).max()
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.lists(st.sampled_from(CELLS), min_size=2, max_size=5, unique=True), st.booleans())
 def test_a_feature_does_not_depend_on_the_others(cells: list[tuple[str, float]], in_2d: bool) -> None:
     image = np.random.default_rng(0).normal(100, 40, (16, 17, 18, 1)).astype(np.float32)

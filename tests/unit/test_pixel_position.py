@@ -15,6 +15,7 @@ from blockwise.grid import grow, relative
 from tasks.pixel_classification.engines import make_engine
 from tasks.pixel_classification.features import FILTERS, Feature, StructureTensor, compute_features, halo
 from tasks.pixel_classification.project import load_project
+from tests.examples import examples
 from tests.unit.pixel_cases import DATA, image_zyxc, predict
 
 IDS = list(FILTERS)
@@ -34,7 +35,7 @@ def whole_volume(name: str, variant: StructureTensor) -> tuple[NDArray[np.float3
 
 
 @pytest.mark.parametrize("name", SELECTIONS)
-@settings(max_examples=12)
+@settings(max_examples=examples(12))
 @given(data=st.data(), variant=st.sampled_from(["fastfilters", "vigra"]))
 def test_features_of_any_block_with_its_halo_are_those_of_the_whole(
     name: str, data: st.DataObject, variant: StructureTensor

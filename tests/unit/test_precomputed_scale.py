@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from blockwise.grid import Grid
 from blockwise.volume import create_volume, open_volume
 from blockwise.volume.precomputed_scale import scale_document, shard_shape, tensorstore_metadata
+from tests.examples import examples
 
 SIDES = st.integers(1, 40)
 ATTRIBUTES = {"axes": list("zyx"), "resolution": [40, 4, 4], "units": ["nanometer"] * 3, "type": "image"}
@@ -28,7 +29,7 @@ def cuts(draw: st.DrawFn):
     return shape, chunks, tuple(c * draw(st.integers(1, 8)) for c in chunks)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(cuts())
 def test_shards_are_those_of_tensorstore_and_blocks_consist_of_whole_ones(case) -> None:
     shape, chunks, block = case
@@ -41,7 +42,7 @@ def test_shards_are_those_of_tensorstore_and_blocks_consist_of_whole_ones(case) 
         assert b % s == 0 or b >= n
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(cuts())
 def test_files_of_blocks_have_the_names_that_we_think(case) -> None:
     """So that states of files are those of a block's own."""

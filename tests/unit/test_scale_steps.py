@@ -26,6 +26,7 @@ from tasks.pyramid.coarser import Method, coarser
 from tasks.pyramid.layouts import Image, scale_name
 from tasks.pyramid.scale_step import ScaleStep
 from tasks.pyramid.scales import coarser_grid, coarser_scales
+from tests.examples import examples
 from tests.runs import ROOT, InlineBackend, Run
 
 
@@ -126,14 +127,14 @@ def computed_part(data: NDArray[Any], grid: Grid) -> NDArray[Any]:
     return found
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 @given(pyramids())
 def test_scales_are_those_of_the_whole_volume(case) -> None:
     check_whole(case)
 
 
 @pytest.mark.soak
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(pyramids())
 def test_many_more_of_them(case) -> None:
     check_whole(case)

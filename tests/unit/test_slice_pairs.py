@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from tasks.alignment.features import Features, coarser, find_features, stretch, to_full_size
-from tasks.alignment.pairs import estimate_pair, phase_shift
+from tasks.alignment.pairs import GATE, estimate_pair, phase_shift
 from tasks.alignment.transforms import Model, apply, corners, translation
 
 SIDE = 180
@@ -99,6 +100,21 @@ def test_a_match_in_one_corner_alone_is_refused() -> None:
     assert pair.refused
 
 
+@pytest.mark.parametrize("shift", [(0, 0), (70, 20)], ids=["in place", "at a jump"])
+@pytest.mark.parametrize("off", [0, 5])
+def test_a_second_estimate_must_agree_where_little_lies_on_each_other(shift: tuple[int, int], off: int) -> None:
+    coarse = gaussian_filter(scene(), 6) * 4 - 384
+    first, second = (find_features(eight_bit(seen(m, coarse))) for m in (translation(0, 0), translation(*shift)))
+    wrong = dataclasses.replace(second, points=second.points - (off, 0))
+    pair = estimate_pair(first, wrong, "translation")
+    np.testing.assert_allclose(pair.matrix[:, 2], (shift[0] + off, shift[1]), atol=0.5)
+    assert pair.likeness > GATE.doubt, "by this alone it would count"
+    if off and shift != (0, 0):
+        assert pair.refused == f"phase correlation says that it is off by {off:.1f} pixels of a small picture"
+    else:
+        assert not pair.refused
+
+
 def test_a_stretch_that_no_stage_makes_is_refused() -> None:
     wide = np.array([[1.3, 0, 0], [0, 1, 0]], float)
     pair = estimate_pair(*(find_features(eight_bit(seen(m))) for m in (translation(0, 0), wide)), "affine")
@@ -125,6 +141,16 @@ def test_a_box_limits_where_key_points_are_looked_for() -> None:
     nothing = find_features(image, box=((20, 100), (500, 600)))
     assert not len(nothing.points)
     assert estimate_pair(find_features(image), nothing, "rigid").refused
+
+
+def test_a_box_far_from_the_corner_is_compared_where_it_lies() -> None:
+    angle = 0.1
+    turned = np.array([[np.cos(angle), -np.sin(angle), 12], [np.sin(angle), np.cos(angle), -12]])
+    pictures = [eight_bit(seen(m)) for m in (translation(0, 0), turned)]
+    whole = estimate_pair(*map(find_features, pictures), "rigid")
+    part = estimate_pair(*(find_features(p, box=((90, 180), (90, 180))) for p in pictures), "rigid")
+    assert not part.refused
+    assert part.likeness > 0.95 * whole.likeness
 
 
 def test_phase_correlation_finds_whole_pixels() -> None:

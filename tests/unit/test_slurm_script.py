@@ -6,13 +6,16 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from blockwise.backends.slurm.script import ArrayPlaces, Needs, SlurmOptions, batch_script
+from blockwise.backends.jobs.needs import Needs
+from blockwise.backends.jobs.scheduler import Submission
+from blockwise.backends.slurm.script import SlurmOptions, batch_script
 
-PLACES = ArrayPlaces(Path("/scratch/a b/jobs/threshold-1"), Path("/x/script.sh"), Path("/scratch/100%/logs"))
+WORK, LOGS = "/scratch/a b/jobs/threshold-1", Path("/scratch/100%/logs")
 
 
 def script(exclude_nodes: tuple[str, ...] = (), **options: Any) -> str:
-    return batch_script(SlurmOptions(**options), Needs(1200, 45), PLACES, 8, 3, exclude_nodes)
+    submission = Submission("threshold-1", WORK, LOGS, 8, Needs(1200, 45), 3, exclude_nodes)
+    return batch_script(SlurmOptions(**options), submission)
 
 
 def test_options_become_lines():

@@ -7,13 +7,11 @@ from pathlib import Path
 import pytest
 
 from blockwise.advice import Names
+from blockwise.backends.jobs.scheduler import NO_TASK, SchedulerUnavailableError
 from blockwise.backends.slurm import SlurmBackend, SlurmOptions
 from blockwise.backends.slurm.answers import (
-    NO_TASK,
     Problem,
-    SlurmUnavailableError,
-    TaskState,
-    index_list,
+    SlurmTask,
     parse_job_id,
     parse_max_array_size,
     parse_states,
@@ -37,18 +35,20 @@ QUEUE = """2|N/A|COMPLETED|node1|None
 
 def test_states():
     states = parse_states(QUEUE)
-    assert set(states) == {(2, NO_TASK), (1, NO_TASK), (8, 0), (8, 2), (7, 0), (7, 13), (6, 4), (9, 1)}
-    assert states[7, 13] == TaskState(7, 13, "NODE_FAIL", "NodeDown", "node2")
-    assert states[6, 4].reason == "ReqNodeNotAvail, UnavailableNodes:node[1-2]"
+    assert set(states) == {
+        *(("2", NO_TASK), ("1", NO_TASK), ("8", 0), ("8", 2), ("7", 0), ("7", 13), ("6", 4), ("9", 1))
+    }
+    assert states["7", 13] == SlurmTask("7", 13, "NODE_FAIL", "NodeDown", "node2")
+    assert states["6", 4].reason == "ReqNodeNotAvail, UnavailableNodes:node[1-2]"
     assert [key for key, state in sorted(states.items()) if state.ended] == [
-        *((1, NO_TASK), (2, NO_TASK), (7, 13), (8, 0), (9, 1))
+        *(("1", NO_TASK), ("2", NO_TASK), ("7", 13), ("8", 0), ("9", 1))
     ]
-    assert [key for key, state in sorted(states.items()) if state.runs] == [(7, 0)]
+    assert [key for key, state in sorted(states.items()) if state.runs] == [("7", 0)]
 
 
 @pytest.mark.parametrize("state", ["COMPLETING", "SUSPENDED", "REQUEUE_HOLD", "A_STATE_OF_2040"])
 def test_a_state_that_is_not_known_to_be_an_end_is_alive(state: str):
-    assert not TaskState(1, 0, state, "None", "node1").ended
+    assert not SlurmTask("1", 0, state, "None", "node1").ended
 
 
 @pytest.mark.parametrize("text", ["", "\n", "slurm_load_jobs error: Unable to contact\n", "7|0|RUNN"])
@@ -58,11 +58,11 @@ def test_an_answer_without_lines_holds_no_states(text: str):
 
 @pytest.mark.parametrize("text", ["17\n", "17;test\n", "sbatch: lua: welcome to the cluster\n17\n"])
 def test_job_id(text: str):
-    assert parse_job_id(text) == 17
+    assert parse_job_id(text) == "17"
 
 
 def test_no_job_id():
-    with pytest.raises(SlurmUnavailableError, match="without a job id: 'Submitted'"):
+    with pytest.raises(SchedulerUnavailableError, match="without a job id: 'Submitted'"):
         parse_job_id("Submitted\n")
 
 
@@ -87,12 +87,6 @@ def test_no_job_id():
 )  # fmt: skip
 def test_problems(message: str, problem: Problem):
     assert problem_of(message) is problem
-
-
-def test_index_list():
-    assert index_list([7, 0, 2, 1, 3, 9, 8]) == "0-3,7-9"
-    assert index_list([5]) == "5"
-    assert index_list([]) == ""
 
 
 def test_max_array_size():

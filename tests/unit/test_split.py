@@ -26,6 +26,7 @@ from tasks.splitting.merge_step import SplitMergeStep
 from tasks.splitting.parts_step import Cut, SplitPartsStep
 from tasks.splitting.surroundings import look_around
 from tasks.threshold import ThresholdStep
+from tests.examples import examples
 from tests.unit.blocked import Array, GivenMask, GivenProbabilities, InMemory, all_columns, whole
 from tests.unit.blocked import given as given_step
 from tests.unit.pixel_cases import ROOT
@@ -165,7 +166,7 @@ def cases(draw: st.DrawFn) -> tuple[NDArray[np.float64], Grid, int, tuple[int, .
     return values, Grid("zyx"[-ndim:], shape, blocks), connectivity, largest
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     case=cases(),
     level=st.sampled_from([0.3, 0.45, 0.6]),
@@ -186,7 +187,7 @@ def test_parts_equal_those_of_the_whole_volume(case: Any, level: float, h: float
     np.testing.assert_array_equal(table["too_large"], np.isin(table["whole"], too_large))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(case=cases(), smallest=st.sampled_from([0, 3]))
 def test_parts_with_a_seed_each_equal_those_of_the_whole_volume(case: Any, smallest: int) -> None:
     values, grid, connectivity, largest = case

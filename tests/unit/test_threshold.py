@@ -10,10 +10,11 @@ from skimage.filters import gaussian
 
 from blockwise.grid import Grid
 from tasks.threshold import smooth_and_threshold
+from tests.examples import examples
 from tests.unit.blocked import blocked_threshold
 
 
-@settings(max_examples=120)
+@settings(max_examples=examples(120))
 @given(
     shape=st.tuples(*[st.integers(1, 24)] * 3),
     block_shape=st.tuples(*[st.integers(1, 26)] * 3),

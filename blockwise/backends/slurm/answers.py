@@ -1,22 +1,12 @@
-"""What SLURM's commands answer, and what it means: pure functions on text.
-
-What SLURM says only speeds up noticing that a job has ended. No answer, or an empty one, is never read as "ended".
-"""
+"""What SLURM's commands answer, and what it means: pure functions on text."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from blockwise.errors import UserError
-
-TaskId = tuple[int, int]
-"""Id of a job array, and index of the task in it."""
-
-NO_TASK = -1
-"""Index of what is left of an array whose last pending tasks were cancelled one by one; SLURM calls it N/A."""
+from blockwise.backends.jobs.scheduler import NO_TASK, Cause, SchedulerUnavailableError, TaskId, TaskState
 
 DEFAULT_MAX_ARRAY_SIZE = 1001
 """What SLURM has when its configuration says nothing."""
@@ -26,6 +16,20 @@ ENDED = frozenset({
     "TIMEOUT",
 })  # fmt: skip
 """States that a task does not leave. Any other state, known or not, counts as alive."""
+
+PENDING = "PENDING"
+
+_CAUSES = {
+    "OUT_OF_MEMORY": Cause.OUT_OF_MEMORY,
+    "TIMEOUT": Cause.TIME_LIMIT,
+    "DEADLINE": Cause.TIME_LIMIT,
+    "NODE_FAIL": Cause.NODE_FAILURE,
+    "BOOT_FAIL": Cause.NODE_FAILURE,
+    "CANCELLED": Cause.INTERRUPTED,
+    "PREEMPTED": Cause.INTERRUPTED,
+    "REVOKED": Cause.INTERRUPTED,
+    "COMPLETED": Cause.UNKNOWN,
+}
 
 _TRANSIENT = re.compile(
     r"socket timed out|timed out|unable to contact slurm controller|connect failure|connection (refused|reset)"
@@ -39,22 +43,6 @@ _SOME_LIMIT = re.compile(r"violates accounting/qos policy", re.IGNORECASE)
 FORGOTTEN = re.compile(r"invalid job id", re.IGNORECASE)
 
 
-class SlurmUnavailableError(Exception):
-    """SLURM has not answered, or not in a way that says anything."""
-
-
-class SlurmMissingError(UserError):
-    """SLURM's commands are not on this machine."""
-
-
-class SubmissionLimitError(Exception):
-    """SLURM takes no more jobs for now."""
-
-
-class SubmissionRefusedError(UserError):
-    """SLURM will never take this job as it is."""
-
-
 class Problem(Enum):
     """What a failing command says."""
 
@@ -64,14 +52,8 @@ class Problem(Enum):
 
 
 @dataclass(frozen=True)
-class TaskState:
+class SlurmTask(TaskState):
     """What ``squeue`` says about one task of an array."""
-
-    job: int
-    index: int
-    state: str
-    reason: str
-    node: str
 
     @property
     def ended(self) -> bool:
@@ -79,41 +61,56 @@ class TaskState:
         return self.state in ENDED
 
     @property
-    def runs(self) -> bool:
-        """Whether the task is on a node."""
-        return not self.ended and self.state != "PENDING"
+    def waits(self) -> bool:
+        """Whether it has not started yet."""
+        return self.state == PENDING
 
-    def __str__(self) -> str:
-        where = f" on {self.node}" if self.node else ""
-        return f"{self.state}/{self.reason}{where}"
+    @property
+    def cause(self) -> Cause | None:
+        """By its state. Clusters without control groups call a job that was killed for its memory FAILED."""
+        return _CAUSES.get(self.state)
+
+    @property
+    def preempted(self) -> bool:
+        """Whether it had to make room for others."""
+        return self.state == "PREEMPTED"
+
+    def when_gone(self) -> SlurmTask | None:
+        """One that is cancelled while it is pending goes at once."""
+        if not self.waits:
+            return None
+        return SlurmTask(self.array, self.index, "CANCELLED", "no longer in the array", "")
 
 
 STATE_FORMAT = "%F|%K|%T|%N|%r"
 """Reason last: it is free text."""
 
 
-def parse_states(text: str) -> dict[TaskId, TaskState]:
-    """Parse ``squeue -h -r -t all -o STATE_FORMAT``; lines that are cut off are left out."""
+def parse_states(text: str) -> dict[TaskId, SlurmTask]:
+    """Parse ``squeue -h -r -t all -o STATE_FORMAT``; lines that are cut off are left out.
+
+    What is left of an array whose last pending tasks were cancelled one by one has the index N/A, which is NO_TASK.
+    """
     found = {}
     for line in text.splitlines():
         fields = line.strip().split("|", 4)
         if len(fields) == 5 and fields[0].isdigit() and (fields[1].isdigit() or fields[1] == "N/A"):
-            job, index = int(fields[0]), NO_TASK if fields[1] == "N/A" else int(fields[1])
-            found[job, index] = TaskState(job, index, fields[2], fields[4], fields[3])
+            array, index = fields[0], NO_TASK if fields[1] == "N/A" else int(fields[1])
+            found[array, index] = SlurmTask(array, index, fields[2], fields[4], fields[3])
     return found
 
 
-def parse_job_id(text: str) -> int:
+def parse_job_id(text: str) -> str:
     """Parse the answer of ``sbatch --parsable``: ``17`` or ``17;cluster``, perhaps after a site's own lines.
 
     Raises:
-        SlurmUnavailableError: there is no id in it.
+        SchedulerUnavailableError: there is no id in it.
     """
     for line in reversed(text.splitlines()):
         match = re.fullmatch(r"(\d+)(;.*)?", line.strip())
         if match:
-            return int(match.group(1))
-    raise SlurmUnavailableError(f"sbatch has answered without a job id: {text.strip()!r:.200}")
+            return match.group(1)
+    raise SchedulerUnavailableError(f"sbatch has answered without a job id: {text.strip()!r:.200}")
 
 
 def parse_max_array_size(text: str) -> int:
@@ -128,14 +125,3 @@ def problem_of(message: str) -> Problem:
     if _SUBMIT_LIMIT.search(message) or (_SOME_LIMIT.search(message) and not _SIZE_LIMIT.search(message)):
         return Problem.LIMIT
     return Problem.TRANSIENT if _TRANSIENT.search(message) else Problem.REFUSED
-
-
-def index_list(indices: Iterable[int]) -> str:
-    """Write array indices as SLURM reads them: ``0-3,7``."""
-    parts: list[list[int]] = []
-    for index in sorted(set(indices)):
-        if parts and parts[-1][1] == index - 1:
-            parts[-1][1] = index
-        else:
-            parts.append([index, index])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)

@@ -10,19 +10,20 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
-
+from blockwise.backends.jobs.asking import retrying, submit_once
+from blockwise.backends.jobs.scheduler import (
+    SchedulerMissingError,
+    SchedulerUnavailableError,
+    SubmissionLimitError,
+    SubmissionRefusedError,
+    TaskId,
+)
 from blockwise.backends.slurm.answers import (
     DEFAULT_MAX_ARRAY_SIZE,
     FORGOTTEN,
     STATE_FORMAT,
     Problem,
-    SlurmMissingError,
-    SlurmUnavailableError,
-    SubmissionLimitError,
-    SubmissionRefusedError,
-    TaskId,
-    TaskState,
+    SlurmTask,
     parse_job_id,
     parse_max_array_size,
     parse_states,
@@ -62,66 +63,60 @@ class SlurmCommands:
         self.limit_s = limit_s
         self.faults = faults or Faults()
 
-    def submit(self, script: Path, name: str) -> int:
+    def submit(self, script: Path, name: str) -> str:
         """Submit a script under a name that no other job has; the id of the job.
 
         Raises:
-            SlurmUnavailableError: SLURM cannot be reached now.
+            SchedulerUnavailableError: SLURM cannot be reached now.
             SubmissionLimitError: SLURM takes no more jobs now.
             SubmissionRefusedError: it never will.
         """
 
-        def attempt() -> int:
-            # A submission that timed out may have succeeded all the same.
-            known = self.named(name) if retried else frozenset()
-            if known:
-                return max(known)
-            retried.append(True)
+        def send() -> str:
             answer = self._run(["sbatch", "--parsable", str(script)])
             if self.faults.strikes("lost_answer", name):
-                raise SlurmUnavailableError("sbatch: its answer is lost, as asked for")
+                raise SchedulerUnavailableError("sbatch: its answer is lost, as asked for")
             return parse_job_id(answer)
 
-        retried: list[bool] = []
-        return self._retrying(attempt)
+        return submit_once(send, self.named, name, self.attempts, self.wait_s)
 
-    def states(self, jobs: Sequence[int]) -> dict[TaskId, TaskState]:
+    def states(self, jobs: Sequence[str]) -> dict[TaskId, SlurmTask]:
         """Ask for the tasks of some arrays, those that have ended included; forgotten ones are left out.
 
         It is asked once: whoever asks has markers to read in the meantime, and asks again.
 
         Raises:
-            SlurmUnavailableError: no answer, so nothing is known.
+            SchedulerUnavailableError: no answer, so nothing is known.
         """
-        found: dict[TaskId, TaskState] = {}
+        found: dict[TaskId, SlurmTask] = {}
         for start in range(0, len(jobs), IDS_PER_QUERY):
-            ids = ",".join(map(str, jobs[start : start + IDS_PER_QUERY]))
+            ids = ",".join(jobs[start : start + IDS_PER_QUERY])
             try:
                 found.update(parse_states(self._squeue("--jobs", ids)))
             except SubmissionRefusedError as error:
                 if not FORGOTTEN.search(str(error)):
-                    raise SlurmUnavailableError(str(error)) from error
+                    raise SchedulerUnavailableError(str(error)) from error
         return found
 
-    def is_forgotten(self, job: int) -> bool:
+    def is_forgotten(self, job: str) -> bool:
         """Whether SLURM says that it does not know a job.
 
         Asked for several jobs, SLURM leaves unknown ones out, and an empty answer may as well be a failure; asked for
         one, it says so.
         """
         try:
-            self._squeue("--jobs", str(job))
+            self._squeue("--jobs", job)
         except SubmissionRefusedError as error:
             return bool(FORGOTTEN.search(str(error)))
-        except (SlurmUnavailableError, SubmissionLimitError):
+        except (SchedulerUnavailableError, SubmissionLimitError):
             return False
         return False
 
-    def named(self, name: str) -> frozenset[int]:
+    def named(self, name: str) -> frozenset[str]:
         """Ids of the arrays with a name.
 
         Raises:
-            SlurmUnavailableError: no answer.
+            SchedulerUnavailableError: no answer.
         """
         return frozenset(job for job, _ in parse_states(self._retrying(lambda: self._squeue("--name", name))))
 
@@ -138,18 +133,18 @@ class SlurmCommands:
             except SubmissionRefusedError as error:
                 logger.debug("scancel: %s", error)
 
-    def throttle(self, job: int, running: int) -> None:
+    def throttle(self, job: str, running: int) -> None:
         """Let at most so many tasks of an array run at once from now on."""
         try:
             self._run(["scontrol", "update", f"JobId={job}", f"ArrayTaskThrottle={running}"])
-        except (SlurmUnavailableError, SubmissionLimitError, SubmissionRefusedError) as error:
-            logger.debug("array %d keeps its throttle: %s", job, error)
+        except (SchedulerUnavailableError, SubmissionLimitError, SubmissionRefusedError) as error:
+            logger.debug("array %s keeps its throttle: %s", job, error)
 
     def max_array_size(self) -> int:
         """The cluster's MaxArraySize; SLURM's own default where it cannot be found out."""
         try:
             return parse_max_array_size(self._retrying(lambda: self._run(["scontrol", "show", "config"])))
-        except (SlurmUnavailableError, SubmissionRefusedError) as error:
+        except (SchedulerUnavailableError, SubmissionRefusedError) as error:
             logger.debug("MaxArraySize is not known: %s", error)
             return DEFAULT_MAX_ARRAY_SIZE
 
@@ -157,14 +152,7 @@ class SlurmCommands:
         return self._run(["squeue", "--noheader", "--array", "--states=all", f"--format={STATE_FORMAT}", *which])
 
     def _retrying(self, call: Callable[[], T]) -> T:
-        retrying = Retrying(
-            retry=retry_if_exception_type(SlurmUnavailableError),
-            wait=wait_exponential(self.wait_s, max=30.0),
-            stop=stop_after_attempt(self.attempts),
-            before_sleep=_log_retry,
-            reraise=True,
-        )
-        return retrying(call)
+        return retrying(call, self.attempts, self.wait_s)
 
     def _run(self, command: list[str]) -> str:
         try:
@@ -179,26 +167,21 @@ class SlurmCommands:
                 check=False,
             )
         except FileNotFoundError as error:
-            raise SlurmMissingError(
+            raise SchedulerMissingError(
                 f"{command[0]}: no such program; SLURM's commands are not on PATH. Start the pipeline "
                 "on a login node, or load the site's slurm module first"
             ) from error
         except (subprocess.TimeoutExpired, OSError) as error:
-            raise SlurmUnavailableError(f"{command[0]}: {error}") from error
+            raise SchedulerUnavailableError(f"{command[0]}: {error}") from error
         if done.returncode == 0:
             return done.stdout
         message = f"{command[0]}: {' '.join(done.stderr.split()) or f'exit code {done.returncode}, no message'}"
         problem = problem_of(message)
         if problem is Problem.REFUSED and done.stderr.strip():
             raise SubmissionRefusedError(message)
-        raise SubmissionLimitError(message) if problem is Problem.LIMIT else SlurmUnavailableError(message)
+        raise SubmissionLimitError(message) if problem is Problem.LIMIT else SchedulerUnavailableError(message)
 
 
 def _environment() -> dict[str, str]:
     """The environment without the marks of a job that this process may itself run in; sbatch would take them over."""
     return {k: v for k, v in os.environ.items() if not k.startswith("SLURM_") or k == "SLURM_CONF"}
-
-
-def _log_retry(state: RetryCallState) -> None:
-    if state.outcome is not None:
-        logger.info("%s; trying again", state.outcome.exception())

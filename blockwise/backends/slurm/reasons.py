@@ -1,8 +1,12 @@
-"""Why SLURM lets jobs wait, in words, where a person must do something about it."""
+"""What people are told of SLURM: why jobs wait, and how to look at them and end them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 from blockwise.advice import Names
+from blockwise.backends.jobs.scheduler import Words
 
 # {option} is what people know the options by.
 _REMEDIES = {
@@ -30,3 +34,27 @@ def remedy(reason: str, names: Names) -> str:
     known = [text for start, text in _REMEDIES.items() if reason.strip("()").startswith(start)]
     known += [text for start, text in _PREFIXES.items() if reason.startswith(start)]
     return known[0].format(option=names.option) if known else ""
+
+
+class SlurmWords(Words):
+    """What messages say of SLURM."""
+
+    title: ClassVar[str] = "SLURM"
+    settings: ClassVar[str] = (
+        "partition, account, qos, constraint, nodelist, exclude, memory_gb, time_min, cpus and sbatch"
+    )
+    tools: ClassVar[str] = "SLURM's commands are"
+    place: ClassVar[str] = "on the cluster"
+    works: ClassVar[str] = "`squeue` works"
+
+    def how_to_look(self, arrays: Sequence[str]) -> str:
+        """As for a terminal on the cluster."""
+        return f"`squeue --jobs {','.join(arrays)}`" if arrays else "`squeue --me`"
+
+    def how_to_end(self, arrays: Sequence[str], names: Sequence[str]) -> str:
+        """As for a terminal on the cluster."""
+        return f"`scancel {' '.join([*arrays, *(f'--name={name}' for name in names)])}`"
+
+    def remedy(self, reason: str, names: Names) -> str:
+        """What to do about a reason for which jobs are pending."""
+        return remedy(reason, names)

@@ -34,6 +34,22 @@ def open_file(address: Address) -> MovedSlices:
     return MovedSlices(address)
 
 
+def _checked(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A slice as the file names it.
+
+    Raises:
+        KeyError: something of it is not there.
+        ValueError: something of it is of another kind, or it is a list of slices itself.
+    """
+    path, plane = entry["path"], entry["plane"]
+    if not isinstance(path, str) or path.lower().endswith(".slices.json"):
+        raise ValueError(f"path {path!r:.80} is none of an image")
+    numbers = {name: entry[name] for name in ("x", "y", "width", "height")} | ({} if plane is None else {"z": plane})
+    if not all(type(n) is int and abs(n) < 2**31 for n in numbers.values()):
+        raise ValueError(f"place {numbers!r:.120} of {path!r:.80}: expected whole numbers")
+    return entry
+
+
 class MovedSlices(Volume):
     """Slices on a common canvas."""
 
@@ -45,12 +61,15 @@ class MovedSlices(Volume):
             value = json.loads(Path(address.path).read_text())
             self.shape = tuple(int(n) for n in value["shape"])
             self.dtype = np.dtype(value["dtype"])
-            self._fill = value["fill"]
-            self._slices: list[dict[str, Any] | None] = value["slices"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{address}: names no slices: {error}") from error
-        if len(self.shape) != len(self.axes) or len(self._slices) != self.shape[0]:
-            raise UserError(f"{address}: names {len(self._slices)} slices for the shape {self.shape}")
+            self._fill = np.array([value["fill"]]).astype(self.dtype)[0]
+            self._slices = [None if entry is None else _checked(entry) for entry in value["slices"]]
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+            raise UserError(f"{address}: names no slices: {type(error).__name__}: {error}") from error
+        if self.dtype.kind not in "uif" or len(self.shape) != len(self.axes) or len(self._slices) != self.shape[0]:
+            raise UserError(
+                f"{address}: names {len(self._slices)} slices of {self.dtype} for the shape {self.shape}; expected "
+                "z, y and x, a slice or null for each z, and numbers"
+            )
         self.chunks = (1, *self.shape[1:])
 
     def _read(self, box: Box) -> NDArray[Any]:

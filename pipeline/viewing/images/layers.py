@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from blockwise.grid import Box
 from blockwise.identity import fingerprint
@@ -33,6 +34,31 @@ SHOWN_AS = {"bool": "uint8", "float16": "float32", "float64": "float32", "int64"
 """What viewers do not know, and as what they get it; of int64 and float64 24 binary digits are left."""
 
 
+class Approximation(Protocol):
+    """Makes coarser scales of a layer from those of another one, which has the same axes and perhaps channels.
+
+    Attributes:
+        source: the other layer.
+    """
+
+    @property
+    def source(self) -> Layer:
+        """See above."""
+
+    def halo(self, scale: Scale) -> tuple[int, ...]:
+        """Voxels of a scale around a box that are needed for it, per axis of the other layer."""
+
+    def compute(self, data: NDArray[Any], box: Box, read_box: Box, scale: Scale) -> NDArray[Any]:
+        """A box of a scale of this layer.
+
+        Args:
+            data: of the other layer, in ``read_box``.
+            box: per axis of the other layer, in voxels of the scale.
+            read_box: the same with ``halo``, as far as there are voxels.
+            scale: of the other layer.
+        """
+
+
 @dataclass(frozen=True)
 class Layer:
     """A volume as viewers see it.
@@ -50,6 +76,7 @@ class Layer:
         step: that writes the dataset; None of what is given.
         classes: names of the channels, where these are classes, or of the classes.
         made: factors, per axis of the layer, and steps of the scales of its pyramid.
+        coarse: makes the coarser scales; None where they are those of the finest one.
     """
 
     name: str
@@ -64,6 +91,7 @@ class Layer:
     step: VolumeStep | None = None
     classes: tuple[str, ...] = ()
     made: tuple[tuple[tuple[int, ...], VolumeStep], ...] = ()
+    coarse: Approximation | None = None
 
     @cached_property
     def axes(self) -> str:
@@ -122,6 +150,8 @@ class Layer:
     @cached_property
     def scales(self) -> tuple[Scale, ...]:
         """Its resolutions, the finest first."""
+        if self.coarse is not None:
+            return tuple(scale.along(self.coarse.source.axes, self.axes) for scale in self.coarse.source.scales)
         return scales_of(self.shape, self.axes, self.chunks, self.steps, self.made)
 
     def grid_box(self, box: Box) -> Box:

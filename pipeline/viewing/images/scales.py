@@ -9,6 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from blockwise.grid import Box
 from blockwise.volume_step import VolumeStep
 from tasks.pyramid.coarser import Method, coarser
 from tasks.pyramid.scales import coarser_scales
@@ -31,9 +32,20 @@ class Scale:
     steps: tuple[tuple[int, ...], ...] = ()
     step: VolumeStep | None = None
 
+    def along(self, axes: str, others: str) -> Scale:
+        """The same of another layer, which has some of the axes; no pyramid makes it."""
+        places = [axes.index(axis) for axis in others]
+        return Scale(
+            tuple(self.factors[i] for i in places), tuple(tuple(step[i] for i in places) for step in self.steps)
+        )
+
     def shape(self, finest: Sequence[int]) -> tuple[int, ...]:
         """Its shape in its own voxels, from that of the finest scale."""
         return tuple(-(-n // f) for n, f in zip(finest, self.factors, strict=True))
+
+    def finest(self, box: Box, shape: Sequence[int]) -> Box:
+        """A box of it in voxels of the finest scale, which has this shape."""
+        return tuple(slice(s.start * f, min(s.stop * f, n)) for s, f, n in zip(box, self.factors, shape, strict=True))
 
     def is_small(self, chunks: Sequence[int]) -> bool:
         """Whether a chunk of it can be made of the finest scale while somebody waits."""

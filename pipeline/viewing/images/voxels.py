@@ -15,8 +15,8 @@ from blockwise.trust.ownership import recorded_id
 from blockwise.volume import Volume, open_volume
 from blockwise.volume_step import VolumeStep
 from pipeline.viewing.images.keys import COMPRESSOR, LEVEL, SHUFFLE, Chunk, is_mean
-from pipeline.viewing.images.layers import Layer
-from pipeline.viewing.images.scales import coarsened
+from pipeline.viewing.images.layers import Approximation, Layer
+from pipeline.viewing.images.scales import Scale, coarsened
 from pipeline.viewing.images.slabs import Slabs
 
 
@@ -84,12 +84,32 @@ class Voxels:
         """
         if is_empty:
             return encode(np.zeros(chunk.shape, layer.dtype), layer)
+        return encode(self.scaled(layer, layer.scales[chunk.scale], chunk.own_box, stored), layer)
+
+    def scaled(self, layer: Layer, scale: Scale, own_box: Box, stored: VolumeStep | None = None) -> NDArray[Any]:
+        """A box of a scale, in its own voxels; ``stored`` and errors as of ``chunk``."""
         if stored is not None:
-            return encode(self._opened(stored.address, stored).read(chunk.own_box), layer)
-        data = self.read(layer, chunk.box)
-        if chunk.scale:
-            data = coarsened(data, layer.scales[chunk.scale], "mean" if is_mean(layer) else "mode")
-        return encode(data, layer)
+            return self._opened(stored.address, stored).read(own_box)
+        data = self.read(layer, scale.finest(own_box, layer.shape))
+        return coarsened(data, scale, "mean" if is_mean(layer) else "mode")
+
+    def approximated(
+        self, layer: Layer, by: Approximation, chunk: Chunk, read_box: Box, stored: VolumeStep | None
+    ) -> bytes:
+        """The content of a chunk of a coarser scale that is made of another layer's; errors as of ``read``.
+
+        Args:
+            layer: the layer.
+            by: how.
+            chunk: of the layer.
+            read_box: what is read of the other layer, in voxels of the scale.
+            stored: the step that has made the other layer's scale; None to make it of the finest one.
+        """
+        scale = by.source.scales[chunk.scale]
+        data = self.scaled(by.source, scale, read_box, stored)
+        return encode(
+            by.compute(data, along(layer.axes, chunk.own_box, by.source.axes, read_box), read_box, scale), layer
+        )
 
     def _volume(self, layer: Layer) -> Volume:
         return self._opened(layer.address, layer.step)
@@ -101,6 +121,12 @@ class Voxels:
         if address not in opened or opened[address][0] != made:
             opened[address] = made, open_volume(address)
         return opened[address][1]
+
+
+def along(axes: str, box: Box, others: str, whole: Box) -> Box:
+    """A box along other axes; the whole where it has none of them."""
+    known = dict(zip(axes, box, strict=True))
+    return tuple(known.get(axis, s) for axis, s in zip(others, whole, strict=True))
 
 
 def encode(data: NDArray[Any], layer: Layer) -> bytes:

@@ -46,8 +46,8 @@ class Stores:
 
     Attributes:
         settings: the configuration.
-        config: path of its file.
-        steps: of the run.
+        config: path of its file; empty where the thresholds do not stand there.
+        steps: of the run, or of a store of their own.
     """
 
     settings: Settings

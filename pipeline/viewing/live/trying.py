@@ -17,10 +17,11 @@ from blockwise.mask import open_mask
 from pipeline.configuration.paths import expand_path
 from pipeline.viewing.images.layers import Layer
 from pipeline.viewing.images.voxels import InMemory
+from pipeline.viewing.live.coarse import CoarseMask
 from pipeline.viewing.live.configuration import with_thresholds, write_beside
 from pipeline.viewing.live.objects import provisional_objects, visible_box
 from pipeline.viewing.live.stores import Stores, Trial, remove_store
-from pipeline.viewing.live.values import as_written, tried
+from pipeline.viewing.live.values import as_written, tried, values_of
 from pipeline.viewing.refusals import RefusedError
 from pipeline.viewing.site import Site
 
@@ -78,7 +79,15 @@ async def mask_layer(site: Site, trial: Trial) -> Layer:
         return base
     key = (base.name, step.fingerprint)
     if key not in site.beside:
-        site.beside[key] = replace(base, address=step.address, fingerprint=step.fingerprint, step=step)
+        source = next(layer for layer in site.layers.values() if layer.fingerprint == step.probabilities.fingerprint)
+        site.beside[key] = replace(
+            base,
+            address=step.address,
+            fingerprint=step.fingerprint,
+            step=step,
+            made=(),
+            coarse=CoarseMask(source, step),
+        )
         for gone in stores_of(site).surplus():
             site.beside.pop((base.name, gone.step.fingerprint), None)
             await site.in_thread(remove_store, gone)
@@ -116,8 +125,12 @@ def write_configuration(stores: Stores, trial: Trial) -> Path:
     """Write a trial's values into a configuration file beside the first one.
 
     Raises:
-        UserError: it cannot be read or written.
+        UserError: it cannot be read or written, or the values stand elsewhere.
     """
+    if not stores.config:
+        raise UserError(
+            f"the threshold of this image stands in its own row; write {values_of(trial.threshold)} there"
+        )
     thresholds = [
         as_written(trial.threshold if one.name == trial.threshold.name else one) for one in stores.settings.threshold
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from blockwise.presence import stands_alone
+from blockwise.demand.presence import stands_alone
 from blockwise.step import BlockStep
 from pipeline.viewing.images.layers import Layer
 from pipeline.viewing.site import Site

@@ -6,6 +6,7 @@ const SETTLED_MS = 120;
 const STILL_MS = 700;
 const MASK = "tried mask";
 const OBJECTS = "tried objects";
+const FROM_AFAR = "zoomed out, the mask is made of coarser probabilities: an approximation";
 const RANGES = { threshold: [0, 1, 0.01], core: [0, 1, 0.01], final: [0, 1, 0.01], sigma: [0, 8, 0.1] };
 
 export class Trials {
@@ -109,7 +110,7 @@ export class Trials {
       const found = await ask("trials", this.request());
       if (number !== this.asked) return;
       this.say.className = "note";
-      this.say.textContent = found.of_the_run ? "these are the values of the configuration" : "";
+      this.say.textContent = found.of_the_run ? "these are the values of the configuration" : FROM_AFAR;
       for (const layer of viewer.layerManager.managedLayers) {
         if (/^(mask|objects|cores)/.test(layer.name)) layer.setVisible(false);
       }

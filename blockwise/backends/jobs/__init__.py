@@ -1,0 +1,1 @@
+"""Blocks computed by the jobs of a scheduler, whichever it is."""
