@@ -8,6 +8,7 @@ from pipeline.running.luigi_defaults import set_luigi_defaults
 from pipeline.running.session import hide_tracebacks_of_user_errors
 from pipeline.running.workflows import (
     ConnectedComponentsWorkflow,
+    ObjectClassificationWorkflow,
     PredictionWorkflow,
     PyramidWorkflow,
     SimpleSegmentationWorkflow,
@@ -18,6 +19,7 @@ __all__ = [
     "AlignmentWorkflow",
     "BatchWorkflow",
     "ConnectedComponentsWorkflow",
+    "ObjectClassificationWorkflow",
     "PredictionWorkflow",
     "PyramidWorkflow",
     "SimpleSegmentationWorkflow",

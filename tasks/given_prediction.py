@@ -44,24 +44,52 @@ def normalized(values: NDArray[Any], drange: tuple[float, float] | None) -> NDAr
     return found
 
 
+def binary(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Values of a binary image as probabilities: 1 where they are not 0; float32 of the same shape."""
+    found: NDArray[np.float32] = (values != 0).astype(np.float32)
+    return found
+
+
+def several_values(values: NDArray[Any]) -> list[float]:
+    """Up to three different values that are not 0, in order."""
+    found: list[float] = []
+    rest = values[values != 0]
+    while rest.size and len(found) < 3:
+        found.append(float(rest.flat[0]))
+        rest = rest[rest != rest.flat[0]]
+    return sorted(found)
+
+
 class GivenPredictionStep(PredictionStep):
     """Probabilities that are given, in the place and the form of those that are computed.
 
     Attributes:
         given: the volume that holds them.
         drange: see ``normalized``.
+        is_binary: what is not 0 is an object, 1; see ``binary``.
+        is_labelled: it may have several values.
     """
 
     version: ClassVar[int] = 1
 
     given: VolumeInfo
     drange: tuple[float, float] | None
+    is_binary: bool = False
+    is_labelled: bool = False
 
     def settings(self) -> Mapping[str, Any]:
         """Which classes are taken, and how."""
         order = {"order of axes": self.output().axes} if "t" in self.grid.axes else {}
         drange = None if self.drange is None else list(self.drange)
-        return {**order, "given": True, "classes": list(self.classes), "dtype": self.dtype, "drange": drange}
+        binary = {"binary": True} if self.is_binary else {}
+        return {
+            **order,
+            "given": True,
+            "classes": list(self.classes),
+            "dtype": self.dtype,
+            "drange": drange,
+            **binary,
+        }
 
     def provenance(self) -> Mapping[str, Any]:
         """Settings, and where the probabilities lie."""
@@ -111,7 +139,14 @@ class GivenPredictionStep(PredictionStep):
             UserError: values that are no probabilities are to be written as uint8.
         """
         volume, mask = prepared
-        values = np.moveaxis(normalized(self.given_channels.read(volume, block.write_box), self.drange), -1, 0)
+        given = self.given_channels.read(volume, block.write_box)
+        if self.is_binary and not self.is_labelled and len(several := several_values(given)) > 1:
+            found = ", ".join(f"{value:g}" for value in several)
+            raise UserError(
+                f"prediction.probabilities {self.given.address}: holds {found} beside 0 in {self.title(block.id)}; "
+                "ilastik makes objects of each value by itself, and here a binary image has 0 and one other value"
+            )
+        values = np.moveaxis(binary(given) if self.is_binary else normalized(given, self.drange), -1, 0)
         if self.dtype != "float32" and not (values.min() >= 0 and values.max() <= 1):
             raise UserError(
                 f"prediction.probabilities {self.given.address}: values reach from {values.min():g} to "
@@ -119,8 +154,8 @@ class GivenPredictionStep(PredictionStep):
                 "give the dataset an attribute drange, the values that stand for 0 and 1"
             )
         box = self.output().box(block.write_box)
-        found = quantize(values, self.dtype).reshape(box_shape(box))
+        stored = quantize(values, self.dtype).reshape(box_shape(box))
         if mask is None:
-            return found
+            return stored
         inside = np.expand_dims(mask.read(block.write_box), self.output().axes.index("c"))
-        return np.where(inside, found, found.dtype.type(0))
+        return np.where(inside, stored, stored.dtype.type(0))

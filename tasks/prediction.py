@@ -66,6 +66,10 @@ def _compile(engine: Engine, reach: tuple[int, ...], n_channels: int, dtype: str
         engine.predict(image, interior)
 
 
+def _listed(versions: tuple[tuple[str, str], ...]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions) or "no library of its own"
+
+
 class PredictionStep(VolumeStep):
     """Pixel classification.
 
@@ -86,6 +90,7 @@ class PredictionStep(VolumeStep):
         stage: of the project, from 1.
         truncate: see ``quantize``.
         made_by: the step that makes the raw volume; None where it is given.
+        engine_versions: of the libraries of an engine that is not ours.
     """
 
     name: ClassVar[str] = "prediction"
@@ -108,6 +113,7 @@ class PredictionStep(VolumeStep):
     stage: int = 1
     truncate: bool = False
     made_by: Before[VolumeStep] | None = None
+    engine_versions: tuple[tuple[str, str], ...] = ()
 
     def settings(self) -> Mapping[str, Any]:
         """Settings that can change the result; of the project its content, not its path."""
@@ -123,6 +129,7 @@ class PredictionStep(VolumeStep):
             "structure_tensor": self.structure_tensor,
             "seed": self.seed,
             **({"stored": "truncated"} if self.truncate else {}),
+            **({"engine versions": dict(self.engine_versions)} if self.engine_versions else {}),
         }
 
     def provenance(self) -> Mapping[str, Any]:
@@ -210,6 +217,12 @@ class PredictionStep(VolumeStep):
     def prepare(self) -> Any:
         """Load the classifier and open what is read, once per worker."""
         engine = make_engine(self.engine, self.classifier(), structure_tensor=self.structure_tensor)
+        if engine.versions != self.engine_versions:
+            raise UserError(
+                f"prediction.engine: {self.engine} computes with {_listed(engine.versions)} here, but the run was "
+                f"begun with {_listed(self.engine_versions)}, and bits may depend on it; use one environment for all "
+                "workers"
+            )
         reach = tuple(h if axis in self.grid.axes else 0 for axis, h in zip("zyx", self.feature_halo, strict=True))
         _compile(engine, reach, self.n_channels, self.raw.dtype)
         return engine, self.open_image(), open_mask(self.mask, self.grid)

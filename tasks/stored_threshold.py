@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import h5py
 
 from blockwise.errors import UserError
+from tasks.pixel_classification.project import OF_BINARY_IMAGES, OF_LABEL_IMAGES
 from tasks.pixel_classification.project_fields import read_text
 from tasks.project_file import ProjectFile
 
@@ -36,7 +37,8 @@ class StoredThreshold:
         low: threshold of the objects.
         high: threshold of the cores; means nothing for the simple method.
         min_size: smallest object, and core, in voxels.
-        max_size: largest object, and core, in voxels.
+        max_size: largest object, and core, in voxels; None for no limit.
+        labels_given: objects are those of a label image.
     """
 
     method: int
@@ -46,7 +48,17 @@ class StoredThreshold:
     low: float
     high: float
     min_size: int
-    max_size: int
+    max_size: int | None
+    labels_given: bool = False
+
+
+OF_A_BINARY_IMAGE = StoredThreshold(SIMPLE, 0, 0, dict.fromkeys("xyz", 0.0), 0.5, 0.5, 0, None)
+"""Projects of objects of binary images hold no threshold: objects are what is not 0, whatever their size."""
+OF_A_LABEL_IMAGE = replace(OF_A_BINARY_IMAGE, labels_given=True)
+
+
+WITHOUT = {OF_BINARY_IMAGES: OF_A_BINARY_IMAGE, OF_LABEL_IMAGES: OF_A_LABEL_IMAGE}
+"""What holds for projects without a threshold, by their workflow."""
 
 
 def load_threshold(path: str) -> StoredThreshold:
@@ -63,6 +75,8 @@ def _load(project: ProjectFile) -> StoredThreshold:
     with project.opened("its threshold") as file:
         group = file.get(GROUP)
         if not isinstance(group, h5py.Group):
+            if found := WITHOUT.get(read_text(file, "workflowName")):
+                return found
             raise UserError(
                 f"project {project.path}: holds no threshold (no group {GROUP}); the workflow is "
                 f"{read_text(file, 'workflowName')!r}, expected 'Object Classification (from prediction image)' "

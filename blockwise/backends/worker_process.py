@@ -60,7 +60,9 @@ class WorkerProcess(WorkerLink):
         if self.process.poll() is not None or time.monotonic() - self.since > REST_LIMIT_S / 2:
             return False
         with contextlib.suppress(psutil.Error):
-            return int(psutil.Process(self.process.pid).memory_info().rss) <= BASE_MEMORY
+            process = psutil.Process(self.process.pid)
+            family = (process, *process.children(recursive=True))  # engines may have a process of their own
+            return sum(int(member.memory_info().rss) for member in family) <= BASE_MEMORY
         return False
 
     @property

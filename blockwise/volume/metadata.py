@@ -58,6 +58,16 @@ class Array:
     axes: str | None = None
     spacing: Spacing | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse chunks without voxels: libraries divide by their length, which ends the process.
+
+        Raises:
+            ValueError: a length is none.
+        """
+        for name, lengths, least in (("shape", self.shape, 0), ("chunks", self.chunks, 1)):
+            if not all(isinstance(n, int) and n >= least for n in lengths):
+                raise ValueError(f"{name} {list(lengths)}: each length is to be a whole number of at least {least}")
+
     @property
     def metadata_name(self) -> str:
         """Name of the document without which the array does not exist."""

@@ -32,7 +32,7 @@ def given_prediction(
         UserError: the volume does not fit the raw volume or the project.
     """
     volume = open_volume(address)
-    axes = volume.axes or ""
+    axes = volume.axes or (grid.axes if volume.shape == grid.shape else "")
     lengths = dict(zip(axes, volume.shape, strict=False))
     if len(axes) != len(volume.shape) or {a: lengths[a] for a in axes if a != "c"} != dict(
         zip(grid.axes, grid.shape, strict=True)
@@ -45,6 +45,15 @@ def given_prediction(
         raise UserError(f"{KEY} {address}: holds {volume.dtype}; expected floats or integers")
     count = lengths.get("c", 1)
     names = project.stages[-1].classes or tuple(f"Class {i + 1}" for i in range(count))
+    is_binary = project.is_of_binary_images or project.is_of_label_images
+    if is_binary and (count != 1 or (project.is_of_label_images and volume.dtype.kind == "f")):
+        kind, what = (
+            ("label", "integers and one channel") if project.is_of_label_images else ("binary", "one channel")
+        )
+        raise UserError(
+            f"{KEY} {address}: holds {volume.dtype} in {count} channels, but project {project.path} is of objects of "
+            f"{kind} images, which have {what}; give the image that is 0 outside of objects"
+        )
     if len(names) != count:
         raise UserError(
             f"{KEY} {address}: has {count} channels, but project {project.path} has {len(names)} classes "
@@ -60,7 +69,9 @@ def given_prediction(
         feature_halo=(0, 0, 0),
         engine_memory=0,
         given=info,
-        drange=_drange(volume, address),
+        drange=None if is_binary else _drange(volume, address),
+        is_binary=is_binary,
+        is_labelled=project.is_of_label_images,
     )
 
 

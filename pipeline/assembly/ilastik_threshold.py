@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from blockwise.errors import UserError
 from blockwise.grid import Grid, box_shape
 from pipeline.configuration.complaints import explanations
-from pipeline.configuration.settings import ConnectedComponents, Settings, Threshold
+from pipeline.configuration.settings import ConnectedComponents, Settings, Split, Threshold
 from tasks.ilastik_smoothing import effective_sigma, reach
 from tasks.stored_threshold import METHODS, SIMPLE, StoredThreshold, load_threshold
 
@@ -45,8 +45,11 @@ def as_ilastik(
         given["numbering"] = "restart"  # ilastik looks at each time step by itself
     if threshold.as_ == "project":
         path = threshold.project or settings.prediction.project
-        threshold, sizes = _stored(threshold, load_threshold(path), path, spatial)
+        stored = load_threshold(path)
+        threshold, sizes = _stored(threshold, stored, path, spatial)
         given |= sizes
+        if stored.labels_given and components.split is None:
+            given["split"] = Split(method="labels")
     return threshold, components.model_copy(update=given)
 
 
@@ -70,7 +73,7 @@ def smoothed_sigma(sigma: tuple[float, ...], grid: Grid, where: str) -> tuple[fl
 
 def _stored(
     threshold: Threshold, stored: StoredThreshold, path: str, spatial: str
-) -> tuple[Threshold, dict[str, int]]:
+) -> tuple[Threshold, dict[str, int | None]]:
     """The threshold with the values of a project, and the sizes of objects."""
     method = METHODS.get(stored.method, f"number {stored.method}")
     if method not in ("simple", "hysteresis"):

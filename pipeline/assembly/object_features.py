@@ -71,8 +71,8 @@ def feature_steps(
 
 
 @dataclass(frozen=True)
-class TableFeatures:
-    """Features that become columns of the table of objects.
+class ChosenFeatures:
+    """Features that are computed.
 
     Attributes:
         features: which, in ilastik's order.
@@ -87,10 +87,33 @@ class TableFeatures:
         """As projects have them."""
         return tuple(feature.name for feature in self.features)
 
+    @property
+    def histograms(self) -> bool:
+        """Whether any is made of histograms."""
+        return any(feature.histogram for feature in self.features)
+
+
+def check_exact(raw: RawChannels, key: str, what: str) -> None:
+    """Refuse an image whose sums cannot be exact.
+
+    Args:
+        raw: the image.
+        key: of the configuration that asks for them.
+        what: may be left out.
+
+    Raises:
+        UserError: it holds another type.
+    """
+    if raw.dtype not in EXACT_DTYPES:
+        raise UserError(
+            f"{key}: raw {raw.info.address} holds {raw.dtype}; sums that are exact for every block shape are offered "
+            f"for {', '.join(EXACT_DTYPES)}. Leave {what} out, or convert it"
+        )
+
 
 def table_features(
     settings: Settings, threshold: Threshold, components: ConnectedComponents, raw: RawChannels
-) -> TableFeatures | None:
+) -> ChosenFeatures | None:
     """The features that a configuration asks for; None for none.
 
     Args:
@@ -104,11 +127,7 @@ def table_features(
     """
     if not components.features:
         return None
-    if raw.dtype not in EXACT_DTYPES:
-        raise UserError(
-            f"{KEY}: raw {raw.info.address} holds {raw.dtype}; sums that are exact for every block shape are offered "
-            f"for {', '.join(EXACT_DTYPES)}. Leave features out, or convert it"
-        )
+    check_exact(raw, KEY, "features")
     spatial = raw.axes.replace("t", "")
     margin = components.margin
     if components.features == "project":
@@ -133,8 +152,8 @@ def table_features(
         except UserError as error:
             raise UserError(f"{KEY}: {error}") from None
     if all(feature.region == "object" for feature in features):
-        return TableFeatures(features, None)
-    return TableFeatures(features, _per_axis(margin, spatial))
+        return ChosenFeatures(features, None)
+    return ChosenFeatures(features, _per_axis(margin, spatial))
 
 
 def _per_axis(margin: int | tuple[int, ...] | None, spatial: str) -> tuple[int, ...]:

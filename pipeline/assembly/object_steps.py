@@ -15,6 +15,7 @@ from blockwise.volume.lengths import in_micrometers
 from pipeline.assembly.classes import class_index
 from pipeline.assembly.geometry import output_dataset
 from pipeline.assembly.ilastik_threshold import as_ilastik, smoothed_sigma
+from pipeline.assembly.object_classification import all_features, classification_steps, object_classifier
 from pipeline.assembly.object_features import FeatureSteps, feature_steps, table_features
 from pipeline.assembly.object_sizes import sizes_in_voxels
 from pipeline.assembly.smoothing import sigma_in_voxels
@@ -25,6 +26,8 @@ from tasks.components.faces_step import ComponentFacesStep
 from tasks.components.labelling import CONNECTIVITIES
 from tasks.components.labels_step import ConnectedComponentsStep
 from tasks.components.merge_step import ComponentMergeStep
+from tasks.objects.classification.classes_step import ObjectClassesStep
+from tasks.objects.classification.classification_step import ObjectClassificationStep
 from tasks.objects.features.boxes_step import ObjectBoxesStep
 from tasks.objects.features.features_step import FeaturesStep
 from tasks.objects.features.histograms_step import HistogramsStep
@@ -43,6 +46,7 @@ DATASETS = {
     "connected_components": "connected_components",
     "cores": "cores",
     "split_objects": "split_objects",
+    "object_classes": "object_classes",
 }
 """Names of datasets, to which that of the threshold is added, by the steps that write them."""
 
@@ -64,7 +68,9 @@ class ObjectSteps:
     object_features: FeaturesStep | None
     value_ranges: ValueRangesStep | None
     object_histograms: HistogramsStep | None
+    object_classification: ObjectClassificationStep | None
     object_table: ObjectTableStep
+    object_classes: ObjectClassesStep | None
 
     def all(self) -> tuple[BlockStep, ...]:
         """All of them, each after those that it reads."""
@@ -174,25 +180,32 @@ def object_steps(
         )
     described = {"faces": parts or faces, "merge": numbered or merge}
     chosen = table_features(settings, threshold, components, prediction.raw_channels)
+    classifier = object_classifier(settings, components, grid, prediction.raw_channels)
+    wanted = all_features(chosen, classifier, components)
     added_up = FeatureSteps()
-    if chosen is not None:
+    if wanted is not None:
         added_up = feature_steps(
-            chosen.features,
-            chosen.margin,
+            wanted.features,
+            wanted.margin,
             labelled or final,
             prediction.raw_channels,
             (parts or faces, numbered or merge),
             common,
         )
+    classified: tuple[Any, Any] = (None, None)
+    if classifier is not None:
+        places = {**storage, "address": output_dataset(settings, DATASETS["object_classes"] + suffix)}
+        classified = classification_steps(classifier, labelled or final, described, added_up, common, places)
     table = ObjectTableStep(
         **common,
         **described,
         grid=one_block,
         measures=measures,
         step_um=step_um,
-        features=added_up.object_features,
-        histograms=added_up.object_histograms,
+        features=None if chosen is None else added_up.object_features,
+        histograms=None if chosen is None or not chosen.histograms else added_up.object_histograms,
         chosen=() if chosen is None else chosen.names,
+        classification=classified[0],
     )
     return ObjectSteps(
         threshold=thresholded,
@@ -205,7 +218,9 @@ def object_steps(
         cores=cores,
         measures=measures,
         **vars(added_up),
+        object_classification=classified[0],
         object_table=table,
+        object_classes=classified[1],
     )
 
 

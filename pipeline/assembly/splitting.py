@@ -6,9 +6,12 @@ from typing import Any
 
 from blockwise.errors import UserError
 from blockwise.grid import Grid
+from blockwise.volume.info import VolumeInfo
 from pipeline.configuration.settings import ConnectedComponents, Split
 from tasks.components.labels_step import ConnectedComponentsStep
 from tasks.components.merge_step import ComponentMergeStep
+from tasks.given_prediction import GivenPredictionStep
+from tasks.splitting.given_steps import GivenObjectsStep, GivenPartsStep
 from tasks.splitting.labels_step import SplitObjectsStep
 from tasks.splitting.merge_step import SplitMergeStep
 from tasks.splitting.parts_step import Cut, SplitPartsStep
@@ -43,6 +46,7 @@ def split_steps(
     """
     split = components.split or Split()
     grid = objects.grid
+    given = _given_labels(thresholded, where) if split.method == "labels" else None
     has_seeds = split.method == "seeds"
     if has_seeds and thresholded.core is None:
         raise UserError(
@@ -63,15 +67,17 @@ def split_steps(
     }
     blocks = {**common, "grid": grid, "mask": objects.mask}
     faces = objects.faces
-    parts = SplitPartsStep(
-        **blocks,
-        thresholded=thresholded,
-        foreground=faces.foreground,
-        connectivity=faces.connectivity,
-        objects=objects,
-        cut=cut,
-        flooded=thresholded if has_seeds else None,
-    )
+    described: dict[str, Any] = {
+        "thresholded": thresholded,
+        "foreground": faces.foreground,
+        "connectivity": faces.connectivity,
+        "objects": objects,
+        "cut": cut,
+    }
+    if given is None:
+        parts = SplitPartsStep(**blocks, **described, flooded=thresholded if has_seeds else None)
+    else:
+        parts = GivenPartsStep(**blocks, **described, given=given)
     merge = SplitMergeStep(
         **common,
         grid=whole.grid,
@@ -81,10 +87,20 @@ def split_steps(
         exclude_border=components.exclude_border,
         numbering=whole.numbering,
     )
-    labels = SplitObjectsStep(
-        **blocks, address=address, chunks=objects.chunks, shards=objects.shards, parts=parts, merge=merge
-    )
+    kind = SplitObjectsStep if given is None else GivenObjectsStep
+    labels = kind(**blocks, address=address, chunks=objects.chunks, shards=objects.shards, parts=parts, merge=merge)
     return parts, merge, labels
+
+
+def _given_labels(thresholded: ThresholdStep, where: str) -> VolumeInfo:
+    """The label image that stands in the place of probabilities."""
+    given = thresholded.probabilities
+    if not isinstance(given, GivenPredictionStep) or not given.is_labelled:
+        raise UserError(
+            f"{where}: connected_components.split.method: labels takes the objects of a label image; name it with "
+            "prediction.probabilities, and with prediction.project a project from label images"
+        )
+    return given.given
 
 
 def _largest(split: Split, grid: Grid, where: str) -> tuple[int, ...]:

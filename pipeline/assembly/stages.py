@@ -40,7 +40,7 @@ def prediction_steps(
         return (given_prediction(settings, address, project, grid, common),)
     if not project.features:
         raise UserError(
-            f"project {project.path}: classifies objects of probabilities that are given, not pixels; name these "
+            f"project {project.path}: classifies objects of {_given(project)} that are given, not pixels; name these "
             "with prediction.probabilities, or a project of pixel classification with prediction.project"
         )
     if project.then is None:
@@ -65,6 +65,12 @@ def prediction_steps(
     }
     before = PredictionStep(**first)
     return before, ContextPredictionStep(**second, stage=2, before=before)
+
+
+def _given(project: Project) -> str:
+    if project.is_of_label_images:
+        return "label images"
+    return "binary images" if project.is_of_binary_images else "probabilities"
 
 
 def _with_halo(

@@ -27,6 +27,7 @@ from pipeline.assembly.geometry import (
 )
 from pipeline.assembly.known import NOTHING, Known, load_known
 from pipeline.assembly.masking import mask_and_grid
+from pipeline.assembly.object_classification import as_begun
 from pipeline.assembly.object_steps import ObjectSteps, object_steps
 from pipeline.assembly.placed_steps import finished_stack
 from pipeline.assembly.pyramid_container import RAW
@@ -192,6 +193,7 @@ def build_steps(settings: Settings, *, whole: bool = False, known: Known | None 
         UserError: an input is missing, a value does not fit it, or a worker would need too much memory.
     """
     project = open_the_project(settings)
+    settings = as_begun(settings)
     stack: tuple[BlockStep, ...] = ()
     made_by = None
     if settings.takes_aligned:
@@ -313,7 +315,8 @@ def _prediction_fields(
         class_names=project.stages[-1].classes,
         engine=prediction.engine,
         feature_halo=halo,
-        engine_memory=int(engine.bytes_per_voxel * math.prod(read)),
+        engine_memory=engine.fixed_memory + int(engine.bytes_per_voxel * math.prod(read)),
+        engine_versions=engine.versions,
     )
 
 

@@ -23,6 +23,8 @@ PATHS = (
     "pyramid.output",
     "prediction.probabilities",
     "threshold.project",
+    "threshold.connected_components.classifier",
+    "connected_components.classifier",
     "batch.files",
     "batch.manifest",
     "alignment.slices",

@@ -100,7 +100,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 class Split(Section):
     """Touching objects."""
 
-    method: Literal["distance", "seeds"] = "distance"
+    method: Literal["distance", "seeds", "labels"] = "distance"
     h: PositiveFloat = 1.0
     largest: PositiveInt | tuple[PositiveInt, ...] = 128
 
@@ -119,6 +119,7 @@ class ConnectedComponents(Section):
     margin: PositiveInt | tuple[PositiveInt, ...] | None = None
     numbering: Literal["continue", "restart"] = "continue"
     split: Split | None = None
+    classifier: LocalPath | None = None
 
     @model_validator(mode="after")
     def _sizes_leave_something(self) -> ConnectedComponents:
@@ -203,7 +204,14 @@ class Threshold(Section):
 
 
 PyramidDataset = Literal[
-    "raw", "probabilities", "simple_segmentation", "thresholded", "connected_components", "split_objects", "cores"
+    "raw",
+    "probabilities",
+    "simple_segmentation",
+    "thresholded",
+    "connected_components",
+    "split_objects",
+    "cores",
+    "object_classes",
 ]
 PYRAMID_DATASETS: tuple[PyramidDataset, ...] = (
     "probabilities",
@@ -211,6 +219,7 @@ PYRAMID_DATASETS: tuple[PyramidDataset, ...] = (
     "connected_components",
     "split_objects",
     "cores",
+    "object_classes",
 )
 """Datasets that get coarser scales unless something else is said."""
 

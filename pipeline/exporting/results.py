@@ -33,12 +33,14 @@ EXPORTED = {
     "labels": "connected_components",
     "split": "split_objects",
     "cores": "cores",
+    "classes": "object_classes",
 }
 """What can be exported, and the step that makes it."""
 
 NEEDS = {
     "cores": ("threshold.keep_cores", "keep_cores: true, with method: hysteresis"),
     "split": ("connected_components.split", "split: {method: distance}, or seeds"),
+    "classes": ("connected_components.classifier", "classifier: objects.ilp, a project of object classification"),
 }
 """Of what can be exported, what is made only if it is asked for: by which key, and how."""
 

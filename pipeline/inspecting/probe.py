@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Iterator, Sequence
 
 from blockwise.backends.executor import Executor
-from blockwise.beginning import why_taken
 from blockwise.demand import Demand
-from blockwise.presence import Presence, needed_blocks, stands_alone
+from blockwise.demand.beginning import why_taken
+from blockwise.demand.presence import Presence, needed_blocks, stands_alone
 from blockwise.step import BlockStep
 from blockwise.upstream import BlocksSource
 

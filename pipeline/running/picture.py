@@ -26,6 +26,7 @@ LABELLED = {
     "simple_segmentation": "most probable class",
     "connected_components": "objects",
     "split_objects": "objects, cut where they touch",
+    "object_classes": "classes of objects",
 }
 """Titles of what has a colour for each label, by step."""
 

@@ -12,6 +12,7 @@ import luigi
 from blockwise.errors import UserError
 from pipeline.assembly.known import keep_known, known_notes
 from pipeline.assembly.masking import keep_what_was_found
+from pipeline.assembly.object_classification import with_classifier
 from pipeline.assembly.steps import Steps, build_steps
 from pipeline.assembly.storage import storage_notes
 from pipeline.assembly.unaligned import check_before_aligning
@@ -167,6 +168,19 @@ class ConnectedComponentsWorkflow(Workflow):
     """Raw volume and project -> labelled objects, cores where they are wanted, a table; for each threshold."""
 
     last_step = "object_table"
+
+
+class ObjectClassificationWorkflow(Workflow):
+    """Raw volume and project -> labelled objects and the class of each; for each threshold.
+
+    Where the configuration names no classifier, that of the prediction's project.
+    """
+
+    last_step = "object_classes"
+
+    def adapted(self, settings: Settings) -> Settings:
+        """With a classifier."""
+        return with_classifier(settings)
 
 
 class PyramidWorkflow(Workflow):

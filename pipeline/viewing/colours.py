@@ -7,20 +7,41 @@ import colorsys
 import h5py
 import numpy as np
 
+from pipeline.assembly.steps import Steps
+
 Colour = tuple[int, int, int]
 """Red, green, blue, from 0 to 255."""
 
 
-def class_colours(project: str, number: int, stage: int = 0) -> tuple[Colour, ...]:
+PIXELS = "PixelClassification"
+OBJECTS = "ObjectClassification"
+"""Groups of a project that have classes."""
+
+
+def class_colours(project: str, number: int, stage: int = 0, group: str = PIXELS) -> tuple[Colour, ...]:
     """A colour for each class of a project; where it has none, one that is not much like the others.
 
     Args:
         project: path of the ``.ilp`` file.
         number: of classes.
         stage: of autocontext, from 0.
+        group: whose classes.
     """
-    found = _of_project(project, stage)
+    found = _of_project(project, f"{group}{f'{stage:02}' * (stage > 0)}")
     return tuple(found[i] if i < len(found) else other_colour(i) for i in range(number))
+
+
+def colours_of_run(steps: Steps) -> dict[str, Colour]:
+    """Colours of the classes of a run by name; of classes of pixels and of objects with one name, that of pixels."""
+    found: dict[str, Colour] = {}
+    for objects in steps.objects:
+        if (classified := objects.object_classification) is not None:
+            names = classified.class_names
+            found |= zip(names, class_colours(classified.project, len(names), group=OBJECTS), strict=True)
+    for number, stage in enumerate(steps.stages):
+        names = stage.class_names
+        found |= zip(names, class_colours(stage.project, len(names), number), strict=True)
+    return found
 
 
 def other_colour(i: int) -> Colour:
@@ -38,11 +59,11 @@ def as_hex(colour: Colour) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
-def _of_project(project: str, stage: int) -> list[Colour]:
+def _of_project(project: str, group: str) -> list[Colour]:
     """Colours that the file holds. They decide about no result: where they cannot be read there are others."""
     try:
         with h5py.File(project, "r", locking=False) as file:
-            dataset = file.get(f"PixelClassification{f'{stage:02}' * (stage > 0)}/LabelColors")
+            dataset = file.get(f"{group}/LabelColors")
             values = np.asarray(dataset[()]) if isinstance(dataset, h5py.Dataset) else np.empty((0, 3))
     except (OSError, RuntimeError, ValueError):
         return []

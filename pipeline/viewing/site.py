@@ -27,7 +27,7 @@ from blockwise.upstream import BlocksSource
 from blockwise.volume import DamagedDataError
 from pipeline.assembly.steps import Steps
 from pipeline.viewing.chunk_cache import ChunkCache
-from pipeline.viewing.colours import Colour, class_colours
+from pipeline.viewing.colours import Colour, colours_of_run
 from pipeline.viewing.images.contrast import contrast
 from pipeline.viewing.images.layers import Layer, layers_of
 from pipeline.viewing.images.voxels import Voxels
@@ -262,11 +262,7 @@ class Site:
 
     def colours(self) -> dict[str, Colour]:
         """Colours of the classes by name."""
-        found: dict[str, Colour] = {}
-        for number, stage in enumerate(self.steps.stages):
-            names = stage.class_names
-            found |= zip(names, class_colours(stage.project, len(names), number), strict=True)
-        return found
+        return colours_of_run(self.steps)
 
     async def state(self, token: str) -> dict[str, Any]:
         """The viewer's state for a page whose address has none."""

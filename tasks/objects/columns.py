@@ -18,6 +18,21 @@ from tasks.objects.image_measures import Image, channel_statistics
 
 
 @dataclass(frozen=True)
+class Classes:
+    """Classes of objects.
+
+    Attributes:
+        names: of all classes.
+        of_objects: from 1, uint8 (objects,).
+        probabilities: float32 (objects, classes).
+    """
+
+    names: tuple[str, ...]
+    of_objects: NDArray[np.uint8]
+    probabilities: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Objects:
     """Objects of a run, all of them or a shard, in the order of their first voxels.
 
@@ -32,6 +47,7 @@ class Objects:
         begin: how many objects there are before these.
         chosen: ilastik's features that were computed.
         features: their values; see ``feature_values``.
+        classes: which class they are of; None where they are not classified.
     """
 
     label: NDArray[np.uint64]
@@ -44,6 +60,7 @@ class Objects:
     begin: int = 0
     chosen: tuple[Feature, ...] = ()
     features: FeatureValues = field(default_factory=dict)
+    classes: Classes | None = None
 
     @property
     def spatial(self) -> str:
@@ -151,6 +168,16 @@ def features(objects: Objects) -> Columns:
     return found
 
 
+def classes(objects: Objects) -> Columns:
+    """``object_class``, ``object_class_name``, ``object_probability_1`` ...: of a classifier, classes from 1."""
+    known = objects.classes
+    if known is None:
+        return {}
+    names = np.array(known.names, object)[known.of_objects.astype(int) - 1]
+    probabilities = {f"object_probability_{i + 1}": values for i, values in enumerate(known.probabilities.T)}
+    return {"object_class": known.of_objects, "object_class_name": names, **probabilities}
+
+
 COLUMNS: tuple[Callable[[Objects], Columns], ...] = (
     labels,
     time_steps,
@@ -168,6 +195,7 @@ FURTHER_COLUMNS: tuple[Callable[[Objects], Columns], ...] = (
     physical_centroids,
     wholes,
     features,
+    classes,
 )
 """After those, and not named among the table's settings: ``ObjectTableStep.layout`` tells that they are there."""
 

@@ -7,12 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.grid import Block
 from blockwise.outputs import FilesOutput
-from blockwise.step import BASE_MEMORY
-from tasks.objects.columns import COLUMNS, columns_of
+from blockwise.sources import Source
+from blockwise.step import BASE_MEMORY, Before
+from blockwise.upstream import BlocksSource
+from tasks.objects.classification.classification_step import ObjectClassificationStep
+from tasks.objects.columns import COLUMNS, Classes, Objects, columns_of
 from tasks.objects.objects_step import ObjectsStep
 from tasks.objects.order import ComponentObjects
 
@@ -25,6 +29,7 @@ class ObjectTableStep(ObjectsStep):
 
     Attributes:
         step_um: micrometres from voxel to voxel along each spatial axis; None where that is not known.
+        classification: the step that has classified the objects; None where none has.
     """
 
     name: ClassVar[str] = "object_table"
@@ -34,12 +39,19 @@ class ObjectTableStep(ObjectsStep):
     would compute all images again, prediction included."""
 
     step_um: tuple[float, ...] | None = None
+    classification: Before[ObjectClassificationStep] | None = None
 
     def settings(self) -> Mapping[str, Any]:
         """Which columns there may be; where voxels have a size that is known, this; features, if there are any."""
         physical = {} if self.step_um is None else {"voxel size in um": list(self.step_um)}
         features = {"features": list(self.chosen)} if self.chosen else {}
-        return {"columns": [function.__name__ for function in COLUMNS], **physical, **features}
+        classes = {} if self.classification is None else {"classes": list(self.classification.class_names)}
+        return {"columns": [function.__name__ for function in COLUMNS], **physical, **features, **classes}
+
+    def sources(self) -> tuple[Source, ...]:
+        """The objects' classes as well, if there are any."""
+        classes = () if self.classification is None else (BlocksSource(self.classification),)
+        return (*super().sources(), *classes)
 
     def output(self) -> FilesOutput:
         """The tables."""
@@ -65,4 +77,13 @@ class ObjectTableStep(ObjectsStep):
     def columns(self, known: ComponentObjects) -> Iterator[Mapping[str, NDArray[Any]]]:
         """All columns, a shard of the objects at a time."""
         for objects in self.shards(known):
-            yield columns_of(replace(objects, step_um=self.step_um))
+            yield columns_of(replace(objects, step_um=self.step_um, classes=self._classes(objects)))
+
+    def _classes(self, objects: Objects) -> Classes | None:
+        """Of a shard of the objects."""
+        if self.classification is None:
+            return None
+        shard = slice(objects.begin, objects.begin + len(objects.label))
+        table = self.classification.output()
+        found = (np.asarray(table.mapped(name)[shard]) for name in ("classes", "probabilities"))
+        return Classes(self.classification.class_names, *found)

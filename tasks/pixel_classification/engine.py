@@ -41,6 +41,14 @@ class Engine(Protocol):
     def bytes_per_voxel(self) -> float:
         """Memory at the peak, per voxel of the image that ``predict`` is given, the image not counted."""
 
+    @property
+    def fixed_memory(self) -> int:
+        """Memory that it takes whatever the image, in bytes, in processes of its own."""
+
+    @property
+    def versions(self) -> tuple[tuple[str, str], ...]:
+        """Of libraries that are not ours and decide about bits, each after its name."""
+
     def check_shape(self, shape: tuple[int, int, int]) -> None:
         """Refuse a volume (z, y, x) that the project cannot predict; see ``check_volume``."""
 
@@ -76,6 +84,16 @@ class ReferenceEngine:
         working = max(WORKING_VOLUMES[feature.id] for feature in features)
         channels = self.project.n_channels
         return 4.0 * 1.2 * (n_channels(features, channels, 2) + 2 * channels + working)
+
+    @property
+    def fixed_memory(self) -> int:
+        """None."""
+        return 0
+
+    @property
+    def versions(self) -> tuple[tuple[str, str], ...]:
+        """None."""
+        return ()
 
     def check_shape(self, shape: tuple[int, int, int]) -> None:
         """As ilastik does; see ``Engine``."""

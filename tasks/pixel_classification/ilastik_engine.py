@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import traceback
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from blockwise.errors import UserError
+from blockwise.step import BASE_MEMORY
 from tasks.pixel_classification.engine import Interior, ReferenceEngine
 from tasks.pixel_classification.features import StructureTensor
+from tasks.pixel_classification.ilastik_api import API, check_filters, check_project, installed
 from tasks.pixel_classification.project import Project
 
-API = "ilastik.experimental.api"
 END_LIMIT_S = 10.0
 """How long to wait for ilastik's process to end when its connection is closed."""
-REMEDY = (
-    "Make the conda environment of environment.yml (conda env create -f environment.yml) and run in it, or set "
-    "prediction.engine: reference, which needs no ilastik"
-)
 
 
 class IlastikEngine(ReferenceEngine):
@@ -38,23 +31,19 @@ class IlastikEngine(ReferenceEngine):
 
     def __init__(self, project: Project, structure_tensor: StructureTensor) -> None:
         super().__init__(project, structure_tensor)
-        if structure_tensor != "fastfilters":
-            raise UserError(
-                f"prediction.structure_tensor: {structure_tensor!r} cannot be chosen with the engine ilastik, which "
-                "computes with the library that it was installed with; set fastfilters, or another engine"
-            )
-        if project.stage > 1 or project.then is not None:
-            raise UserError(
-                f"project {project.path} has two stages (autocontext), of which ilastik's Python API computes both "
-                "at once, for whole images only; choose prediction.engine: fast, or reference"
-            )
-        if project.forest is None or len(project.labels):
-            raise UserError(
-                f"project {project.path} holds labels but no classifier, which ilastik's Python API does not accept; "
-                "train it in ilastik (Live Update) and save it, or choose prediction.engine: reference"
-            )
-        check_installed()
+        check_project(project)
+        check_filters(structure_tensor)
         self._child: _Child | None = None
+
+    @property
+    def versions(self) -> tuple[tuple[str, str], ...]:
+        """Of ilastik and the libraries that it computes with."""
+        return installed().versions
+
+    @property
+    def fixed_memory(self) -> int:
+        """Of ilastik's process."""
+        return BASE_MEMORY
 
     def predict(self, image: NDArray[Any], interior: Interior) -> NDArray[np.float32]:
         """Predict a block; see ``Engine``."""
@@ -102,29 +91,6 @@ class _Child:
             self._process.join()
         code = self._process.exitcode or 0
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
-
-@cache
-def check_installed() -> None:
-    """Import ilastik's Python API in a process of its own, to see whether it works.
-
-    Raises:
-        UserError: it does not; the message says what is missing.
-    """
-    try:
-        found = importlib.util.find_spec(API) is not None
-    except ModuleNotFoundError:
-        found = False
-    if not found:
-        raise UserError(
-            f"prediction.engine: ilastik is not installed for {sys.executable} (no module {API}). {REMEDY}"
-        )
-    run = subprocess.run([sys.executable, "-c", f"import {API}"], capture_output=True, text=True, check=False)  # noqa: S603
-    if run.returncode:
-        reason = run.stderr.strip().rpartition("\n")[2]
-        raise UserError(
-            f"prediction.engine: ilastik is installed for {sys.executable}, but fails: {reason}. {REMEDY}"
-        )
 
 
 def _serve(path: str, connection: Any) -> None:

@@ -6,7 +6,6 @@ Nothing in it is ever unpickled.
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -21,18 +20,21 @@ from tasks.pixel_classification.features import FILTERS, Feature, n_channels
 from tasks.pixel_classification.forest import Forest
 from tasks.pixel_classification.labels import read_labels
 from tasks.pixel_classification.lanes import Lane, read_lanes
-from tasks.pixel_classification.project_fields import LayoutError, decode, read_text
-from tasks.pixel_classification.vigra_forest import read_forest
+from tasks.pixel_classification.project_fields import LayoutError, decode, read_class_names, read_text
+from tasks.pixel_classification.vigra_forest import read_classifier
 from tasks.project_file import ProjectFile
 
+OF_BINARY_IMAGES = "Object Classification (from binary image)"
+OF_LABEL_IMAGES = "Object Classification (from label image)"
 WORKFLOWS = {
     "Pixel Classification": ("",),
     "AutocontextTwoStage": ("", "01"),
     "Object Classification (from pixel classification)": ("",),
     "Object Classification (from prediction image)": (),
+    OF_BINARY_IMAGES: (),
+    OF_LABEL_IMAGES: (),
 }
 """ilastik's names of the kinds of projects that are read, and for each stage what its groups' names end with."""
-CLASSIFIER = "ParallelVigraRfLazyflowClassifier"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +57,7 @@ class Project:
         n_features: feature channels of the training images; None where the file does not tell and nobody has looked.
         stage: of autocontext, from 1.
         then: the stage that reads the image with this one's probabilities; None for the last.
+        workflow: ilastik's name of the kind of project; empty where it does not matter.
     """
 
     path: str
@@ -70,6 +73,17 @@ class Project:
     n_features: int | None = None
     stage: int = 1
     then: Project | None = None
+    workflow: str = ""
+
+    @property
+    def is_of_binary_images(self) -> bool:
+        """Whether it is of objects of binary images, which stand in the place of probabilities."""
+        return self.workflow == OF_BINARY_IMAGES
+
+    @property
+    def is_of_label_images(self) -> bool:
+        """Whether it is of objects of label images, which stand in the place of probabilities."""
+        return self.workflow == OF_LABEL_IMAGES
 
     @property
     def stages(self) -> tuple[Project, ...]:
@@ -135,7 +149,9 @@ def _read(path: str, file: h5py.File) -> Project:
         raise LayoutError("names no axes of its images; open it in ilastik, check the images, and save it again")
     if not endings:
         version, channels = read_text(file, "ilastikVersion", "unknown"), lanes[-1].length("c") or 1
-        return Project(path, version, (), lanes[-1].axes, channels, (), None, lanes, np.empty((0, 6), np.int64))
+        labels = np.empty((0, 6), np.int64)
+        axes, workflow = lanes[-1].axes, read_text(file, "workflowName")
+        return Project(path, version, (), axes, channels, (), None, lanes, labels, workflow=workflow)
     if len(endings) == 1:
         return _read_stage(path, file, lanes)
     stages: list[Project] = []
@@ -163,7 +179,7 @@ def _read_stage(
     version = read_text(file, "ilastikVersion", "unknown")
     # As ilastik does in headless mode, the last image decides about axes and channels.
     features = _features(file, lanes[-1], ending)
-    forest = _forest(file, ending)
+    forest = read_classifier(file.get(f"PixelClassification{ending}/ClassifierForests"))
     labels = np.empty((0, 6), np.int64) if forest or before is not None else read_labels(file, lanes, version)
     if forest is None and before is not None:
         raise LayoutError(
@@ -239,35 +255,10 @@ def _check_feature(feature: Feature) -> None:
         )
 
 
-def _forest(file: h5py.File, ending: str) -> Forest | None:
-    group = file.get(f"PixelClassification{ending}/ClassifierForests")
-    if not isinstance(group, h5py.Group):
-        return None
-    kind = read_text(group, "pickled_type", CLASSIFIER)
-    if not re.search(rf"\b{CLASSIFIER}\b", kind):
-        name = re.search(r"\n(\w+)\n", kind)
-        raise LayoutError(
-            f"its classifier is {(name.group(1) if name else kind)!r:.60}, expected {CLASSIFIER}; train it in "
-            "ilastik with the default classifier (Parallel Random Forest)"
-        )
-    if not any(name.startswith("Forest") for name in group):
-        return None
-    try:
-        return read_forest(group)
-    except (LayoutError, KeyError, ValueError, IndexError, TypeError) as error:
-        raise LayoutError(f"its classifier cannot be read: {error}; train it again in ilastik and save it") from error
-
-
 def _classes(file: h5py.File, forest: Forest | None, labels: NDArray[np.int64], ending: str) -> tuple[str, ...]:
     highest = max(forest.classes) + 1 if forest else int(labels[:, -1].max())
-    names = file.get(f"PixelClassification{ending}/LabelNames")
-    if not isinstance(names, h5py.Dataset) or not names.size or names.attrs.get("isEmpty", False):
-        return tuple(f"Class {i + 1}" for i in range(highest))
-    classes = tuple(decode(name) for name in names[()])
-    if highest > len(classes):
-        what = "classifier knows" if forest else "labels hold"
-        raise LayoutError(f"its {what} class {highest}, but it names only {len(classes)}; save it again in ilastik")
-    return classes
+    what = "classifier knows" if forest else "labels hold"
+    return read_class_names(file.get(f"PixelClassification{ending}/LabelNames"), highest, what)
 
 
 def _channels(lane: Lane, features: tuple[Feature, ...], forest: Forest | None, stacked: int | None = None) -> int:

@@ -23,6 +23,25 @@ def read_text(group: h5py.Group, name: str, default: str = "") -> str:
     return decode(node[()]) if isinstance(node, h5py.Dataset) else default
 
 
+def read_class_names(names: Any, highest: int, what: str) -> tuple[str, ...]:
+    """Names of all classes, in their order.
+
+    Args:
+        names: the dataset ``LabelNames``; empty lists are stored as garbage, and None or such gives names made here.
+        highest: number of the highest class that is there, from 1.
+        what: says so, for people, such as ``classifier knows``.
+
+    Raises:
+        LayoutError: it names fewer.
+    """
+    if not isinstance(names, h5py.Dataset) or not names.size or names.attrs.get("isEmpty", False):
+        return tuple(f"Class {i + 1}" for i in range(highest))
+    classes = tuple(decode(name) for name in names[()])
+    if highest > len(classes):
+        raise LayoutError(f"its {what} class {highest}, but it names only {len(classes)}; save it again in ilastik")
+    return classes
+
+
 def axes_of_tags(tags: Any) -> str:
     """Names of the axes, such as ``zyxc``, from axis tags in JSON.
 

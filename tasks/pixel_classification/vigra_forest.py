@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import h5py
@@ -9,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tasks.pixel_classification.forest import Forest, Tree, join_trees
-from tasks.pixel_classification.project_fields import LayoutError
+from tasks.pixel_classification.project_fields import LayoutError, read_text
+
+CLASSIFIER = "ParallelVigraRfLazyflowClassifier"
 
 ROOT = 2
 """Place of the root in ``topology``; before it stand the numbers of feature columns and of classes."""
@@ -18,6 +21,35 @@ THRESHOLD_NODE = 0
 LEAF_NODE = 0x40000000
 """Two integers: type, address of its parameters (weight, then the probability of each class)."""
 NODE_LENGTHS = {THRESHOLD_NODE: 5, LEAF_NODE: 2}
+
+
+def read_classifier(group: Any) -> Forest | None:
+    """Read what a project stores as its classifier.
+
+    Args:
+        group: ``ClassifierForests`` of the project, or None.
+
+    Returns:
+        The forest; None where the project holds none.
+
+    Raises:
+        LayoutError: it is another kind of classifier, or is damaged.
+    """
+    if not isinstance(group, h5py.Group):
+        return None
+    kind = read_text(group, "pickled_type", CLASSIFIER)
+    if not re.search(rf"\b{CLASSIFIER}\b", kind):
+        name = re.search(r"\n(\w+)\n", kind)
+        raise LayoutError(
+            f"its classifier is {(name.group(1) if name else kind)!r:.60}, expected {CLASSIFIER}; train it in "
+            "ilastik with the default classifier (Parallel Random Forest)"
+        )
+    if not any(name.startswith("Forest") for name in group):
+        return None
+    try:
+        return read_forest(group)
+    except (LayoutError, KeyError, ValueError, IndexError, TypeError) as error:
+        raise LayoutError(f"its classifier cannot be read: {error}; train it again in ilastik and save it") from error
 
 
 def read_forest(group: h5py.Group) -> Forest:

@@ -38,7 +38,8 @@ class Cut(BaseModel):
     """How objects are cut.
 
     Attributes:
-        method: ``distance``: where they are thin; ``seeds``: so that each part has one core.
+        method: ``distance``: where they are thin; ``seeds``: so that each part has one core; ``labels``: as a label
+            image says.
         h: of the distance; see ``cut_by_distance``.
         largest: shape of the largest bounding box of an object that is cut, in voxels, per spatial axis.
         min_seed: smallest core that counts, in voxels.
@@ -47,7 +48,7 @@ class Cut(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    method: Literal["distance", "seeds"]
+    method: Literal["distance", "seeds", "labels"]
     h: float
     largest: tuple[int, ...]
     min_seed: int = 0

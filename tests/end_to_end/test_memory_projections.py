@@ -20,7 +20,7 @@ from pipeline.batch.images import BatchImages
 from pipeline.batch.manifest import load_batch
 from pipeline.configuration.settings import load_settings
 from tests.runs import ROOT
-from tests.unit.pixel_cases import case_folder
+from tests.unit.pixel_cases import case_folder, with_objects
 
 FIXED = 120_000_000
 """Bytes that a worker has at least, whatever it computes: the interpreter and the libraries."""
@@ -54,6 +54,7 @@ CASES: dict[str, dict[str, Any]] = {
     "uint8, mask": {"blocks": MASK, "prediction": {"dtype": "uint8"}},
     "reference engine": {"prediction": {"engine": "reference"}},
     "flat, three channels": {"connected_components": {"intensities": True}},
+    "classes of objects": {"connected_components": {"classifier": "project"}},
     "many objects": {
         "threshold": {"class": 1, "sigma": 0.3, "threshold": 0.5},
         "connected_components": EVERYTHING | {"connectivity": 6},
@@ -83,6 +84,8 @@ def write_project(case: str, shape: tuple[int, ...]) -> str:
     flat = case.startswith("flat")
     source = case_folder("2d_rgb_u8_3class") / "project.ilp" if flat else ROOT / "data" / "membranes.ilp"
     shutil.copy(source, "p.ilp")
+    if case == "classes of objects":
+        with_objects(Path("p.ilp"))
     mask = np.ones(shape, np.uint8)
     mask[: shape[0] // 3] = 0
     with h5py.File("raw.h5", "w") as file:

@@ -15,12 +15,15 @@ import numpy as np
 import tifffile
 import yaml
 
+from blockwise.errors import UserError
 from blockwise.volume import create_volume, open_volume
 from blockwise.volume.decoding import check_decodes
 from pipeline.batch.manifest import load_batch
 from pipeline.configuration.settings import load_settings
 from tasks.alignment.transforms_file import read_transforms, write_transforms
+from tasks.objects.classification.project import load_object_project
 from tasks.pixel_classification.training import open_project
+from tasks.stored_threshold import load_threshold
 from tests.contract.files import WRITERS
 from tests.unit.pixel_cases import case_folder
 
@@ -164,10 +167,23 @@ def moved_slices(folder: Path) -> str:
     return f"{folder}/a.slices.json"
 
 
+def read_object_project(path: str) -> None:
+    """All parts, each of which is read by itself."""
+    refused = []
+    for load in (load_object_project, load_threshold, open_project):
+        try:
+            load(path)
+        except UserError as error:
+            refused.append(str(error))
+    if refused:
+        raise UserError("\n".join(refused))
+
+
 READERS: dict[str, tuple[Callable[[Path], str], Read]] = {
     "project": (project("3d_u16_few_3class"), open_project),
     "project-labels": (project("3d_u8_labels_only"), open_project),
     "autocontext": (project("autocontext_2d_u8_3class"), open_project),
+    "project-objects": (project("objects_2d_prediction"), read_object_project),
     "n5": (container("a.n5"), look),
     "zarr2": (container("a.zarr"), look),
     "zarr3": (container("a.zarr", zarr_format=3), look),

@@ -67,6 +67,21 @@ def test_shapes_that_no_disk_can_hold(dimensions: list[int], tmp_path: Path) -> 
         open_volume(f"{tmp_path}/a.n5:raw").file_states()
 
 
+@pytest.mark.parametrize(
+    ("name", "document", "key"),
+    [("a.n5", "raw/attributes.json", "blockSize"), ("a.n5", "raw/attributes.json", "dimensions"),
+     ("a.zarr", "raw/.zarray", "chunks"), ("a.zarr", "raw/.zarray", "shape")],
+)  # fmt: skip
+def test_lengths_that_are_none(name: str, document: str, key: str, tmp_path: Path) -> None:
+    """z5py divides by the length of chunks, and the system ends the process."""
+    create_volume(f"{tmp_path}/{name}:raw", (4, 4), (4, 4), "uint8", {})
+    path = tmp_path / name / document
+    for wrong in ([-4, 4], [4, 0.5], ["4", 4], *([[0, 4]] if key in ("blockSize", "chunks") else [])):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {key: wrong}))
+        with pytest.raises(UserError, match="each length is to be a whole number"):
+            open_volume(f"{tmp_path}/{name}:raw")
+
+
 def test_nothing_is_written_or_deleted_outside_a_container(tmp_path: Path) -> None:
     create_volume(f"{tmp_path}/a.n5:raw", (4, 4), (4, 4), "uint8", {})
     create_volume(f"{tmp_path}/b.n5:raw", (4, 4), (4, 4), "uint8", {})

@@ -114,3 +114,24 @@ def edited(folder: Path, *edits: Edit, case: str = "3d_u16_few_3class") -> str:
         for edit in edits:
             edit(file)
     return str(path)
+
+
+def with_objects(path: Path, columns: int = 8) -> None:
+    """Make a project of pixels one of object classification, as if its classifier had been trained on other columns.
+
+    Args:
+        path: of the project, which is changed.
+        columns: of the classifier: 7 of flat images, 8 where objects have a third radius.
+    """
+    with h5py.File(case_folder("objects_2d_prediction") / "project.ilp") as case, h5py.File(path, "r+") as file:
+        del file["workflowName"]
+        file["workflowName"] = "Object Classification (from pixel classification)"
+        for group in ("ObjectExtraction", "ObjectClassification"):
+            case.copy(group, file)
+        forest = file["ObjectClassification/ClassifierForests/Forest0000"]
+        forest["_ext_param/column_count_"][0] = columns
+        for name in forest:
+            if name.startswith("Tree_"):
+                topology = forest[name]["topology"][()]
+                topology[0] = columns
+                forest[name]["topology"][...] = topology

@@ -13,7 +13,10 @@ from blockwise.errors import UserError
 from tasks.pixel_classification.engines import make_engine
 from tasks.pixel_classification.features import FILTERS, Feature, check_size
 from tasks.pixel_classification.project import load_project
-from tests.unit.pixel_cases import DATA, ROOT
+from tests.unit.pixel_cases import DATA, ROOT, Edit, axis_tags, edited, remove, replace
+
+IMAGE = "Input Data/infos/lane0000/Raw Data"
+OF_PIXELS = "Object Classification (from pixel classification)"
 
 MEASURE = """
 import sys
@@ -96,8 +99,8 @@ def test_a_broken_ilastik_is_refused_with_its_error(tmp_path: Path) -> None:
     (package / "__init__.py").write_text("import a_module_that_is_missing\n")
     code = (
         "from blockwise.errors import UserError\n"
-        "from tasks.pixel_classification.ilastik_engine import check_installed\n"
-        "try:\n    check_installed()\nexcept UserError as error:\n    print(error)"
+        "from tasks.pixel_classification.ilastik_api import installed\n"
+        "try:\n    installed()\nexcept UserError as error:\n    print(error)"
     )
     paths = f"{tmp_path}:{ROOT}"
     run = subprocess.run(
@@ -106,13 +109,33 @@ def test_a_broken_ilastik_is_refused_with_its_error(tmp_path: Path) -> None:
     assert "but fails: ModuleNotFoundError: No module named 'a_module_that_is_missing'" in run.stdout
 
 
-def test_ilastik_is_not_asked_for_what_it_cannot_do() -> None:
-    project = load_project(str(ROOT / "data" / "membranes.ilp"))
-    with pytest.raises(UserError, match="cannot be chosen with the engine ilastik"):
-        make_engine("ilastik", project, "vigra")
-    labels_only = load_project(str(DATA / "3d_u8_labels_only" / "project.ilp"))
-    with pytest.raises(UserError, match="holds labels but no classifier, which ilastik's Python API does not accept"):
-        make_engine("ilastik", labels_only)
+@pytest.mark.parametrize(
+    ("case", "edit", "message"),
+    [
+        ("3d_u8_labels_only", remove(), "holds labels but no classifier, which ilastik's Python API does not accept"),
+        (
+            "2d_rgb_u8_3class",
+            replace(f"{IMAGE}/axistags", axis_tags("cyx")),
+            "has the axes cyx, and ilastik's Python",
+        ),
+        (
+            "3d_u16_few_3class",
+            remove("FeatureSelections/ComputeIn2d"),
+            "without FeatureSelections/ComputeIn2d, which",
+        ),
+        ("3d_u16_few_3class", remove("PixelClassification/ClassifierFactory"), r"saved by ilastik 1\.4\.3.* without"),
+        ("3d_u16_few_3class", remove(f"{IMAGE}/shape"), "without Input Data/infos/lane0000/Raw Data/shape"),
+        ("3d_u16_few_3class", replace("workflowName", OF_PIXELS), "of which ilastik's Python API reads no pixel"),
+    ],
+)
+def test_ilastik_is_not_asked_for_what_it_cannot_do(case: str, edit: Edit, message: str, tmp_path: Path) -> None:
+    edits = [edit]
+    if "cyx" in message:
+        edits.append(replace(f"{IMAGE}/shape", [3, 160, 200]))
+    project = load_project(edited(tmp_path, *edits, case=case))
+    with pytest.raises(UserError, match=message) as error:
+        make_engine("ilastik", project)
+    assert ". " not in str(error.value).replace(str(tmp_path), "")
 
 
 @pytest.mark.parametrize(

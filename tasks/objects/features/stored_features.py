@@ -43,7 +43,7 @@ def load_features(path: str) -> StoredFeatures:
 @lru_cache(maxsize=4)
 def _load(project: ProjectFile) -> StoredFeatures:
     with project.opened("its selection of object features") as file:
-        plugins = _plugins(file.get(GROUP))
+        plugins = features_by_plugin(file.get(GROUP))
         names = {plugin: tuple(sorted(features)) for plugin, features in plugins.items() if features}
         if not names:
             raise UserError(
@@ -58,7 +58,8 @@ def _load(project: ProjectFile) -> StoredFeatures:
         return StoredFeatures(names, tuple(max(m[i] for m in margins if i < len(m)) for i in range(n)))
 
 
-def _plugins(group: Any) -> dict[str, dict[str, h5py.Group]]:
+def features_by_plugin(group: Any) -> dict[str, dict[str, h5py.Group]]:
+    """Features that are selected below a group, by their names, by that of their plugin."""
     if not isinstance(group, h5py.Group):
         return {}
     if list(group) == ["0"]:

@@ -148,6 +148,16 @@ class FastEngine:
         scales = {(feature.scale, feature.in_2d) for feature in self.project.features}
         return 4.0 * (2 + len(scales) * self.project.n_channels + len(self.project.classes))
 
+    @property
+    def fixed_memory(self) -> int:
+        """None."""
+        return 0
+
+    @property
+    def versions(self) -> tuple[tuple[str, str], ...]:
+        """None."""
+        return ()
+
     def check_shape(self, shape: tuple[int, int, int]) -> None:
         """As ilastik does; see ``check_volume``."""
         check_volume(self.project, shape)

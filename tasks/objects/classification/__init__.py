@@ -1,0 +1,1 @@
+"""Classes of objects, as a project of ilastik's object classification has learnt them."""
