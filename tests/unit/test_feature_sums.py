@@ -16,10 +16,11 @@ from tasks.objects.features.accumulators import COUNT_BITS, Sums, limbs_of
 from tasks.objects.features.neighbourhood import Margin, grown, neighbours
 from tasks.objects.features.power_sums import PowerSums, add_below, as_numbers
 from tasks.objects.image_measures import EXACT_DTYPES
+from tests.examples import examples
 from tests.unit.test_intensities import raw_values
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(60))
 @given(
     dtype=st.sampled_from(EXACT_DTYPES),
     channels=st.integers(1, 3),
@@ -84,7 +85,7 @@ def neighbourhood_in_its_box(labels, number, margin):
     return found
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(100))
 @given(
     shape=st.tuples(st.integers(1, 6), st.integers(1, 12), st.integers(1, 12)),
     voxels=st.tuples(st.integers(1, 5), st.integers(1, 7), st.integers(1, 7)),

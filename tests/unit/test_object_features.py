@@ -17,6 +17,7 @@ from blockwise.grid import Grid
 from tasks.objects.features.catalog import FEATURES, QUANTILES, STANDARD, Feature, chosen_features
 from tasks.objects.features.eigensystem import eigensystems
 from tasks.objects.features.neighbourhood import Margin
+from tests.examples import examples
 from tests.unit.blocked import blocked_components
 from tests.unit.pixel_cases import case_folder, read
 from tests.unit.test_ilastik_threshold import CASE
@@ -164,20 +165,9 @@ def made(case: dict[str, Any]) -> tuple[Image, Image, Image]:
     return mask, image, inside
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(cases())
 def test_all_features_equal_the_whole_volume_for_every_block_shape(case: dict[str, Any]) -> None:
-    compare_with_the_whole_volume(case)
-
-
-@pytest.mark.soak
-@settings(max_examples=300, deadline=None)
-@given(cases())
-def test_all_features_of_many_volumes(case: dict[str, Any]) -> None:
-    compare_with_the_whole_volume(case)
-
-
-def compare_with_the_whole_volume(case: dict[str, Any]) -> None:
     mask, image, inside = made(case)
     names = [name for name, feature in FEATURES.items() if feature.is_of(case["channels"])]
     of_steps = {
