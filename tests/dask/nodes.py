@@ -39,7 +39,7 @@ class Nodes:
             "scheduler", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0",
             "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(file),
         )  # fmt: skip
-        self.address: str = wait_for(lambda: _address(file), 60, lambda: self.text("scheduler"))
+        self.address: str = wait_for(lambda: _address(file), 180, lambda: self.text("scheduler"))
 
     def start(self, name: str, *options: str, cwd: Path | None = None, **environment: str) -> None:
         """Start a Dask worker; it is not waited for."""
