@@ -4,8 +4,9 @@
 
 A virtual volume is described, its markers are written as if all blocks were done, and then the driver's work is
 measured, each part in a process of its own: looking whether a step is complete, planning a step (the resume scan),
-cutting it into jobs of a cluster and writing them down, stamps from the lookup table, and merging components from the
-files of their blocks. Processor time is what counts on a machine that does other things as well.
+cutting it into jobs of a cluster and writing them down, or into slices for Dask, stamps from the lookup table, and
+merging components from the files of their blocks. Processor time is what counts on a machine that does other things
+as well.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from rich.console import Console
 from rich.table import Table
 from skimage.filters import gaussian
 
+from blockwise.backends.dask.afar import PATIENCE_S, packed
+from blockwise.backends.dask.brief import Place
+from blockwise.backends.dask.dealing import Dealing
 from blockwise.backends.jobs.dealing import blocks_per_job, deal
 from blockwise.backends.jobs.ledger import Ledger
 from blockwise.backends.jobs.needs import first_needs
@@ -93,6 +97,7 @@ def _blocks(folder: Path, blocks: int) -> list[dict[str, Any]]:
     rows.append(_measured(f"plan with nothing done, {count:,} blocks", count, _plan, str(folder), side))
     rows.append(_measured(f"cut {count:,} blocks into jobs and write them", count, _write_jobs, str(folder), side))
     rows.append(_measured(f"read the jobs of {count:,} blocks", count, _read_jobs, str(folder), side))
+    rows.append(_measured(f"deal {count:,} blocks to Dask workers", count, _deal_slices, str(folder), side))
     shutil.rmtree(folder)
     return rows
 
@@ -197,6 +202,18 @@ def _is_complete(folder: str, side: int) -> None:
 def _plan(folder: str, side: int) -> None:
     step = _threshold_step(Path(folder), (side * BLOCK,) * 3)
     plan_step(step)
+
+
+def _deal_slices(folder: str, side: int) -> None:
+    """All slices of a step as they go to a Dask scheduler, for a hundred threads; here they end at once."""
+    dealing = Dealing(Order(Item(block, {"prediction": f"{block:032x}"})) for block in range(side**3))
+    slices: list[list[Order]] = []
+    while dealing.left:
+        while orders := dealing.next_slice(100, slices):
+            packed(Place(folder, "brief"), orders, PATIENCE_S)
+            slices.append(orders)
+        for _ in slices.pop(0):
+            dealing.took(0.02)
 
 
 def _write_jobs(folder: str, side: int) -> None:

@@ -5,12 +5,25 @@ from hypothesis import HealthCheck, settings
 
 from tests.aws_batch.fixtures import _stand_in, aws_batch
 from tests.batches import batch_folder
+from tests.dask.cluster import dask_address, dask_in_jobs
 from tests.examples import examples
 from tests.luigid import luigid
 from tests.runs import expected, finished, project, unused
 from tests.slurm.cluster import cluster
 
-__all__ = ["_stand_in", "aws_batch", "batch_folder", "cluster", "expected", "finished", "luigid", "project", "unused"]
+__all__ = [
+    "_stand_in",
+    "aws_batch",
+    "batch_folder",
+    "cluster",
+    "dask_address",
+    "dask_in_jobs",
+    "expected",
+    "finished",
+    "luigid",
+    "project",
+    "unused",
+]
 
 settings.register_profile(
     "no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=examples(100)

@@ -171,6 +171,36 @@ class Backend(Protocol):
         """
 
 
+class AfterOthers:
+    """What a backend does that leaves nothing at work itself, while those of other kinds may have.
+
+    Attributes:
+        others: backends whose work outlives a run, so that an earlier run may have left some of it.
+    """
+
+    def __init__(self, others: Sequence[Backend]) -> None:
+        self.others = tuple(others)
+
+    def take_over(self, step: BlockStep) -> None:
+        """End what other backends still have at work: two must not write the same blocks; see ``Backend``."""
+        for other in self.others:
+            other.clear(step)
+
+    def clear(self, step: BlockStep) -> None:
+        """Nothing to do: work ends with the process that has asked for it."""
+
+
+def queue_again(waiting: deque[Order], order: Order, outcome: Outcome) -> None:
+    """Try a block again at the end, when whatever disturbed it may be over.
+
+    As long as no block has succeeded it is tried next: where all fail, this must show before all have been tried.
+    """
+    if outcome.done:
+        waiting.append(order)
+    else:
+        waiting.appendleft(order)
+
+
 def python_path() -> str:
     """``PYTHONPATH`` with which workers find the packages where this process has found them, installed or not."""
     here = str(Path(__file__).resolve().parents[2])

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from blockwise.advice import Names
-from blockwise.backends.base import Backend, Outcome, Referee, check_parent
+from blockwise.backends.base import AfterOthers, Backend, Outcome, Referee, check_parent, queue_again
 from blockwise.backends.kind import Kind, NoOptions, Setup
 from blockwise.backends.local_executor import LocalExecutor, local_advice
 from blockwise.backends.memory import available_memory
@@ -29,14 +29,13 @@ logger = logging.getLogger(__name__)
 STARTING = "starting workers; the first time they compile for half a minute"
 
 
-class LocalBackend:
+class LocalBackend(AfterOthers):
     """A pool of processes, which serve one step after the other; between two they rest.
 
     Attributes:
         workers: number of processes.
         timeout_s: longest time for one block; None for no limit.
         faults: what is to go wrong, for tests and trials.
-        others: backends whose work outlives a run, so that an earlier run may have left some of it.
         advice: for blocks that fail for want of memory or time.
     """
 
@@ -48,11 +47,11 @@ class LocalBackend:
         others: Sequence[Backend] = (),
         names: Names | None = None,
     ) -> None:
+        super().__init__(others)
         names = names or Names()
         self.workers = workers
         self.timeout_s = timeout_s
         self.faults = faults or Faults()
-        self.others = tuple(others)
         self.advice = local_advice(names)
         self._pid = os.getpid()
         self._resting: list[WorkerProcess] = []
@@ -61,14 +60,6 @@ class LocalBackend:
     def close(self) -> None:
         """End the workers that rest."""
         end_resting(self._own(), self._pid)
-
-    def take_over(self, step: BlockStep) -> None:
-        """End what other backends still have at work: two must not write the same blocks; see ``Backend``."""
-        for other in self.others:
-            other.clear(step)
-
-    def clear(self, step: BlockStep) -> None:
-        """Nothing to do: workers at work end with the process that has started them."""
 
     def run(self, step: BlockStep, items: list[Item], referee: Referee, report: Callable[[Outcome], None]) -> None:
         """Compute items; see ``Backend.run``."""
@@ -90,7 +81,7 @@ class LocalBackend:
                     if again is not None and again.pause_s:
                         pausing.add(again, again.pause_s)
                     elif again is not None:
-                        _queue_again(waiting, again, referee.outcome)
+                        queue_again(waiting, again, referee.outcome)
                 referee.outcome.note = _note(pool, len(pausing))
                 report(referee.outcome)
                 check_parent()
@@ -125,17 +116,6 @@ def _note(pool: Pool, pausing: int) -> str:
     if not pool.ready:
         return STARTING
     return f"{pausing} blocks wait until trouble of the file system or a store is over" if pausing else ""
-
-
-def _queue_again(waiting: deque[Order], order: Order, outcome: Outcome) -> None:
-    """Try a block again at the end, when whatever disturbed it may be over.
-
-    As long as no block has succeeded it is tried next: where all fail, this must show before all have been tried.
-    """
-    if outcome.done:
-        waiting.append(order)
-    else:
-        waiting.appendleft(order)
 
 
 class LocalKind(Kind[NoOptions]):

@@ -6,7 +6,7 @@ import contextlib
 import threading
 
 from blockwise.advice import Advice, Names
-from blockwise.backends.worker_process import WorkerProcess
+from blockwise.backends.worker_process import Home, WorkerProcess
 from blockwise.errors import UserError
 from blockwise.faults import Faults
 from blockwise.job import Order
@@ -79,7 +79,7 @@ class LocalExecutor:
                 self._idle.remove(process)
             else:
                 number = next(n for n in range(self.size) if n not in self._busy)
-                process = WorkerProcess(step, number, self.faults, self.advice, "on-demand")
+                process = WorkerProcess(step, number, self.faults, self.advice, Home("on-demand"))
             self._busy[process.number] = process
         return process
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import selectors
 from collections import deque
 
 from blockwise.advice import Advice
-from blockwise.backends.worker_link import POLL_S, Ended, log_path
-from blockwise.backends.worker_process import WorkerProcess, open_log
+from blockwise.backends.worker_link import POLL_S, Ended
+from blockwise.backends.worker_process import HERE, Home, WorkerProcess, open_log
 from blockwise.faults import Faults
 from blockwise.job import Order
 from blockwise.step import BlockStep
@@ -20,6 +21,8 @@ class Pool:
     Attributes:
         size: most processes at a time; may be made smaller at any time.
         resting: processes that have served former steps; they come first.
+        home: where processes are at home, and how their logs are called.
+        first: number of the first process.
     """
 
     def __init__(
@@ -30,7 +33,11 @@ class Pool:
         faults: Faults,
         resting: list[WorkerProcess],
         advice: Advice,
+        home: Home = HERE,
+        first: int = 0,
     ) -> None:
+        self.home = home
+        self.first = first
         self.faults = faults
         self.advice = advice
         self.resting = resting
@@ -71,7 +78,7 @@ class Pool:
             self._remove(idle.pop())
         if idle or len(self.processes) >= size:
             return idle[0] if idle else None
-        number = next(number for number in range(size) if number not in self.processes)
+        number = next(number for number in itertools.count(self.first) if number not in self.processes)
         process = self.processes[number] = self._process(number)
         self.selector.register(process.stdout, selectors.EVENT_READ, process)
         return process
@@ -108,14 +115,14 @@ class Pool:
 
     def _process(self, number: int) -> WorkerProcess:
         """One that rests, or a new one."""
-        open_log(log_path(self.step, number)).close()  # where nothing can be written is for this process to tell
+        open_log(self.home.log(self.step, number)).close()  # where nothing can be written is for this process to tell
         while self.resting:
             process = self.resting.pop()
             if process.may_go_on:
                 process.begin(self.step, number)
                 return process
             process.kill()
-        return WorkerProcess(self.step, number, self.faults, self.advice)
+        return WorkerProcess(self.step, number, self.faults, self.advice, self.home)
 
     def _lost(self, process: WorkerProcess, why: str = "") -> list[Ended]:
         self._forget(process)

@@ -9,13 +9,19 @@ from typing import Any
 
 from blockwise.backends.aws_batch.kind import AwsBatchKind
 from blockwise.backends.base import Backend
+from blockwise.backends.dask.kind import DaskKind
 from blockwise.backends.executor import Executor
 from blockwise.backends.kind import Kind, Setup
 from blockwise.backends.local import LocalKind
 from blockwise.backends.slurm.kind import SlurmKind
 from blockwise.step import BlockStep
 
-BACKENDS: Mapping[str, Kind[Any]] = {"local": LocalKind(), "slurm": SlurmKind(), "aws_batch": AwsBatchKind()}
+BACKENDS: Mapping[str, Kind[Any]] = {
+    "local": LocalKind(),
+    "slurm": SlurmKind(),
+    "aws_batch": AwsBatchKind(),
+    "dask": DaskKind(),
+}
 
 Setups = Mapping[str, Setup[Any]]
 """Settings for each kind, whichever is chosen: what another one has left must be ended too."""

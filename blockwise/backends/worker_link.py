@@ -81,11 +81,15 @@ class WorkerLink(ABC):
         """Have it prepare for a step."""
         self.step = step
         self.number = number
-        self.log = log_path(step, number, self._log_name)
+        self.log = self.log_of(step, number)
         self.order = None
         self.ready = False
         self.since = time.monotonic()
         self.send({"step": step.to_json(), "log": str(self.log), "advice": asdict(self._advice)})
+
+    def log_of(self, step: BlockStep, number: int) -> Path:
+        """Log of a step."""
+        return log_path(step, number, self._log_name)
 
     def send(self, message: object) -> None:
         """Send it a line of JSON."""

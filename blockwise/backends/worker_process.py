@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -26,25 +27,54 @@ from blockwise.worker import REST_LIMIT_S, memory_advice
 END_LIMIT_S = 5.0
 
 
+@dataclass(frozen=True)
+class Home:
+    """Where worker processes are at home.
+
+    Attributes:
+        log_name: begins the names of their logs.
+        folder: that relative paths in a step begin at; empty for the present one.
+    """
+
+    log_name: str = "worker"
+    folder: str = ""
+
+    def log(self, step: BlockStep, number: int) -> Path:
+        """Log of a worker of a step."""
+        return Path(self.folder) / log_path(step, number, self.log_name)
+
+    @property
+    def there(self) -> str | None:
+        """The folder to start in; None to stay, also where there is no such folder, and so no relative path."""
+        return self.folder if self.folder and os.path.isdir(self.folder) else None
+
+
+HERE = Home()
+
+
 class WorkerProcess(WorkerLink):
     """One worker process; see ``WorkerLink``."""
 
-    def __init__(
-        self, step: BlockStep, number: int, faults: Faults, advice: Advice, log_name: str = "worker"
-    ) -> None:
-        with open_log(log_path(step, number, log_name)) as log:
+    def __init__(self, step: BlockStep, number: int, faults: Faults, advice: Advice, home: Home = HERE) -> None:
+        self._home = home
+        with open_log(home.log(step, number)) as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "blockwise.worker"],  # -P: the user's own tasks.py is not ours
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=_environment(faults),
+                cwd=home.there,
                 start_new_session=True,  # Ctrl-C in a terminal goes to the driver alone, which ends its workers
             )
         stdin, self.stdout = _pipes(self.process)
-        super().__init__(self.stdout.fileno(), stdin, advice, log_name)
+        super().__init__(self.stdout.fileno(), stdin, advice, home.log_name)
         self._kills = oom_kills()
         self.begin(step, number)
+
+    def log_of(self, step: BlockStep, number: int) -> Path:
+        """Log of a step."""
+        return self._home.log(step, number)
 
     def rest(self) -> None:
         """Have it let go of the step."""

@@ -105,6 +105,9 @@ def misbehave(folder: Path, block: int) -> None:
             raise UserError(f"block {block} was told that it cannot be")
         if what == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        if what == "orphan":
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(600)  # until it is noticed
         if what == "sleep":
             time.sleep(float(rest[0]))
         if what == "hold":

@@ -1,4 +1,4 @@
-"""What every backend promises: the local one, a real SLURM, and a stand-in for AWS Batch that executes jobs."""
+"""What every backend promises: local, real SLURM, a stand-in for AWS Batch that executes jobs, and Dask clusters."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 from blockwise.backends import Backend, LocalBackend, Outcome
 from blockwise.backends.aws_batch import AwsBatchBackend, AwsBatchOptions
+from blockwise.backends.dask.options import DaskOptions
 from blockwise.backends.jobs.backend import JobsBackend
 from blockwise.backends.kind import Setup
 from blockwise.backends.registry import BACKENDS
@@ -36,17 +37,23 @@ CLUSTERS = {"slurm": "cluster", "aws_batch": "aws_batch"}
 
 Run = Callable[[BlockStep], Outcome]
 
+IN_JOBS = "dask in jobs"
 
-SLOW = {"aws_batch"}
-"""What is asked of these in `make soak`; in `make test`, `tests/aws_batch` asks some of it."""
+SLOW = {"aws_batch", "dask"}
+"""What is asked of these in `make soak`; in `make test`, `tests/aws_batch` and `tests/dask` ask some of it."""
+PARAMS = [pytest.param(name, marks=[pytest.mark.soak] * (name in SLOW)) for name in BACKENDS]
 
 
-@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.soak] * (name in SLOW)) for name in BACKENDS])
+@pytest.fixture(params=[*PARAMS, pytest.param(IN_JOBS, marks=pytest.mark.soak)])
 def backend(request: pytest.FixtureRequest) -> Backend:
-    name, kind = request.param, BACKENDS[request.param]
+    name = request.param.split()[0]
+    kind = BACKENDS[name]
     if name in CLUSTERS:
         request.getfixturevalue(CLUSTERS[name])
     options = OPTIONS.get(name) or kind.options()
+    if name == "dask":  # one cluster for all tests, which is not the backend's own
+        address = "dask_in_jobs" if request.param == IN_JOBS else "dask_address"
+        options = DaskOptions(address=request.getfixturevalue(address))
     return kind.make(Setup(options, workers=2, timeout_s=60, names=backend_names(name)), ())
 
 
@@ -72,8 +79,11 @@ def _nothing_left(backend: Backend, request: pytest.FixtureRequest, work: Worksp
     if cluster:
         cluster.wait_until_quiet(30)
         assert not list(work.folder.glob("work/*/*jobs/*"))
-    children = [p for p in psutil.Process().children(recursive=True) if "blockwise" in " ".join(command_line(p))]
-    assert not children
+    # A cluster that goes on has workers that rest; tests/dask looks at those that must not be left at work.
+    hosts = [p for p in psutil.Process().children() if "blockwise.backends.dask.host" in command_line(p)]
+    kept = {*hosts, *(child for host in hosts for child in host.children(recursive=True))}
+    children = {p for p in psutil.Process().children(recursive=True) if "blockwise" in " ".join(command_line(p))}
+    assert not children - kept
 
 
 def test_computes_then_repairs_then_rests(run: Run, work: Workspace):

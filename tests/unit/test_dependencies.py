@@ -17,7 +17,12 @@ OURS = {*PRODUCT, "tests", "benchmarks"}
 TOOLS = {"test", "check", "bench"}
 """Extras for those who change the program."""
 LOADED_BY_OTHERS = {"imagecodecs": "tifffile's codecs"}
-COMES_WITH_OTHERS = {"llvmlite": "numba's; it must be the version that numba asks for", "PIL": "imageio's"}
+COMES_WITH_OTHERS = {
+    "PIL": "imageio's",
+    "botocore": "boto3's",
+    "dask": "distributed's; it must be the version that distributed asks for",
+    "llvmlite": "numba's; it must be the version that numba asks for",
+}
 NOT_ON_PYPI = {"ilastik", "vigra"}
 
 

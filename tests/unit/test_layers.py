@@ -124,14 +124,15 @@ def test_a_backend_is_named_in_its_own_folder_only(layer: str) -> None:
     for file in files_of(layer):
         if BACKENDS not in file.parents or file.parent == BACKENDS / "jobs":
             text = file.read_text().lower().replace("slurm_array_task_id", "")  # as the container's contract has it
-            assert not re.search("slurm|aws_batch(?!_job_array_index)|aws batch", text), file
+            # (A library's attribute is called xarray_dask_data.)
+            assert not re.search(r"\bdask|slurm|aws_batch(?!_job_array_index)|aws batch", text), file
 
 
 def test_messages_of_the_lowest_layer_name_no_key() -> None:
     """They are used without a configuration file as well; names come from above, see ``blockwise.advice``."""
     keys = [key for key, _ in keys_and_defaults(Settings)]
     words = [key for key in keys if "." in key] + [f"`{key}`" for key in keys] + ["work_dir ", "timeout_s)"]
-    words += [f"{section} " for section in ("backend.slurm", "backend.name")]
+    words += [f"{section} " for section in ("backend.dask", "backend.slurm", "backend.name")]
     for file in files_of("blockwise"):
         for text, line in texts(file):
             assert not [word for word in words if word in f"{text} "], f"{file}:{line}: {text}"
