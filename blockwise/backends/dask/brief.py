@@ -5,6 +5,7 @@ Steps may be large, as those over many images are. Who can read the record share
 
 from __future__ import annotations
 
+import time
 import uuid
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -66,11 +67,13 @@ def write_brief(step: BlockStep, timeout_s: float | None, faults: Faults, advice
     """Write a brief of a step; its place."""
     records = step.records
     for key in list(records.keys(BRIEFS)):
-        if (records.age_s(key) or 0.0) > LEFT_S:
+        left = read_json(records, key)
+        if left is not None and time.time() - left["written_s"] > LEFT_S:
             records.delete(key)
     key = f"{step.label}/{step.fingerprint}/{BRIEFS}/{uuid.uuid4().hex[:12]}.json"
     place = Place(_absolute(step.work_dir), key)
     value = {
+        "written_s": time.time(),
         "module": type(step).__module__,
         "text": step.to_json(),
         "folder": str(Path.cwd()),
