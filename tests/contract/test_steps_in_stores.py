@@ -61,6 +61,7 @@ def run(step: BlockStep, workers: int = 2) -> Outcome:
         backend.close()
 
 
+@pytest.mark.soak
 def test_workers_of_a_run(work: Workspace, weather: Weather) -> None:
     """Among bad answers; one block kills its worker, another fails once."""
     weather.refused, weather.lost, weather.conflicts = 0.03, 0.02, 0.1

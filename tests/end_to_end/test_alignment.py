@@ -264,6 +264,7 @@ def test_transforms_that_are_given_are_applied(stack: Stack) -> None:
     np.testing.assert_array_equal(stack.volume()[kept], before[kept])
 
 
+@pytest.mark.soak
 def test_a_stack_that_falls_apart_is_an_error_that_names_its_parts(unused_stack: Stack) -> None:
     stack = unused_stack
     for z in range(12, 24):
@@ -277,6 +278,7 @@ def test_a_stack_that_falls_apart_is_an_error_that_names_its_parts(unused_stack:
     assert stack.transforms()["parts"] == [[0, 11, 11], [12, 23, 11]]
 
 
+@pytest.mark.soak
 def test_slices_that_are_moved_while_they_are_read_are_the_same_volume(stack: Stack) -> None:
     expected = stack.volume()
     stack.write(virtual=True)

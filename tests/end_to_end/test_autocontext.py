@@ -87,6 +87,7 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
     return code, " ".join("".join(capsys.readouterr()).split())
 
 
+@pytest.mark.soak
 def test_a_run_is_taken_up_verified_and_removed(two_stages: Project, capsys: pytest.CaptureFixture[str]) -> None:
     run = two_stages.run()
     assert run.ok, run.text
@@ -157,6 +158,7 @@ def test_a_region_that_grows_redoes_what_its_border_has_cut(two_stages: Project)
         np.testing.assert_array_equal(mine, stored(dataset, "fresh.n5"))
 
 
+@pytest.mark.soak
 def test_what_a_project_of_two_stages_has_left_is_removed_with_the_results_of_another(
     two_stages: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -60,6 +60,7 @@ def test_nothing_to_do_is_quiet_and_quick(project: Project) -> None:
     assert any(took() < 3 for _ in range(3))
 
 
+@pytest.mark.soak
 def test_a_failure_is_told_and_the_next_firing_goes_on(project: Project) -> None:
     before = project.results()
     project.change("threshold.threshold", 0.4)

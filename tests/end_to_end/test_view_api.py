@@ -222,6 +222,7 @@ def test_changed_settings_are_looked_at_without_giving_up_the_result(
     np.testing.assert_array_equal(project.results()["thresholded"], found, strict=True)
 
 
+@pytest.mark.soak
 def test_a_region_that_has_grown_is_looked_at_aside_until_it_is_computed(unused: Project, expected: Expected) -> None:
     unused.change("blocks.roi", [[0, 36], [0, 18], [0, 64]])
     assert unused.run().ok
@@ -260,6 +261,7 @@ def test_programs_read_layers_as_zarr_while_blocks_are_computed(unused: Project,
             np.testing.assert_array_equal(group["0"][...], found, strict=True)
 
 
+@pytest.mark.soak
 def test_time_and_channels_in_any_order_are_shown_and_computed(tmp_path: Path, monkeypatch: Any) -> None:
     images = film()
     project = flat_project(tmp_path, monkeypatch, hdf5(tmp_path, images, "tyxc"), blocks={"shape": [40, 40]})

@@ -127,6 +127,7 @@ def texts(section: type[Section], prefix: str) -> Iterator[tuple[str, Any]]:
             yield key, field.annotation
 
 
+@pytest.mark.soak
 def test_a_backend_for_pictures_that_a_notebook_hands_on(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only in a new process: whoever has loaded matplotlib before is past the trouble."""
     monkeypatch.setenv("MPLBACKEND", "nonsense")

@@ -85,6 +85,7 @@ def test_a_message_that_is_no_text_is_recorded(tmp_path: Path) -> None:
     assert step.markers.failures()[1].message == "no \\udcff text"
 
 
+@pytest.mark.soak
 def test_next_run_tries_only_what_failed(tmp_path: Path) -> None:
     run(odd_step(tmp_path, 6, orders={2: "raise"}))
     step = odd_step(tmp_path, 6)
@@ -94,6 +95,7 @@ def test_next_run_tries_only_what_failed(tmp_path: Path) -> None:
     assert step.markers.failures() == {}
 
 
+@pytest.mark.soak
 def test_second_attempt_is_recorded(tmp_path: Path) -> None:
     step = odd_step(tmp_path, 3, orders={1: "once raise"})
     assert run(step).computed == 3
@@ -101,6 +103,7 @@ def test_second_attempt_is_recorded(tmp_path: Path) -> None:
     assert step.markers.failures() == {}
 
 
+@pytest.mark.soak
 def test_a_step_that_fails_everywhere_is_stopped(tmp_path: Path) -> None:
     step = odd_step(tmp_path, 50, orders=dict.fromkeys(range(50), "raise"))
     outcome = run(step)
@@ -117,6 +120,7 @@ def test_failing_preparation_is_recorded_with_a_block(tmp_path: Path) -> None:
     assert "cannot prepare" in step.markers.failures()[0].traceback
 
 
+@pytest.mark.soak
 def test_a_block_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     step = odd_step(tmp_path, 4, orders={1: "hang"})
     outcome = run(step, timeout_s=2)
@@ -130,6 +134,7 @@ def test_a_block_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     assert "worker-" in result.message
 
 
+@pytest.mark.soak
 def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
     step = odd_step(tmp_path, 6, orders={1: "once die"})
     outcome = run(step, workers=1)
@@ -138,6 +143,7 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
     assert step.markers.scan()[1].attempt == 2
 
 
+@pytest.mark.soak
 def test_a_block_that_kills_its_worker_every_time_is_given_up(tmp_path: Path) -> None:
     step = odd_step(tmp_path, 3, orders={1: "die"})
     outcome = run(step, workers=1)

@@ -56,11 +56,11 @@ ALL = " ".join(FILTERS)
 @pytest.mark.parametrize(
     ("ids", "n", "kind", "channels"),
     [
-        ("GaussianSmoothing", 96, "deep", 1),
-        ("LaplacianOfGaussian HessianOfGaussianEigenvalues", 72, "deep", 1),
-        ("StructureTensorEigenvalues", 72, "deep", 1),
+        pytest.param("GaussianSmoothing", 96, "deep", 1, marks=pytest.mark.soak),
+        pytest.param("LaplacianOfGaussian HessianOfGaussianEigenvalues", 72, "deep", 1, marks=pytest.mark.soak),
+        pytest.param("StructureTensorEigenvalues", 72, "deep", 1, marks=pytest.mark.soak),
         (ALL, 64, "deep", 2),
-        (ALL, 500, "flat", 3),
+        pytest.param(ALL, 500, "flat", 3, marks=pytest.mark.soak),
     ],
 )
 def test_projected_memory_is_at_least_what_is_used_and_at_most_three_times(

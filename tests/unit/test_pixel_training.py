@@ -69,6 +69,7 @@ def test_features_come_from_around_the_labels_only_and_are_those_of_the_whole_im
     assert found.checksum == train(rows[order], labels[order], 3).checksum
 
 
+@pytest.mark.soak
 def test_the_classifier_has_the_same_bytes_whatever_the_threads(project: Project) -> None:
     expected = trained(project, 0).forest
     assert expected is not None
