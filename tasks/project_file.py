@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,32 +11,7 @@ from pathlib import Path
 import h5py
 
 from blockwise.errors import UserError
-
-_HEAP = b"GCOL\x01\0\0\0"
-"""Begins a collection of HDF5's global heap, in which texts of any length lie."""
-_OBJECT = struct.Struct("<HH4xQ")
-"""Begins an object of it: its number, 0 for what is free; references; its size, 8 bytes of which are aligned."""
-
-
-def endless_heap(path: str) -> int | None:
-    """Look for an object of no size: HDF5 (2.0 at least) looks for what lies behind it for ever, out of reach.
-
-    Returns:
-        Where the first collection with such an object begins, in bytes; None where none has.
-    """
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        start = content.find(_HEAP)
-        while start >= 0:
-            end = min(len(content), start + int.from_bytes(content[start + 8 : start + 16], "little"))
-            place = start + 16
-            while place + _OBJECT.size <= end:
-                number, _, size = _OBJECT.unpack_from(content, place)
-                needed = (size if number == 0 else _OBJECT.size + -(-size // 8) * 8) % 2**64
-                if needed == 0:
-                    return start
-                place += needed
-            start = content.find(_HEAP, start + 8)
-    return None
+from blockwise.volume.hdf5_heaps import endless_heap
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from blockwise.volume.axes import axes_from_attributes
 from blockwise.volume.base import Volume
 from blockwise.volume.conventions import spacing_of
 from blockwise.volume.hdf5_files import linked_files, source_files
+from blockwise.volume.hdf5_heaps import attributes_of, watched_heaps
 
 
 class Hdf5Volume(Volume):
@@ -26,14 +27,14 @@ class Hdf5Volume(Volume):
 
     def __init__(self, address: Address) -> None:
         self.address = address
+        linked = linked_files(address.path, address.key)
         self._dataset = h5py.File(address.path, "r", locking=False)[address.key]
         _require_filters(address, self._dataset)
-        linked = linked_files(address.path, address.key)
         self._companions = tuple(dict.fromkeys([*linked, *source_files(self._dataset)]))
         self.shape = tuple(self._dataset.shape)
         self.dtype = self._dataset.dtype
         self.chunks = self._dataset.chunks or self.shape
-        self._attributes = dict(self._dataset.attrs)
+        self._attributes = attributes_of(self._dataset)
         self.axes = axes_from_attributes(self._attributes, len(self.shape))
         self.spacing = spacing_of(self._attributes, self.axes, len(self.shape))
 
@@ -108,10 +109,8 @@ def is_hdf5_array(address: Address) -> bool:
         with h5py.File(address.path, "r", locking=False) as container:
             if not address.key:
                 return False
-            node = container.get(address.key)
-            if node is None:
-                linked_files(address.path, address.key)  # names a file that is missing
-            return isinstance(node, h5py.Dataset)
+            linked_files(address.path, address.key)  # names a file that is missing, or damaged
+            return isinstance(container.get(address.key), h5py.Dataset)
     except OSError as error:
         refuse_transient(error, address.path)
         if error_number(error) is not None:
@@ -122,6 +121,6 @@ def is_hdf5_array(address: Address) -> bool:
 def hdf5_keys(path: str) -> list[str]:
     """Keys of all datasets in a file."""
     names: list[str] = []
-    with h5py.File(path, "r", locking=False) as container:
+    with watched_heaps(path) as container:
         container.visititems(lambda name, node: names.append(name) if isinstance(node, h5py.Dataset) else None)
     return names

@@ -6,6 +6,7 @@ read, in the places where HDF5 looks.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -17,6 +18,7 @@ import h5py
 
 from blockwise.errors import UserError
 from blockwise.transient import refuse_transient
+from blockwise.volume.hdf5_heaps import watched_heaps
 
 _MOST_LINKS = 32
 _UNLIMITED = 2**64 - 1
@@ -45,7 +47,7 @@ def linked_files(path: str, key: str) -> list[str]:
 
 def _first_external(path: str, key: str, left: int = _MOST_LINKS) -> tuple[Any, str] | None:
     """The first external link along a path in a file, and what of the path is left after it."""
-    with _opened(path) as file:
+    with _opened_for_names(path) as file:
         parts = key.split("/")
         node: Any = file
         for number, part in enumerate(parts):
@@ -88,7 +90,7 @@ def _sources(dataset: h5py.Dataset, above: frozenset[tuple[str, str]]) -> Iterat
                 raise _missing(where, f"is a virtual dataset made of {file_name}:{name.strip('/')}", file_name)
             if not own:
                 yield path
-                yield from linked_files(path, name.strip("/"))
+            yield from linked_files(path, name.strip("/"))
             with _opened(path) as file:
                 source = file.get(name)
                 if not isinstance(source, h5py.Dataset):
@@ -183,8 +185,22 @@ def _opened(path: str) -> h5py.File:
     try:
         return h5py.File(path, "r", locking=False)
     except OSError as error:
-        refuse_transient(error, path)
-        raise UserError(f"{path}: cannot be opened as an HDF5 file: {error}") from error
+        raise _unopened(path, error) from error
+
+
+@contextlib.contextmanager
+def _opened_for_names(path: str) -> Iterator[h5py.File]:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(watched_heaps(path))
+        except OSError as error:
+            raise _unopened(path, error) from error
+        yield file
+
+
+def _unopened(path: str, error: OSError) -> UserError:
+    refuse_transient(error, path)
+    return UserError(f"{path}: cannot be opened as an HDF5 file: {error}")
 
 
 def _missing(where: str, what: str, name: str) -> UserError:

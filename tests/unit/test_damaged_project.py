@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from blockwise.errors import UserError
+from blockwise.volume.hdf5_heaps import endless_heap
 from tasks.pixel_classification.project import load_project
-from tasks.project_file import endless_heap
 
 PROJECT = Path(__file__).parents[2] / "data" / "membranes.ilp"
 TREE = "PixelClassification/ClassifierForests/Forest0000/Tree_00"

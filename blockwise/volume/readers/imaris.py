@@ -17,6 +17,7 @@ from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing, single, unit_name
 from blockwise.volume.base import Volume
 from blockwise.volume.hdf5 import filters_of
+from blockwise.volume.hdf5_heaps import watched_heaps
 
 _DIRECTIONS = {"x": 0, "y": 1, "z": 2}
 """Numbers of the axes in the names of attributes, such as ``ExtMin0``."""
@@ -36,7 +37,9 @@ class ImarisVolume(Volume):
         times = _count(self._level, "TimePoint", address)
         channels = _count(self._level["TimePoint 0"], "Channel", address)
         self._first = self._dataset(0, 0)
-        sizes = _sizes(self._file, self._level["TimePoint 0/Channel 0"], self._first.shape)
+        with watched_heaps(address.path) as file:
+            sizes = _sizes(file, file[f"{self._level.name}/TimePoint 0/Channel 0"], self._first.shape)
+            spacing = _spacing(file, sizes)
         self._counts = (times, channels)
         lead = [(axis, n) for axis, n in zip("tc", self._counts, strict=True) if n > 1]
         self.axes = "".join(axis for axis, _ in lead) + "zyx"
@@ -44,9 +47,7 @@ class ImarisVolume(Volume):
         self.dtype = self._first.dtype.newbyteorder("=")
         self._chunks = self._first.chunks
         self.chunks = (1,) * len(lead) + (self._chunks or sizes)
-        self.spacing = _spacing(self._file, sizes)
-        if self.spacing is not None:
-            self.spacing = self.spacing.along("zyx", self.axes)
+        self.spacing = spacing and spacing.along("zyx", self.axes)
 
     def _dataset(self, time: int, channel: int) -> Any:
         name = f"TimePoint {time}/Channel {channel}/Data"

@@ -12,6 +12,7 @@ from blockwise.errors import UserError
 from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing, single, unit_name
 from blockwise.volume.readers.plain import PlainArray, PlainVolume
+from blockwise.volume.readers.slabs import numbered, paths_of_slabs
 
 _TYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
@@ -30,9 +31,7 @@ def open_file(address: Address) -> PlainVolume:
 
 
 def _describe(address: Address) -> PlainArray:
-    header, end = _header(address)
-    path = _data_file(address, header[_LAST])
-    is_local = path == address.path
+    header, end, listed = _header(address)
     try:
         dtype = np.dtype(_TYPES[header["ElementType"].removesuffix("_ARRAY")])
         sizes = [int(n) for n in header["DimSize"].split()]
@@ -50,25 +49,34 @@ def _describe(address: Address) -> PlainArray:
         spacing = spacing and spacing.along(axes or "", f"{axes}c")
         axes = axes and f"{axes}c"
     is_compressed = _is_true(header, "CompressedData")
-    if skip == -1 and not is_compressed:
-        skip, end = 0, os.stat(path).st_size - math.prod(shape) * dtype.itemsize
-        is_local = True
-    if skip < 0 or end < 0:
-        raise UserError(f"{address}: HeaderSize is {skip}, but {path} is compressed, or smaller than its voxels")
+    paths = _data_files(address, header[_LAST], listed, sizes)
+    if is_compressed and len(paths) > 1:
+        raise UserError(f"{address}: has several data files that are compressed; write one, or raw ones")
+    size = math.prod(shape) * dtype.itemsize // len(paths)
+    places = []
+    for path in paths:
+        start = (end if path == address.path else 0) + skip
+        if skip == -1 and not is_compressed:
+            start = os.stat(path).st_size - size
+        if start < 0 or skip < -1 or (skip == -1 and is_compressed):
+            raise UserError(f"{address}: HeaderSize is {skip}, but {path} is compressed, or smaller than its voxels")
+        places.append((path, start))
     return PlainArray(
-        path=path,
-        offset=(end if is_local else 0) + skip,
+        path=paths[0],
+        offset=places[0][1],
+        slabs=tuple(places) if len(places) > 1 else (),
         shape=shape,
         dtype=dtype.newbyteorder(">" if is_big else "<"),
         axes=axes,
         spacing=spacing,
         compression="zlib" if is_compressed else None,
-        header="" if path == address.path else address.path,
+        header="" if paths[0] == address.path else address.path,
     )
 
 
-def _header(address: Address) -> tuple[Mapping[str, str], int]:
-    """The lines ``Key = value``, and where they end: with the name of the data's file."""
+def _header(address: Address) -> tuple[Mapping[str, str], int, list[str]]:
+    """The lines ``Key = value``, where they end: with the name of the data's file; and names that are listed then."""
+    listed: list[str] = []
     found: dict[str, str] = {}
     with open(address.path, "rb") as file:
         while _LAST not in found and file.tell() < _LONGEST_HEADER:
@@ -78,24 +86,39 @@ def _header(address: Address) -> tuple[Mapping[str, str], int]:
                 break
             found[name.strip()] = value.strip()
         end = file.tell()
+        if found.get(_LAST, "").upper().startswith("LIST"):
+            listed = [line.decode(errors="surrogateescape").strip() for line in file]
     missing = [name for name in _NEEDED if name not in found]
     if missing or found.get("ObjectType", "Image") != "Image":
         raise UserError(
             f"{address.path}: ends in {address.suffix} but its header is not one of a MetaImage; it lacks "
             f"{', '.join(missing) or 'ObjectType = Image'}"
         )
-    return found, end
+    return found, end, [name for name in listed if name]
 
 
-def _data_file(address: Address, name: str) -> str:
+def _data_files(address: Address, name: str, listed: list[str], sizes: list[int]) -> tuple[str, ...]:
+    """The header's own file, another one, or one for each slice: listed, or numbered from 1 or as it says."""
     if name.upper() == "LOCAL":
-        return address.path
+        return (address.path,)
     path = os.path.join(os.path.dirname(address.path), name)
-    if not os.path.isfile(path):
-        several = "%" in name or name.upper().startswith("LIST")
-        hint = "; several data files are not read, write one" if several else ""
-        raise UserError(f"{address}: there is no data file {path}, which its header names{hint}")
-    return path
+    if os.path.isfile(path):
+        return (path,)
+    words, slices = name.split(), sizes[-1] if sizes else 0
+    try:
+        if words and words[0].upper() == "LIST":
+            if len(words) > 1 and int(words[1]) != len(sizes) - 1:
+                raise ValueError(f"files of {words[1]} axes; expected {len(sizes) - 1}, a slice in each")
+            return paths_of_slabs(address, listed, slices, of_one_slice=True)
+        if "%" in name:
+            first = int(words[1]) if len(words) > 1 else 1
+            last = int(words[2]) if len(words) > 2 else first + slices - 1
+            step = int(words[3]) if len(words) > 3 else 1
+            names = numbered(words[0], first, last, step, slices)
+            return paths_of_slabs(address, names, slices, of_one_slice=True)
+    except ValueError as error:
+        raise UserError(f"{address}: {_LAST} = {name} cannot be read: {error}") from error
+    raise UserError(f"{address}: there is no data file {path}, which its header names")
 
 
 def _is_true(header: Mapping[str, str], name: str, otherwise: bool = False) -> bool:

@@ -5,10 +5,12 @@ SimpleITK would read all voxels for any part of them.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
 
 import nrrd
 import numpy as np
@@ -17,11 +19,13 @@ from blockwise.errors import UserError
 from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing, known_axes, single, unit_name
 from blockwise.volume.readers.plain import PlainArray, PlainVolume
+from blockwise.volume.readers.slabs import numbered, paths_of_slabs
 from blockwise.volume.readers.stream import Compression
 
 _COMPRESSIONS: dict[str, Compression | None] = {
     "raw": None, "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2": "bzip2",
 }  # fmt: skip
+_LIST = re.compile(rb"data ?file:\s*LIST\b")
 _SPATIAL = ("domain", "space")
 
 
@@ -31,7 +35,7 @@ def open_file(address: Address) -> PlainVolume:
 
 
 def _describe(address: Address) -> PlainArray:
-    header, end = _header(address)
+    header, end, listed = _header(address)
     encoding = str(header["encoding"]).lower()
     if encoding not in _COMPRESSIONS:
         raise UserError(f"{address}: its encoding is {encoding}; raw, gzip and bzip2 are read")
@@ -39,41 +43,57 @@ def _describe(address: Address) -> PlainArray:
     if len(shape) != header["dimension"]:
         raise UserError(f"{address}: its dimension is {header['dimension']}, but its sizes are {shape[::-1]}")
     dtype = _dtype(address, header)
-    path = _data_file(address, header)
-    start, skip = _start(address, header, path, 0 if path != address.path else end)
+    paths = _data_files(address, header, listed, shape)
     compression = _COMPRESSIONS[encoding]
-    if skip == -1:
-        start, skip = os.stat(path).st_size - math.prod(shape) * dtype.itemsize, 0
-        if compression or start < 0:
-            raise UserError(f"{address}: byte skip is -1, but {path} is compressed, or smaller than its voxels")
+    if compression and len(paths) > 1:
+        raise UserError(f"{address}: has several data files that are compressed; write one, or raw ones")
+    size = math.prod(shape) * dtype.itemsize // len(paths)
+    places = []
+    for path in paths:
+        start, skip = _start(address, header, path, 0 if path != address.path else end)
+        if skip == -1:
+            start, skip = os.stat(path).st_size - size, 0
+            if compression or start < 0:
+                raise UserError(f"{address}: byte skip is -1, but {path} is compressed, or smaller than its voxels")
+        places.append((path, start if compression else start + skip))
     axes = _axes(header)
     return PlainArray(
-        path=path,
-        offset=start if compression else start + skip,
+        path=paths[0],
+        offset=places[0][1],
+        slabs=tuple(places) if len(places) > 1 else (),
         skip=skip if compression else 0,
         shape=shape,
         dtype=dtype,
         axes=axes,
         spacing=_spacing(header, axes),
         compression=compression,
-        header="" if path == address.path else address.path,
+        header="" if paths[0] == address.path else address.path,
     )
 
 
-def _header(address: Address) -> tuple[Mapping[str, Any], int]:
-    """The header, and where it ends."""
+def _header(address: Address) -> tuple[Mapping[str, Any], int, list[str]]:
+    """The header, where it ends, and names of data files that are listed then."""
+    listed: list[str] = []
     try:
         with open(address.path, "rb") as file:
-            header = nrrd.read_header(file)
+            header = nrrd.read_header(_without_list(file, listed))
             missing = {"dimension", "type", "encoding", "sizes"} - set(header)
             if not missing:
-                return header, file.tell()
+                return header, file.tell(), listed
     except (nrrd.NRRDError, ValueError, StopIteration) as error:
-        raise UserError(
-            f"{address.path}: its header cannot be read as NRRD: {error or 'it is empty'}; lists of data files "
-            "are not read"
-        ) from error
+        raise UserError(f"{address.path}: its header cannot be read as NRRD: {error or 'it is empty'}") from error
     raise UserError(f"{address.path}: its header lacks {', '.join(sorted(missing))}; is it damaged?")
+
+
+def _without_list(file: BinaryIO, listed: list[str]) -> Iterator[bytes]:
+    """Lines of a header; names behind ``data file: LIST`` go to the list."""
+    for line in file:
+        yield line
+        if not line.strip():
+            return
+        if _LIST.match(line):
+            names = (name.decode(errors="surrogateescape").strip() for name in file)
+            listed.extend(itertools.takewhile(bool, names))
 
 
 def _dtype(address: Address, header: Mapping[str, Any]) -> np.dtype[Any]:
@@ -84,15 +104,31 @@ def _dtype(address: Address, header: Mapping[str, Any]) -> np.dtype[Any]:
     return dtype
 
 
-def _data_file(address: Address, header: Mapping[str, Any]) -> str:
+def _data_files(
+    address: Address, header: Mapping[str, Any], listed: list[str], shape: tuple[int, ...]
+) -> tuple[str, ...]:
+    """The header's own file, another one, or several with a slab each: listed, or numbered."""
     name = str(header.get("data file", header.get("datafile", "")))
     if not name:
-        return address.path
+        return (address.path,)
     path = os.path.join(os.path.dirname(address.path), name)
-    if not os.path.isfile(path):
-        hint = "; several data files are not read, write one" if "%" in name else ""
-        raise UserError(f"{address}: there is no data file {path}, which its header names{hint}")
-    return path
+    if os.path.isfile(path):
+        return (path,)
+    words, ndim, slices = name.split(), len(shape), shape[0] if shape else 0
+    is_list = words[0] == "LIST"
+    if not is_list and "%" not in name:
+        raise UserError(f"{address}: there is no data file {path}, which its header names")
+    try:
+        said = words[1:] if is_list else words[4:]
+        dimension = int(said[0]) if said else ndim - 1
+        if dimension not in (ndim, ndim - 1):
+            raise ValueError(f"files of {dimension} axes; expected {ndim}, a slab in each, or {ndim - 1}, a slice")
+        if not is_list:
+            first, last, step = map(int, words[1:4])
+            listed = numbered(words[0], first, last, step, slices)
+    except ValueError as error:
+        raise UserError(f"{address}: data file: {name} cannot be read: {error}") from error
+    return paths_of_slabs(address, listed, slices, of_one_slice=dimension < ndim)
 
 
 def _start(address: Address, header: Mapping[str, Any], path: str, start: int) -> tuple[int, int]:

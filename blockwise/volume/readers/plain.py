@@ -32,6 +32,8 @@ class PlainArray:
         path: of the file that holds them.
         offset: of the first voxel, or of the compressed bytes, in bytes.
         skip: decompressed bytes before the first voxel.
+        slabs: path and offset of each file, where several hold equal slabs along the first axis, one after the other;
+            ``path`` and ``offset`` are then those of the first one. Only without compression.
         order: F where the fastest axis is the first one; only without compression.
         shape: in voxels, the fastest axis last unless ``order`` says otherwise.
         dtype: of a stored voxel, with its byte order.
@@ -55,6 +57,7 @@ class PlainArray:
     header: str = ""
     skip: int = 0
     order: Literal["C", "F"] = "C"
+    slabs: tuple[tuple[str, int], ...] = ()
 
     @property
     def is_scaled(self) -> bool:
@@ -65,6 +68,11 @@ class PlainArray:
     def size(self) -> int:
         """Bytes of all voxels, decompressed."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def places(self) -> tuple[tuple[str, int], ...]:
+        """Path and offset of each file that holds voxels."""
+        return self.slabs or ((self.path, self.offset),)
 
 
 class PlainVolume(Volume):
@@ -84,8 +92,10 @@ class PlainVolume(Volume):
         self.spacing = stored.spacing
         self._stored = stored
         self._plane_ndim = 3 if (stored.axes or "").endswith("c") and len(self.shape) > 2 else 2
-        self._files = tuple(filter(None, (stored.path, stored.header)))
-        if stored.compression is None:
+        self._files = tuple(filter(None, (*(path for path, _ in stored.places), stored.header)))
+        if stored.slabs:
+            self.chunks = self.shape
+        elif stored.compression is None:
             self.chunks = self.shape
             self._mapped = np.memmap(stored.path, stored.dtype, "r", stored.offset, stored.shape, stored.order)
         else:
@@ -94,6 +104,8 @@ class PlainVolume(Volume):
             self._stream = Stream(stored.path, stored.offset, stored.compression, stored.skip + stored.size)
 
     def _read(self, box: Box) -> NDArray[Any]:
+        if self._stored.slabs:
+            return self._read_slabs(box)
         if self._stored.compression is None:
             return np.ascontiguousarray(self._values(self._mapped[box]))
         ndim = self._plane_ndim
@@ -105,6 +117,23 @@ class PlainVolume(Volume):
             number = int(np.ravel_multi_index(index, lead)) if index else 0
             content = np.frombuffer(self._stream.read(self._stored.skip + number * size, size), self._stored.dtype)
             planes[i] = self._values(content.reshape(plane)[box[-ndim:]])
+        return out
+
+    def _read_slabs(self, box: Box) -> NDArray[Any]:
+        """From each file what lies in it; none stays open, as there may be more than a process may open."""
+        out = np.empty(box_shape(box), self.dtype)
+        depth = self.shape[0] // len(self._stored.slabs)
+        for number in range(box[0].start // depth, -(-box[0].stop // depth)):
+            path, offset = self._stored.slabs[number]
+            start, stop = max(box[0].start, number * depth), min(box[0].stop, (number + 1) * depth)
+            try:
+                mapped = np.memmap(path, self._stored.dtype, "r", offset, (depth, *self.shape[1:]))
+            except FileNotFoundError as error:
+                raise _away(self.address, path) from error
+            except ValueError as error:
+                raise UserError(f"{self.address}: {path} is cut off: {error}; copy it again") from error
+            inside = slice(start - number * depth, stop - number * depth)
+            out[start - box[0].start : stop - box[0].start] = self._values(mapped[(inside, *box[1:])])
         return out
 
     def _values(self, stored: NDArray[Any]) -> NDArray[Any]:
@@ -142,11 +171,11 @@ class PlainVolume(Volume):
 
     @property
     def companions(self) -> tuple[str, ...]:
-        """The file of the voxels, where the header is another one."""
+        """The files of the voxels, where the header is another one."""
         return tuple(path for path in self._files if path != self.address.path)
 
     def file_of(self, index: Index) -> str:
-        """The file that holds the voxels."""
+        """The file that holds the voxels; of several, the first one."""
         return self._stored.path
 
     def _fill_states(self, indices: Iterator[Index], states: NDArray[np.int64]) -> None:
@@ -154,6 +183,9 @@ class PlainVolume(Volume):
             super()._fill_states(indices, states)
         else:
             states.reshape(-1)[:] = state_of_all(self._files)
+            if self._stored.slabs and states.reshape(-1)[0] == ABSENT:
+                missing = [path for path in self._files if not os.path.exists(path)]
+                raise _away(self.address, (missing or ["a file that is back by now"])[0])
 
 
 def state_of_all(files: tuple[str, ...]) -> tuple[int, int]:
@@ -170,6 +202,10 @@ def state_of_all(files: tuple[str, ...]) -> tuple[int, int]:
     return sum(sizes), int.from_bytes(together, "big") >> 1
 
 
+def _away(address: Address, path: str) -> UserError:
+    return UserError(f"{address}: voxels lie in {path}, which is not there; put it back")
+
+
 def _value_type(stored: PlainArray) -> np.dtype[Any]:
     native = stored.dtype.newbyteorder("=")
     if stored.is_scaled:
@@ -182,13 +218,13 @@ def _check(address: Address, stored: PlainArray) -> None:
         raise UserError(f"{address}: holds {stored.dtype.name}; expected integers or floats of at most 64 bits")
     if len(stored.shape) < 2 or min(stored.shape) < 1:
         raise UserError(f"{address}: has the shape {stored.shape}; expected at least two axes with voxels")
-    try:
-        found = os.stat(stored.path).st_size
-    except OSError as error:
-        raise UserError(f"{address}: {stored.path}, which holds the voxels, cannot be read: {error}") from error
-    needed = stored.offset + (1 if stored.compression else stored.size)
-    if found < needed:
-        raise UserError(
-            f"{address}: {stored.path} is cut off: it has {found:,} bytes, the header tells of {needed:,}; "
-            "copy it again"
-        )
+    for path, offset in stored.places:
+        try:
+            found = os.stat(path).st_size
+        except OSError as error:
+            raise UserError(f"{address}: {path}, which holds the voxels, cannot be read: {error}") from error
+        needed = offset + (1 if stored.compression else stored.size // len(stored.places))
+        if found < needed:
+            raise UserError(
+                f"{address}: {path} is cut off: it has {found:,} bytes, the header tells of {needed:,}; copy it again"
+            )
