@@ -257,7 +257,7 @@ class FilesOutput:
 def _array(content: bytes) -> NDArray[Any]:
     """An array out of an ``.npy`` file; numpy would parse each header anew, which takes most of its time."""
     if content[:8] != b"\x93NUMPY\x01\x00":
-        return np.load(io.BytesIO(content), allow_pickle=False)  # type: ignore[no-any-return]
+        return np.load(io.BytesIO(content))  # type: ignore[no-any-return]
     begin = 10 + int.from_bytes(content[8:10], "little")
     shape, is_fortran, dtype = _header(content[8:begin])
     array = np.frombuffer(content, dtype, math.prod(shape), begin)

@@ -11,7 +11,6 @@ from typing import Any
 
 import psutil
 import pytest
-from blockwise.presence import Presence
 
 from blockwise.advice import Names
 from blockwise.backends import Outcome
@@ -21,6 +20,7 @@ from blockwise.backends.dask.options import DaskOptions
 from blockwise.backends.kind import Setup
 from blockwise.backends.registry import BACKENDS
 from blockwise.demand import BlockFailedError, Demand
+from blockwise.demand.presence import Presence
 from blockwise.errors import UserError
 from blockwise.job import Order
 from blockwise.plan import Item, is_complete

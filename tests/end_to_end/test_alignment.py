@@ -301,7 +301,7 @@ def test_slices_that_are_moved_while_they_are_read_are_the_same_volume(stack: St
     with pytest.raises(DamagedDataError, match="no longer the slice that it was"):
         volume.read((slice(3, 4), *box[1:]))
     Path("other.slices.json").write_text('{"shape": [1, 2, 3], "dtype": "uint8", "fill": 0, "slices": []}')
-    with pytest.raises(UserError, match="names 0 slices for the shape"):
+    with pytest.raises(UserError, match="names 0 slices of uint8 for the shape"):
         open_volume("other.slices.json")
     Path("other.slices.json").write_text("[]")
     with pytest.raises(UserError, match="names no slices"):

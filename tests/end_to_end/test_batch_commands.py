@@ -249,7 +249,7 @@ def test_clean_leaves_what_is_not_ours(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_clean_knows_images_that_are_no_longer_named(capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.copy("images/cell1.png", "images/later.png")
+    write_images(4)
     write_config(**SMALL_AND_LARGE)
     assert run_here()[0].ok
     # Another output and other datasets: the former ones are still known.

@@ -82,7 +82,7 @@ class Stored:
 
 @pytest.fixture
 def stored(unused: Project, bucket: str, weather: Weather) -> Iterator[Stored]:
-    place = f"{bucket}/{os.getpid()}-{next(NUMBERS)}"
+    place = f"{bucket}/run-{os.getpid()}-{next(NUMBERS)}"
     for path in (path for path in Path("raw.n5").rglob("*") if path.is_file()):
         open_records(place).put(path.as_posix(), path.read_bytes())
     for key, value in {"work_dir": "work", "raw": "raw.n5:raw", "output": "result.n5"}.items():

@@ -267,9 +267,9 @@ OUTPUT = {
     "plain file": (write("result.n5", b"hello"), ["result.n5", "is a file", "set another `output`"]),
     "work_dir is a file": (write("work", b"hello"), ["work_dir work: cannot be written"]),
     "work_dir that cannot be written": (edit(work_dir="/sys/kernel"), ["work_dir /sys/kernel: cannot be written"]),
-    "work_dir in a store": (
-        edit(work_dir="s3://bucket/x"),
-        ["work_dir: found 's3://bucket/x'; this must lie on this machine", "only raw, output, blocks.mask"],
+    "work_dir on a web server": (
+        edit(work_dir="https://host/x"),
+        ["work_dir: found 'https://host/x'; a work folder lies on this machine, or in a store of s3:// or gs://"],
     ),
     "project in a store": (edit(prediction__project="gs:/b/x.ilp"), ["project: found 'gs:/b/x.ilp'; this must"]),
     "manifest in a store": (edit(batch__manifest="ftp://h/x.csv"), ["manifest: found 'ftp://h/x.csv'; this must"]),

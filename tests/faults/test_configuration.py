@@ -112,7 +112,7 @@ def test_every_text_of_the_configuration_is_a_path_or_known_not_to_be_one() -> N
         "backend.slurm.partition", "backend.slurm.account", "backend.slurm.qos", "backend.slurm.constraint",
         "backend.slurm.nodelist", "backend.slurm.exclude", "backend.slurm.setup", "backend.slurm.sbatch",
         "backend.aws_batch.queue", "backend.aws_batch.job_definition", "backend.aws_batch.share_identifier",
-        "backend.aws_batch.python",
+        "backend.aws_batch.python", "backend.dask.address", "backend.dask.slurm",
     }  # fmt: skip
     assert {key for key, kind in texts(Settings, "")} == (set(PATHS) - {"raw"}) | others
 

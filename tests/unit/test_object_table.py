@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from blockwise.outputs import Table
+from blockwise.records.folder import FolderRecords
 from tasks.objects.table import read_column, write_tables
 
 
@@ -47,7 +49,11 @@ def test_a_table_that_breaks_off_leaves_the_former_ones(tmp_path: Path) -> None:
         yield {"label": np.array([1, 2], np.uint64)}
         raise OSError("a block cannot be read")
 
-    with pytest.raises(OSError, match="cannot be read"):
-        write_tables(breaks_off(), *paths)
+    with (
+        pytest.raises(OSError, match="cannot be read"),
+        Table(FolderRecords(str(tmp_path)), "objects.csv").writing() as csv,
+        Table(FolderRecords(str(tmp_path)), "objects.parquet").writing() as parquet,
+    ):
+        write_tables(breaks_off(), csv, parquet)
     assert [path.read_bytes() for path in paths] == before
     assert sorted(tmp_path.iterdir()) == sorted(paths)

@@ -27,9 +27,9 @@ REFUSED: dict[str, tuple[Edit, str]] = {
         replace("workflowName", b"AutocontextTwoStage"),
         "stage 2: has no feature selection; select features",
     ),
-    "objects": (
-        replace("workflowName", b"Object Classification (from binary image)"),
-        "'Object Classification .from prediction image.'; train a project of that kind",
+    "carving": (
+        replace("workflowName", b"Carving"),
+        "'Object Classification .from label image.'; train a project of that kind",
     ),
     "no workflow": (remove("workflowName"), "it names no workflow"),
     "very old": (replace("ilastikVersion", 0.5), "written by ilastik 0.5; make it anew with ilastik 1.2 or later"),
