@@ -109,8 +109,10 @@ class TiffVolume(Volume):
     @property
     def codec(self) -> str:
         """TIFF's name of the compression."""
-        compression = self._keyframe.compression  # a bare number where tifffile does not know it
-        return str(getattr(compression, "name", compression)) if compression > 1 else ""
+        compression = (
+            self._keyframe.compression
+        )  # a number, or what else the file has, where tifffile does not know it
+        return "" if compression in (0, 1) else str(getattr(compression, "name", compression))
 
     @property
     def attributes(self) -> Mapping[str, Any]:

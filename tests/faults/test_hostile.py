@@ -165,6 +165,21 @@ def test_a_compression_without_a_name(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(content)
     with pytest.raises(UserError, match=r"compressed by 4711\) cannot be decoded"):
         check_decodes(open_volume(f"{tmp_path}/a.tif"))
+    content[tag + 4 : tag + 12] = b"\x02\0\0\0\x08\0\x08\0"  # two numbers
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.tif: "):
+        check_decodes(open_volume(f"{tmp_path}/a.tif"))
+
+
+def test_a_file_that_begins_before_its_archive(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zarr.zip", "w") as file:
+        file.writestr(".zarray", "{}")
+    content = (tmp_path / "a.zarr.zip").read_bytes()
+    end = content.rindex(b"PK\x05\x06")
+    place = int.from_bytes(content[end + 16 : end + 20], "little") + 5  # all offsets seem to be less by so many
+    (tmp_path / "a.zarr.zip").write_bytes(content[: end + 16] + place.to_bytes(4, "little") + content[end + 20 :])
+    with pytest.raises(UserError, match="it begins at byte -5"):
+        open_volume(f"{tmp_path}/a.zarr.zip")
 
 
 SLICE = {"path": "a.png", "plane": None, "x": 0, "y": 0, "width": 4, "height": 4}

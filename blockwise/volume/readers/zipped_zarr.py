@@ -43,7 +43,10 @@ class ZipStore(Store):
         """The content of a file of the container, or None."""
         if self._root + name not in self._names:
             return None
-        size = self._file.getinfo(self._root + name).file_size  # no more than that is unpacked
+        info = self._file.getinfo(self._root + name)
+        if info.header_offset < 0:
+            raise UserError(f"{self.url(name)} cannot be read: it begins at byte {info.header_offset}; copy it again")
+        size = info.file_size  # no more than that is unpacked
         if size > LARGEST_DOCUMENT:
             raise UserError(f"{self.url(name)}: unpacked it has {size:,} bytes, too many for what describes an array")
         try:
