@@ -67,6 +67,12 @@ def test_memory_is_known_of_this_machine_only() -> None:
         assert KIND.memory_limit(Setup(options)) == (float("inf"), "")
 
 
+def test_how_many_blocks_at_a_time_is_known_where_the_cluster_is_our_own() -> None:
+    chosen = (DaskOptions(workers=4), DaskOptions(slurm={}, jobs=7), DaskOptions(address="tcp://a:1"))
+    found = [KIND.at_once(Setup(options)) for options in chosen]
+    assert [most and most[0] for most in found] == [4, 7, None]
+
+
 def orders(number: int) -> list[Order]:
     return [Order(Item(block, {})) for block in range(number)]
 

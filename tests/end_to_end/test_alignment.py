@@ -341,6 +341,7 @@ def test_from_files_to_labelled_objects_in_one_command(tmp_path: Path, monkeypat
     assert "Nothing to do: ConnectedComponentsWorkflow" in text
 
 
+@pytest.mark.soak
 def test_commands_look_at_a_stack(
     stack: Stack, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -174,6 +174,7 @@ def binary(file: h5py.File) -> None:
     file["workflowName"] = "Object Classification (from binary image)"
 
 
+@pytest.mark.soak
 def test_objects_of_each_time_step_are_classified_by_themselves(case: Project) -> None:
     """The case twice, the second time upside down: labels count from 1 in each step, as in ilastik."""
     identities = read(Path("expected_identities.h5"), "exported_data")[..., 0]
@@ -210,6 +211,7 @@ def with_time(file: h5py.File) -> None:
     image["axistags"], image["shape"] = axis_tags("tyx"), [2, 180, 220]
 
 
+@pytest.mark.soak
 def test_objects_of_classified_pixels_in_3d(project: Project) -> None:
     """A project from pixel classification, to which objects were added after its pixels had been predicted."""
     shutil.copy("membranes.ilp", "objects.ilp")
@@ -238,6 +240,7 @@ def test_objects_of_classified_pixels_in_3d(project: Project) -> None:
     np.testing.assert_array_equal(classes, np.array([0, *parts["object_class"]], np.uint8)[labels])
 
 
+@pytest.mark.soak
 def test_a_label_image_in_the_place_of_probabilities(case: Project) -> None:
     """Labels as they come: some touch, one lies in two places, none is called by its number."""
     identities = read(Path("expected_identities.h5"), "exported_data")[..., 0].astype(np.int64)

@@ -51,6 +51,16 @@ class DaskKind(Kind[DaskOptions]):
         limit = memory.size / workers
         return limit, f"{memory.owner} has {limit / 1e9:.2f} GB for each of {workers} Dask workers"
 
+    def at_once(self, setup: Setup[DaskOptions]) -> tuple[int, str] | None:
+        """A block for each worker; how many there are at an address only the cluster knows."""
+        options = setup.options
+        if options.address is not None:
+            return None
+        if options.jobs is not None:
+            return options.jobs, f"{options.jobs} Dask workers in jobs, as fast as this machine; queue not counted"
+        workers = options.workers or setup.workers
+        return workers, f"{workers} Dask workers on this machine"
+
 
 def _check_installed(setup: Setup[DaskOptions]) -> None:
     needed = ["distributed"] + ["dask_jobqueue"] * (setup.options.slurm is not None)
