@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import yaml
 
-from benchmarks.serving import ROOT, end, installed, start
+from benchmarks.viewer import ROOT, end, installed, start
 
 OPENED = 3
 """How often the page is opened: a browser that has seen it knows its programs, compiled."""

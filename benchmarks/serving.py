@@ -15,17 +15,12 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import h5py
 import numpy as np
@@ -34,53 +29,15 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.first_picture import first_picture
+from benchmarks.viewer import ROOT, Server, end, start
 from pipeline.viewing.state import DOWNLOADS
 
-ROOT = Path(__file__).resolve().parents[1]
 SHAPE = (192, 384, 384)
 BLOCK = 64
 READS = 500
 TRIED = (0.3, 0.35, 0.4, 0.45)
 """The first of them has workers decode the probabilities, which they keep."""
-
-
-@dataclass
-class Server:
-    """One ``view`` at work.
-
-    Attributes:
-        process: the program.
-        host: where it answers.
-        port: likewise.
-        token: of its addresses.
-    """
-
-    process: subprocess.Popen[str]
-    host: str
-    port: int
-    token: str
-
-    def get(self, call: str, document: Any = None) -> bytes:
-        """The content of an answer, from a connection of its own; of a POST where there is a document."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=600)
-        body = None if document is None else json.dumps(document)
-        connection.request("GET" if body is None else "POST", f"/{self.token}{call}", body)
-        answer = connection.getresponse()
-        content = answer.read()
-        connection.close()
-        if answer.status != 200:
-            raise RuntimeError(f"{call}: {answer.status} {content!r:.300}")
-        return content
-
-    def computed(self) -> dict[str, int]:
-        """Blocks that it has computed, by step."""
-        steps = json.loads(self.get("/api/status"))["steps"]
-        return {step["step"]: step["computed"] for step in steps}
-
-    def cpu_seconds(self) -> float:
-        """Of itself and its workers, so far."""
-        family = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children()]
-        return sum(times.user + times.system for times in (process.cpu_times() for process in family))
 
 
 def main() -> None:
@@ -89,8 +46,6 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=16, help="that ask at once")
     parser.add_argument("--json", help="write the figures there")
     options = parser.parse_args()
-    from benchmarks.first_picture import first_picture  # it uses what stands here
-
     rows = [measure(*case, options.clients) for case in ((1, 1), (1, 2), (2, 1))]
     trials = [trial for row in rows for trial in row.pop("trials")]
     table = Table("servers", "workers each", "prediction", "threshold", "seconds", "CPU seconds", "ns CPU per voxel")
@@ -176,21 +131,6 @@ def prepare(folder: Path, workers: int) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(values))
 
 
-def start(folder: Path) -> Server:
-    """Start ``view`` in a folder."""
-    command = [sys.executable, "-m", "pipeline", "view", "--config", "config.yaml", "--no-browser"]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=installed())
-    if process.stdout is None:
-        raise RuntimeError("no output")
-    address = urlparse(process.stdout.readline().strip())
-    return Server(process, address.hostname or "", address.port or 0, address.path.split("/")[2])
-
-
-def installed() -> dict[str, str]:
-    """The environment of an installed program, whose modules are compiled to Python's byte code once for all."""
-    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-
-
 def warm(servers: list[Server]) -> None:
     """Have the servers answer something, which computes nothing."""
     for server in servers:
@@ -204,13 +144,6 @@ def ask(server: Server, number: int, clients: int) -> None:
     for start_at in (*starts[first:], *starts[:first]):
         corners = [",".join(map(str, corner)) for corner in (start_at, start_at + BLOCK)]
         server.get(f"/api/roi/thresholded?start={corners[0]}&stop={corners[1]}")
-
-
-def end(servers: list[Server]) -> None:
-    """End the servers."""
-    for server in servers:
-        server.process.terminate()
-        server.process.communicate()
 
 
 def measure_reads() -> dict[str, float]:
