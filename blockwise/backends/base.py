@@ -172,7 +172,7 @@ class Backend(Protocol):
 
 
 class AfterOthers:
-    """What a backend does that leaves nothing at work itself, while those of other kinds may have.
+    """What every backend does before it begins: earlier runs may have left something at work by other kinds.
 
     Attributes:
         others: backends whose work outlives a run, so that an earlier run may have left some of it.

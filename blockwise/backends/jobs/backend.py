@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from blockwise.advice import Names
-from blockwise.backends.base import Backend, Outcome, Referee, check_parent
+from blockwise.backends.base import AfterOthers, Backend, Outcome, Referee, check_parent
 from blockwise.backends.jobs.arrays import natural
 from blockwise.backends.jobs.cancel import cancel, interrupted_once
 from blockwise.backends.jobs.ledger import Entry, Ledger
@@ -30,7 +30,7 @@ FIRST_POLL_S = 0.2
 PARENT_POLL_S = 1.0
 
 
-class JobsBackend:
+class JobsBackend(AfterOthers):
     """Submits job arrays and follows their markers.
 
     Attributes:
@@ -59,13 +59,8 @@ class JobsBackend:
         self.folder = folder
         self.detach = detach
         self.timeout_s = timeout_s
-        self.others = tuple(others)
+        super().__init__(others)
         self.names = names or Names()
-
-    def take_over(self, step: BlockStep) -> None:
-        """End what other backends still have at work; which jobs of its own can go on shows when the plan is made."""
-        for other in self.others:
-            other.clear(step)
 
     def clear(self, step: BlockStep) -> None:
         """Cancel jobs of earlier runs: their output is about to be made anew, or others go on with it."""
