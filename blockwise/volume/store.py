@@ -149,15 +149,21 @@ class LocalStore(Store):
             raise UserError(f"{self.url(name)}: cannot be read: {error}") from error
 
     def description_files(self, key: str) -> tuple[Path, ...]:
-        """Files that are looked at to find an array."""
+        """Files that are looked at to find an array.
+
+        Raises:
+            ShortFailureError: one of them cannot be reached at the moment.
+        """
         names: list[str] = []
 
         def noted(name: str) -> Document | None:
             names.append(name)
             return self.document(name)
 
-        with contextlib.suppress(UserError, *MISUNDERSTOOD):
+        try:
             find_array(noted, key, self.kinds)
+        except (UserError, *MISUNDERSTOOD) as error:
+            refuse_transient(error)  # fewer files than there are would vouch for others unseen
         return tuple(self.folder / name for name in dict.fromkeys(names))
 
     def write(self, name: str, content: bytes) -> None:

@@ -26,6 +26,7 @@ from blockwise.grid import Grid
 from blockwise.identity import canonical_json, digest
 from blockwise.records import open_records, read_json, write_json
 from blockwise.region import region_as_json, region_from_json
+from blockwise.transient import refuse_transient
 from blockwise.volume import Volume, open_volume
 from blockwise.volume.address import identity_of
 from blockwise.volume.info import VolumeInfo
@@ -109,7 +110,18 @@ def keep_known(prediction: PredictionStep, work_dir: str = "") -> None:
     Args:
         prediction: the last step of the run that predicts.
         work_dir: where they are looked for; by default the step's.
+
+    Raises:
+        ShortFailureError: the volume's files cannot be reached at the moment; nobody would know them again.
     """
+    known, records = _known(prediction), open_records(work_dir or prediction.work_dir)
+    if read_json(records, KNOWN) != known:
+        # A work folder that cannot be made ends the run soon, and says why.
+        with contextlib.suppress(OSError, UserError):
+            write_json(records, KNOWN, known)
+
+
+def _known(prediction: PredictionStep) -> dict[str, Any]:
     stages, grid = open_project(prediction.project).stages, prediction.grid
     known = {
         "raw": {
@@ -123,11 +135,7 @@ def keep_known(prediction: PredictionStep, work_dir: str = "") -> None:
     }
     if isinstance(prediction, ContextPredictionStep) and isinstance(prediction.before, PredictionStep):
         known["before"] = _names(prediction.before, stages[0])
-    records = open_records(work_dir or prediction.work_dir)
-    if read_json(records, KNOWN) != known:
-        # A work folder that cannot be made ends the run soon, and says why.
-        with contextlib.suppress(OSError, UserError):
-            write_json(records, KNOWN, known)
+    return known
 
 
 def keep_place(work_dir: str, address: str) -> None:
@@ -164,13 +172,18 @@ def known_notes(prediction: PredictionStep) -> Iterator[str]:
 
 
 def files_of(address: str) -> str:
-    """Digest over what tells the files of a volume from all others; empty of one in a store, or that has none."""
+    """Digest over what tells the files of a volume from all others; empty of one in a store, or that has none.
+
+    Raises:
+        ShortFailureError: they cannot be reached at the moment, which does not make them others.
+    """
     try:
         volume = open_volume(address)
         if volume.address.is_remote:
             return ""
         looks = [_look(path) for path in _some_files(volume)]
-    except (OSError, UserError):
+    except (OSError, UserError) as error:
+        refuse_transient(error)
         return ""
     return digest(canonical_json(looks)) if any(looks) else ""
 

@@ -55,10 +55,13 @@ def begin_session(work_dir: str, quiet: bool = False) -> None:
     lock = lock_of(work_dir, _end_at_once)
     try:
         lock.acquire()
-        _log_to(_run_log(work_dir), quiet)
+        try:
+            _log_to(_run_log(work_dir), quiet)
+        except BaseException:  # of a store, too, where nothing else gives the lock back
+            with contextlib.suppress(OSError, UserError):
+                lock.release()
+            raise
     except OSError as error:
-        with contextlib.suppress(OSError):
-            lock.release()
         raise UserError(f"work_dir {work_dir}: cannot be written: {error}") from error
     if in_store(work_dir) and not _stores:
         atexit.register(_end_in_stores)

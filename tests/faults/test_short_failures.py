@@ -109,6 +109,25 @@ def test_metadata_that_cannot_be_read_are_not_gone(call: str, strike: Strike, tm
     assert said.strip() in ("later", found_dataset(address)["id"])
 
 
+@pytest.mark.parametrize(
+    "look",
+    ["blockwise.volume.description_files", "pipeline.assembly.known.files_of"],
+)
+def test_files_that_cannot_be_looked_at_are_not_others(look: str, strike: Strike, tmp_path: Path) -> None:
+    """Taken for fewer files, or for none, others would pass for them, or they for others."""
+    address = FORMATS["n5"](tmp_path, DATA, "zyx")
+    module, _, name = look.rpartition(".")
+    program = (
+        f"import sys; from {module} import {name}\nfrom blockwise.transient import ShortFailureError\n"
+        f"try: print({name}(sys.argv[1]))\nexcept ShortFailureError: print('later')"
+    )
+    strike("open", "attributes.json", 1)
+    command = [sys.executable, "-W", "ignore", "-c", program, address]
+    said = [subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() for _ in range(2)]
+    assert said[0] == "later"
+    assert said[1] not in ("", "()")
+
+
 def test_a_store_that_fails_for_a_while_has_lost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "blockwise.volume.remote.RETRIES", {"max_retries": 1, "initial_delay": "1ms", "max_delay": "1ms"}

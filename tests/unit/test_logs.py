@@ -11,6 +11,7 @@ import pytest
 from blockwise.backends import LocalBackend
 from blockwise.backends.jobs.ledger import Ledger
 from blockwise.backends.jobs.needs import Needs
+from blockwise.errors import UserError
 from blockwise.logs import LARGEST_LOG, keep_newest, put_aside
 from blockwise.run import run_step
 from pipeline.running.session import begin_session, end_sessions
@@ -82,3 +83,17 @@ def test_logs_of_jobs_go_only_when_no_array_is_alive(tmp_path: Path, monkeypatch
         ledger.enter(name, step, [], Needs(512, 1), None)
         left.append(len(list(step.logs.iterdir())))
     assert left == [1, 4]
+
+
+def test_where_there_can_be_no_log_the_lock_is_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store says so by an error of its own, and no system gives back what is locked there."""
+    with monkeypatch.context() as failing:
+        failing.setattr("pipeline.running.session._run_log", _denied)
+        with pytest.raises(UserError, match="denied"):
+            begin_session(str(tmp_path))
+    begin_session(str(tmp_path))
+    end_sessions()
+
+
+def _denied(work_dir: str) -> Path:
+    raise UserError(f"{work_dir}: denied")
