@@ -78,6 +78,25 @@ def test_imaris_data_in_another_file_is_refused(tmp_path: Path) -> None:
         everything(open_volume(path))
 
 
+@pytest.mark.parametrize("how", ["virtual", "external"])
+def test_imaris_voxels_in_another_file_are_refused(how: str, tmp_path: Path) -> None:
+    """Were that file missing, HDF5 would give zeros for them."""
+    data = voxels("uint16", (1, 1, 5, 20, 18))
+    path = imaris(tmp_path / "a.ims", data)
+    name = "DataSet/ResolutionLevel 0/TimePoint 0/Channel 0/Data"
+    with h5py.File(path, "a") as file:
+        shape = file[name].shape
+        del file[name]
+        if how == "virtual":
+            layout = h5py.VirtualLayout(shape, "uint16")
+            layout[:] = h5py.VirtualSource("gone.h5", "data", shape)
+            file.create_virtual_dataset(name, layout)
+        else:
+            file.create_dataset(name, shape, "uint16", external=[(f"{tmp_path}/gone.raw", 0, h5py.h5f.UNLIMITED)])
+    with pytest.raises(UserError, match="lie in other files"):
+        open_volume(path)
+
+
 def test_damage_in_an_imaris_file_is_told(tmp_path: Path) -> None:
     data = voxels("uint16", (1, 2, 9, 20, 18))
     path = imaris(tmp_path / "a.ims", data)

@@ -60,6 +60,11 @@ class ImarisVolume(Volume):
                 f"{self.address}: {dataset.name} lies in another file, {dataset.file.filename}, whose changes would "
                 "not be noticed; write one file"
             )
+        if dataset.is_virtual or dataset.external:
+            raise UserError(
+                f"{self.address}: the voxels of {dataset.name} lie in other files, whose changes would not be "
+                "noticed; write them into this one"
+            )
         if time or channel:
             found, expected = (dataset.shape, dataset.dtype), (self._first.shape, self._first.dtype)
             if found != expected:
