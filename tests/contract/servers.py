@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import itertools
 import json
@@ -12,7 +13,7 @@ import ssl
 import threading
 import urllib.request
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -120,18 +121,32 @@ def scripted(*statuses: int) -> Iterator[tuple[str, type[Scripted]]]:
 
 @contextmanager
 def s3() -> Iterator[str]:
-    """URL of an S3 server with the bucket ``bucket``."""
+    """URL of an S3 server with the bucket ``bucket``.
+
+    Its conditional writes look first and write then; of S3 both are one, so here writes come one after the other.
+    """
     from moto.server import ThreadedMotoServer
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    server._server.app = _one_write_at_a_time(server._server.app)  # type: ignore[union-attr]
     urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/bucket", method="PUT")).close()
     try:
         yield f"http://{host}:{port}"
     finally:
         server.stop()
+
+
+def _one_write_at_a_time(app: Callable[..., Any]) -> Callable[..., Any]:
+    mutex = threading.Lock()
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        with contextlib.nullcontext() if environ["REQUEST_METHOD"] in ("GET", "HEAD") else mutex:
+            return app(environ, start_response)
+
+    return answer
 
 
 @contextmanager

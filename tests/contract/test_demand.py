@@ -152,6 +152,8 @@ def test_the_newest_wish_comes_first_with_what_it_needs(work: Workspace) -> None
         others.append(asyncio.create_task(want(work.doubling(), 2)))  # an old wish that becomes the newest
         while demand._wishes[demand_module._key(work.addition(), 2)].waiters < 2:
             await asyncio.sleep(0.01)
+        while len(demand._slots.queue) < 4:  # some still look whether they are there
+            await asyncio.sleep(0.01)
         work.release(0)
         await asyncio.gather(first, *others)
 
