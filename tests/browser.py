@@ -94,7 +94,8 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def browser(chromium: Browser) -> Browser:
+def browser(chromium: Browser) -> Iterator[Browser]:
     """A tab of a browser that all tests share: to start one takes long, and it compiles the page's programs once."""
     chromium.begin_anew()
-    return chromium
+    yield chromium
+    chromium.begin_anew()  # a page that stays would go on drawing beside all other tests
