@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 import tomllib
@@ -31,6 +32,7 @@ def normalised(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~; ]", requirement)[0]).lower()
 
 
+@functools.cache
 def imported(*folders: str) -> set[str]:
     """Distributions that hold the modules which the files of some folders import, wherever in a file."""
     names: set[str] = set()

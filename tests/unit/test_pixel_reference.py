@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tasks.pixel_classification.engines import make_engine
 from tasks.pixel_classification.features import compute_features
 from tasks.pixel_classification.forest import evaluate
 from tasks.pixel_classification.project import load_project
-from tests.unit.pixel_cases import ROOT, case_folder, image_zyxc, predict, read
+from tests.unit.pixel_cases import ROOT, case_folder, image_zyxc, predict, read, whole
 
 CASES = ["2d_rgb_u8_3class", "2d_u8_all37", "3d_u16_few_3class", "3d_f32_mixed2d", "3d_u8_all37"]
+LARGE = ["3d_u16_few_3class", "3d_u8_all37"]
+"""The product's engine is compared with the same exports in `make test`."""
 CROPS = ["2d_rgb_u8_3class", "2d_u8_all37", "3d_f32_mixed2d", "3d_u8_all37"]
 
 
@@ -30,7 +34,12 @@ def check_agreement(found: NDArray[np.float32], expected: NDArray[np.float32]) -
 
 @pytest.mark.parametrize(
     ("name", "variant", "expected"),
-    [(name, "fastfilters", "expected_probabilities.h5") for name in CASES]
+    [
+        pytest.param(
+            name, "fastfilters", "expected_probabilities.h5", marks=pytest.mark.soak if name in LARGE else ()
+        )
+        for name in CASES
+    ]
     + [
         ("3d_u8_vigra_trained", "vigra", "expected_probabilities.h5"),
         ("3d_u8_vigra_trained", "fastfilters", "expected_probabilities_fastfilters.h5"),
@@ -84,9 +93,11 @@ def test_features_agree_with_ilastiks_to_float32_noise(name: str) -> None:
     assert (error.mean(0) / expected.reshape(error.shape).std(0)).max() < 2e-3
 
 
-def test_the_bundled_example_agrees_with_ilastiks_votes() -> None:
+@pytest.mark.parametrize("engine", ["fast", pytest.param("reference", marks=pytest.mark.soak)])
+def test_the_bundled_example_agrees_with_ilastiks_votes(engine: Literal["fast", "reference"]) -> None:
     project = load_project(str(ROOT / "data" / "membranes.ilp"))
-    found = predict(project, image_zyxc(ROOT / "data" / "raw.h5", project.axes))
+    image = image_zyxc(ROOT / "data" / "raw.h5", project.axes)
+    found = np.moveaxis(make_engine(engine, project).predict(image, whole(image)), 0, -1)
     votes = read(ROOT / "data" / "expected_votes.h5", "votes")
     expected = np.stack([100 - votes.astype(np.float32), votes], axis=-1) / np.float32(100)
     check_agreement(found, expected)
