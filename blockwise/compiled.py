@@ -160,6 +160,19 @@ def compiled(function: Function) -> Function:
     return cast(Function, Compiled(function))
 
 
+@compiled
+def _nothing() -> int:
+    return 0
+
+
+def load_compiler() -> None:
+    """Do what the first call of any compiled function in a process does beside reading it: it takes a second.
+
+    For ``prepare`` of steps whose blocks call such functions: that second is no block's.
+    """
+    _nothing()
+
+
 def inlined(function: Function) -> Function:
     """Compile a short function so that it becomes part of its caller's loop and is vectorised with it."""
     return cast(Function, Compiled(function, forceinline=True))

@@ -27,6 +27,9 @@ class SplitMergeStep(ComponentMergeStep):
 
     faces: Before[SplitPartsStep]
 
+    def prepare(self) -> None:
+        """Nothing: parts are joined by their names."""
+
     def _groups(
         self, needed: tuple[str, ...]
     ) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.int64], int, NDArray[np.int64]]:
