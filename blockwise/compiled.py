@@ -163,7 +163,7 @@ def _reading_alone(dispatcher: Any) -> Any:
     except (ImportError, AttributeError):  # of a version that keeps this elsewhere: it is no interface for others
         return dispatcher
 
-    class Kept(FunctionCache):  # type: ignore[misc]
+    class Kept(FunctionCache):
         def load_overload(self, sig: Any, target_context: Any) -> Any:
             rtsys.initialize(target_context)
             return read(self, sig, target_context)

@@ -131,9 +131,10 @@ class ComponentMergeStep(BlockStep):
         faces = min(cached_blocks(self.faces.grid), len(self.faces.grid)) * face_bytes(self.faces.grid)
         return BASE_MEMORY + MERGE_MEMORY + faces + guess * BYTES_PER_COMPONENT
 
-    def prepare(self) -> None:
+    def prepare(self) -> Any:
         """Load what is compiled."""
         load_joining()
+        return None
 
     def compute(self, block: Block, prepared: Any) -> Arrays:
         """The lookup table and where each block's part of it begins.

@@ -74,7 +74,7 @@ class ObjectTableStep(ObjectsStep):
         """That of a shard of the objects: however many there are."""
         return BASE_MEMORY + TABLES_MEMORY + self.bytes_of_a_shard()
 
-    def prepare(self) -> ComponentObjects:
+    def prepare(self) -> Any:
         """What is known of the objects; loads pyarrow, which is slow and no block's work."""
         importlib.import_module("tasks.objects.table")
         return super().prepare()

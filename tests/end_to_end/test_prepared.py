@@ -18,7 +18,7 @@ known = {}
 
 def loaded():
     "Compiled functions whose machine code has been asked for."
-    known.update((id(thing), thing) for thing in gc.get_objects() if isinstance(thing, Compiled))
+    known.update((id(thing), thing) for thing in gc.get_objects() if type(thing) is Compiled)
     return {thing.__name__ for thing in known.values() if "machine_code" in vars(thing)}
 
 def as_if_new():

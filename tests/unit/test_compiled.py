@@ -71,7 +71,7 @@ READING = """
 import sys
 import room
 print(room.total(1000).hex())
-for n, error in ((1 << 60, MemoryError), (-1, ValueError)):
+for n, error in ((1 << 55, MemoryError), (-1, ValueError)):
     try:
         room.total(n)
     except error as e:
