@@ -46,7 +46,6 @@ STEPS = [
     "component_faces",
     "component_merge",
     "connected_components",
-    "object_measures",
     "object_table",
     "simple_segmentation",
 ]
@@ -61,8 +60,7 @@ def late(*steps: str) -> list[str]:
 
 
 def test_no_block_pays_for_what_a_worker_loads(project: Project) -> None:
-    project.change("connected_components.intensities", True)
-    project.change("connected_components.probabilities", True)
     assert late(*STEPS) == sorted(STEPS)
+    project.change("connected_components", {"intensities": True, "probabilities": True})
     project.change("threshold", {"as": "ilastik", "class": 1, "sigma": 1.6, "threshold": 0.25})
-    assert late("threshold") == ["threshold"]
+    assert late("threshold", "measures") == ["measures", "threshold"]

@@ -63,9 +63,11 @@ def total(n):
         raise ValueError("fewer than none")
     values = np.empty(n, np.float64)
     flat = values.reshape(-1, 1)
+    found = 0.0
     for i in range(n):
         flat[i, 0] = 0.1 * i
-    return values.sum()
+        found += values[i]
+    return found
 """
 READING = """
 import sys
