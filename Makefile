@@ -5,8 +5,9 @@ BIN := .venv/bin
 CONFIG ?= configs/example.yaml
 WORKFLOW ?= ConnectedComponentsWorkflow
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --editable
-# pip would compile on one processor, and the libraries' own tests too: half of an installation's time.
-COMPILE := $(BIN)/python -W ignore -m compileall -q -j 0 -x '/tests?/' .venv/lib || true
+# pip would compile on one processor, and the libraries' own tests too: half of an installation's time. The sources here are
+# not pip's to compile; where PYTHONDONTWRITEBYTECODE is set, each process would do it for itself.
+COMPILE := $(BIN)/python -W ignore -m compileall -q -j 0 -x '/tests?/' .venv/lib blockwise pipeline tasks || true
 
 .PHONY: help install run view test bench soak container check format clean
 .NOTPARALLEL:  # two pips must not write into one .venv

@@ -46,7 +46,7 @@ class Faults(BaseModel):
         seed: another one strikes elsewhere.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     fails: Chance = 0.0
     wrong_data: Chance = 0.0

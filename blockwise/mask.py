@@ -42,7 +42,7 @@ class Mask(BaseModel):
         factors: voxels of the grid along one voxel of the mask, per axis of the mask.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     address: str
     axes: str

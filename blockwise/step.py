@@ -43,7 +43,7 @@ class BlockStep(BaseModel, ABC):
         variant: tells steps of one kind in one run from each other; empty where there is only one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: ClassVar[str]
     version: ClassVar[int]

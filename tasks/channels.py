@@ -37,7 +37,7 @@ class RawChannels(BaseModel):
         made_by: the step that makes the volume, whose grid has these axes; None where it is given.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     info: VolumeInfo
     channels: tuple[int, ...]

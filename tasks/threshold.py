@@ -206,7 +206,9 @@ class ThresholdStep(VolumeStep):
 
     def prepare(self) -> Any:
         """Open the probabilities and the mask."""
-        smooth(np.zeros((1,) * len(self.sigma), np.float32), self.sigma)  # loads what is slow to load, for no block
+        # Loads what is slow to load, for no block.
+        nothing = np.zeros((1,) * len(self.sigma), np.float32)
+        _ = smooth_as_ilastik(nothing, self.sigma) if self.like == "ilastik" else smooth(nothing, self.sigma)
         return open_volume(self.probabilities.address), open_mask(self.mask, self.grid)
 
     def compute(self, block: Block, prepared: Any) -> NDArray[np.uint8]:

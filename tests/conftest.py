@@ -1,5 +1,8 @@
 """What all tests share: fixtures that make real runs and real servers, and examples that no clock cuts short."""
 
+import os
+import sys
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -24,6 +27,11 @@ __all__ = [
     "project",
     "unused",
 ]
+
+# Where this is set, each of the many hundred processes that tests start would compile all of the sources for itself:
+# a second of CPU, of three that a whole run takes.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 settings.register_profile(
     "no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=examples(100)

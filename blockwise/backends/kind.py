@@ -22,7 +22,7 @@ Options = TypeVar("Options", bound=BaseModel)
 class NoOptions(BaseModel):
     """Of a backend that needs no more than what all of them share."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 @dataclass(frozen=True)

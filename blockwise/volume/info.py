@@ -17,7 +17,7 @@ class VolumeInfo(BaseModel):
         known_as: address under which earlier results know it, where it has been moved; empty for its own.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     address: str
     axes: str

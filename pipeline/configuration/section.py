@@ -12,7 +12,7 @@ from pipeline.configuration.kinds import check_kind
 class Section(BaseModel):
     """A part of the configuration; keys that it does not know are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     @field_validator("*", mode="before")
     @classmethod

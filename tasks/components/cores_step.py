@@ -17,7 +17,7 @@ from blockwise.upstream import BlocksSource
 from blockwise.volume import open_volume
 from blockwise.volume_step import Holds, VolumeStep, giving
 from tasks.components.faces_step import LABELLING_BYTES_PER_VOXEL
-from tasks.components.labelling import label_components
+from tasks.components.labelling import label_components, load_labelling
 from tasks.components.labels_step import apply_lookup
 from tasks.components.merge_step import ComponentMergeStep
 from tasks.threshold import CORE
@@ -68,6 +68,7 @@ class CoresStep(VolumeStep):
         """Open the labels and the thresholded volume; map the table of the cores that fit into memory."""
         table = None
         if self.fitting is not None:
+            load_labelling()
             output = self.fitting.output()
             table = output.mapped("core_lookup"), output.load("core_offsets")
         return open_volume(self.objects.address), open_volume(self.thresholded.address), table

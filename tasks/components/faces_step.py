@@ -18,7 +18,7 @@ from blockwise.upstream import BlocksSource
 from blockwise.volume import open_volume
 from blockwise.volume_step import VolumeStep, giving
 from tasks.components.core_sizes import describe_cores, places_of_cores
-from tasks.components.labelling import face_labels, label_components, pack_faces, unpack_faces
+from tasks.components.labelling import face_labels, label_components, load_labelling, pack_faces, unpack_faces
 from tasks.components.measures import (
     MeasureColumns,
     Measures,
@@ -103,6 +103,7 @@ class ComponentFacesStep(BlockStep):
 
     def prepare(self) -> Any:
         """Open the thresholded volume and the mask."""
+        load_labelling()
         return open_volume(self.thresholded.address), open_mask(self.mask, self.grid)
 
     def labels(self, block: Block, prepared: Any) -> NDArray[Any]:

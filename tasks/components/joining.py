@@ -98,6 +98,14 @@ def _number(parents: Any) -> int:
     return count
 
 
+def load_joining() -> None:
+    """Read what is compiled for ``join_blocks``, so that no block pays for it."""
+    groups, nothing = Groups(), np.zeros((1, 1), np.uint32)
+    groups.add(1)
+    groups.join_touching(nothing, nothing, 0, 0, 0)
+    groups.numbers()
+
+
 def forward_offsets(axes: str, reach: int) -> list[tuple[int, ...]]:
     """Offsets to the neighbouring blocks that a voxel's neighbours can lie in, one of each opposite pair.
 

@@ -70,6 +70,11 @@ def _first_voxels(labels: Any, found: Any) -> int:
     return count
 
 
+def load_labelling() -> None:
+    """Read what is compiled for ``label_components``, so that no block pays for it."""
+    first_voxels(np.zeros(1, np.uint32))
+
+
 def pack_faces(faces: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
     """All faces in one flat array: opening many small arrays costs more than reading them."""
     return np.concatenate([faces[name].ravel() for name in sorted(faces)])

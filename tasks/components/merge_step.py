@@ -16,7 +16,7 @@ from blockwise.step import BASE_MEMORY, BlockStep
 from blockwise.upstream import BlocksSource, TableSource
 from tasks.components.core_sizes import core_flags_of, fitting_cores, flags_of_places
 from tasks.components.faces_step import ComponentFacesStep
-from tasks.components.joining import Faces, Groups, cached_blocks, combined, face_bytes, join_blocks
+from tasks.components.joining import Faces, Groups, cached_blocks, combined, face_bytes, join_blocks, load_joining
 from tasks.components.labelling import neighbour_axes
 from tasks.components.measures import COMBINE, Measures, from_columns
 
@@ -130,6 +130,11 @@ class ComponentMergeStep(BlockStep):
         guess = int(self.faces.grid.voxels * PROJECTED_COMPONENTS_PER_VOXEL)
         faces = min(cached_blocks(self.faces.grid), len(self.faces.grid)) * face_bytes(self.faces.grid)
         return BASE_MEMORY + MERGE_MEMORY + faces + guess * BYTES_PER_COMPONENT
+
+    def prepare(self) -> Any:
+        """Load what is compiled."""
+        load_joining()
+        return None
 
     def compute(self, block: Block, prepared: Any) -> Arrays:
         """The lookup table and where each block's part of it begins.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -72,6 +73,11 @@ class ObjectTableStep(ObjectsStep):
     def projected_memory(self) -> int:
         """That of a shard of the objects: however many there are."""
         return BASE_MEMORY + TABLES_MEMORY + self.bytes_of_a_shard()
+
+    def prepare(self) -> Any:
+        """What is known of the objects; loads pyarrow, which is slow and no block's work."""
+        importlib.import_module("tasks.objects.table")
+        return super().prepare()
 
     def compute(self, block: Block, prepared: Any) -> Mapping[str, NDArray[Any]]:
         """Write the tables."""

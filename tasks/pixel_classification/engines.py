@@ -18,7 +18,7 @@ def _ilastik(project: Project, structure_tensor: StructureTensor) -> Engine:
 
 
 def _fast(project: Project, structure_tensor: StructureTensor) -> Engine:
-    from tasks.pixel_classification.fast.engine import FastEngine
+    from tasks.pixel_classification.fast.fast_engine import FastEngine
 
     return FastEngine(project, structure_tensor)
 

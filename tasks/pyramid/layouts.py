@@ -42,7 +42,7 @@ class Image(BaseModel):
         of: path, from its group, of the group of the image that labels belong to; empty for none.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: str
     axes: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,10 @@ class SplitMergeStep(ComponentMergeStep):
     layout: ClassVar[int] = 1
 
     faces: Before[SplitPartsStep]
+
+    def prepare(self) -> Any:
+        """Nothing: parts are joined by their names."""
+        return None
 
     def _groups(
         self, needed: tuple[str, ...]

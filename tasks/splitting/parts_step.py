@@ -46,7 +46,7 @@ class Cut(BaseModel):
         max_seed: largest one; None for no limit.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     method: Literal["distance", "seeds", "labels"]
     h: float

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from blockwise.compiled import load_compiler
 from blockwise.grid import Block, Box, box_shape
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import Source
@@ -56,7 +57,8 @@ class PlacedStep(VolumeStep):
         return Canvas(*self.canvas)
 
     def prepare(self) -> Any:
-        """Load the transforms."""
+        """Load the transforms, and the compiler."""
+        load_compiler()
         return self.alignment.placed()
 
 

@@ -29,7 +29,7 @@ class SliceFile(BaseModel):
         plane: along the volume's z; None for a file with one slice.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     path: str
     plane: int | None = None

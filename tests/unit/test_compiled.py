@@ -53,6 +53,55 @@ def compiled_by(folder: Path, count: int) -> list[str]:
     return sorted(process.communicate()[0].strip() for process in started)
 
 
+ROOM = """
+import numpy as np
+from blockwise.compiled import compiled
+
+@compiled
+def total(n):
+    if n < 0:
+        raise ValueError("fewer than none")
+    values = np.empty(n, np.float64)
+    flat = values.reshape(-1, 1)
+    found = 0.0
+    for i in range(n):
+        flat[i, 0] = 0.1 * i
+        found += values[i]
+    return found
+"""
+READING = """
+import sys
+import room
+print(room.total(1000).hex())
+for n, error in ((1 << 55, MemoryError), (-1, ValueError)):
+    try:
+        room.total(n)
+    except error as e:
+        print(type(e).__name__)
+print(sum(room.total.stats.cache_hits.values()), "numba.np.linalg" in sys.modules)
+"""
+
+
+def test_code_that_is_kept_is_read_without_what_compiles_and_does_the_same(tmp_path: Path) -> None:
+    """Numba's registries take half a second of CPU to load; memory and errors are those of code just made."""
+    (tmp_path / "room.py").write_text(ROOM)
+    environment = {
+        **os.environ,
+        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}",
+    }
+
+    def output() -> list[str]:
+        command = [sys.executable, "-c", READING]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()
+
+    value, *errors, hits, compiles = output()
+    assert (errors, hits, compiles) == (["MemoryError", "ValueError"], "0", "True")
+    assert output() == [value, *errors, "1", "False"]
+
+
 def test_one_of_many_processes_compiles(tmp_path: Path) -> None:
     (tmp_path / "toy.py").write_text(TOY)
     assert compiled_by(tmp_path, 3) == ["0", "0", "1"]

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.configuration.settings import Settings
+from tests.runs import Project, environment, run_luigi
 from tests.unit.test_reference_config import keys_and_defaults
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +35,13 @@ FLOORS = (
 LUIGI = ROOT / "tasks" / "nodes"
 """Room of `tasks` that holds Luigi's tasks."""
 BACKENDS = ROOT / "blockwise" / "backends"
+
+
+SLOW = {
+    *("numba", "llvmlite", "scipy", "scipy.ndimage", "skimage", "sklearn", "pandas", "pyarrow", "matplotlib", "PIL"),
+    *("tensorstore", "tifffile", "imageio", "imagecodecs", "zarr", "dask", "distributed", "boto3", "neuroglancer"),
+}
+"""Libraries that take long to load: by whoever calls them, when he does."""
 
 
 def files_of(*layers: str) -> list[Path]:
@@ -155,7 +163,24 @@ def test_workers_load_no_library_that_only_drivers_need() -> None:
     code = f"import sys, blockwise.worker, {', '.join(steps)}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert "tasks.threshold" in done.stdout.split(), done.stderr
-    assert not {"luigi", "matplotlib", "pandas", "scipy.sparse", "skimage", "sklearn"} & set(done.stdout.split())
+    assert not SLOW & set(done.stdout.split())
+    assert "luigi" not in done.stdout.split()
+
+
+def test_a_run_with_nothing_to_do_loads_no_library_that_computes(project: Project) -> None:
+    """It is over within a second of CPU, and the compiler alone takes half of that."""
+    code = (
+        "import sys\nfrom luigi.cmdline import luigi_run\ntry:\n    luigi_run()\n"
+        "except SystemExit as end:\n    print(end.code)\nprint(*sys.modules)"
+    )
+    assert run_luigi(project)[0] == 0  # writes the report, if nothing else
+    command = [sys.executable, "-c", code, *project.command()[3:]]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    *_, code, modules = done.stdout.splitlines()
+    assert code == "0", done.stderr
+    assert "Nothing to do" in done.stdout
+    assert "tasks.threshold" in modules.split()
+    assert not SLOW & set(modules.split())
 
 
 def test_luigi_finds_the_workflows_and_workers_load_none() -> None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 class DaskOptions(BaseModel):
     """Which cluster: at most one of ``address``, ``workers`` and ``slurm``. See ``configs/reference.yaml``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     address: str | None = None
     workers: PositiveInt | None = None

@@ -21,7 +21,7 @@ LEAST_MEMORY_MB = 512
 class JobOptions(BaseModel):
     """How blocks are dealt out to jobs. See ``configs/reference.yaml`` for the meaning of every key."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
     time_min: PositiveInt = 60
     memory_gb: PositiveFloat | None = None

@@ -1,4 +1,4 @@
-"""The fast prediction engine: the reference engine's results, tile by tile in compiled code."""
+"""How the fast engine predicts a block: the reference engine's results, tile by tile in compiled code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tasks.pixel_classification.engine import Interior, check_volume
+from tasks.pixel_classification.engine import Interior
 from tasks.pixel_classification.fast import tile as columns
 from tasks.pixel_classification.fast.presmoothing import mirrored, presmooth
 from tasks.pixel_classification.fast.streaming import predict_tiles
@@ -22,7 +22,6 @@ from tasks.pixel_classification.features import (
     PRESMOOTHING_WINDOW,
     Feature,
     StructureTensor,
-    halo,
 )
 from tasks.pixel_classification.filters import half_kernel, radius
 from tasks.pixel_classification.forest import Forest
@@ -130,37 +129,12 @@ def _check_size(image: NDArray[Any], scales: list[FeatureScale]) -> None:
                 raise ValueError(f"{size} voxels along {axis} are too few for kernels of radius {max(r, 2)}")
 
 
-class FastEngine:
-    """Streams a block through the features and the forest; equal to the reference engine bit for bit."""
+class Stream:
+    """Blocks on their way through the features and the forest of one project."""
 
     def __init__(self, project: Project, structure_tensor: StructureTensor) -> None:
         self.project = project
         self.structure_tensor = structure_tensor
-
-    @property
-    def halo(self) -> tuple[int, int, int]:
-        """What the features reach."""
-        return halo(self.project.features)
-
-    @property
-    def bytes_per_voxel(self) -> float:
-        """The image in float32, once more while it is smoothed, a volume per scale and channel, the result."""
-        scales = {(feature.scale, feature.in_2d) for feature in self.project.features}
-        return 4.0 * (2 + len(scales) * self.project.n_channels + len(self.project.classes))
-
-    @property
-    def fixed_memory(self) -> int:
-        """None."""
-        return 0
-
-    @property
-    def versions(self) -> tuple[tuple[str, str], ...]:
-        """None."""
-        return ()
-
-    def check_shape(self, shape: tuple[int, int, int]) -> None:
-        """As ilastik does; see ``check_volume``."""
-        check_volume(self.project, shape)
 
     @cached_property
     def _forest(self) -> tuple[Forest, PackedForest]:
