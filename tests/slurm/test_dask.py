@@ -21,8 +21,6 @@ from tests.dask.driver import Driver
 from tests.processes import command_line, wait_for
 from tests.slurm.cluster import Cluster
 
-pytest.importorskip("dask_jobqueue")
-
 BLOCKS = 12
 HELD = (4, 9)
 
@@ -30,6 +28,7 @@ HELD = (4, 9)
 @pytest.fixture
 def work(tmp_path: Path, cluster: Cluster) -> Iterator[Workspace]:
     """Data for a step; no job may be left when the test is over."""
+    pytest.importorskip("dask_jobqueue")  # within: it takes long to load, in each process that collects
     yield Workspace(tmp_path / "work", BLOCKS)
     try:
         cluster.wait_until_quiet(90)

@@ -16,8 +16,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from skimage.metrics import variation_of_information
-from sklearn.metrics import mutual_info_score
-from sklearn.metrics.cluster import pair_confusion_matrix
 
 from blockwise.errors import UserError
 from pipeline.inspecting import overlaps
@@ -104,6 +102,9 @@ def segmentations(draw: st.DrawFn) -> tuple[NDArray[Any], NDArray[Any]]:
 def test_slabs_give_what_the_definitions_and_libraries_give(
     both: tuple[NDArray[Any], NDArray[Any]], tmp_path: Path, few_at_once: None
 ) -> None:
+    from sklearn.metrics import mutual_info_score  # takes seconds to load, in each process that collects
+    from sklearn.metrics.cluster import pair_confusion_matrix
+
     found, expected = compare(*stored(tmp_path, a=both[0], b=both[1])), straightforward(*both)
     for name, value in expected.__dict__.items():
         assert getattr(found, name) == pytest.approx(value, abs=1e-12, nan_ok=True), name

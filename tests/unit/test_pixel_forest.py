@@ -9,7 +9,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
-from sklearn.tree import DecisionTreeClassifier
 
 from tasks.pixel_classification.forest import Forest, Tree, evaluate, join_trees, round_up
 from tasks.pixel_classification.project_fields import LayoutError
@@ -54,6 +53,8 @@ def test_values_next_to_a_threshold_decide_as_doubles_do(threshold: float) -> No
 def test_a_tree_of_scikit_learn_decides_the_same(
     features: NDArray[np.float32], labels: NDArray[np.int64], seed: int
 ) -> None:
+    from sklearn.tree import DecisionTreeClassifier  # takes seconds to load, in each process that collects
+
     grown = DecisionTreeClassifier(random_state=seed).fit(features, labels)
     classes = tuple(int(label) - 1 for label in grown.classes_)
     forest = join_trees([tree_of_sklearn(grown.tree_)], (1,), 2, classes)
