@@ -26,34 +26,6 @@ TRUTH = {s["z"]: np.array(s["matrix"]) for s in json.loads((EXAMPLE / "truth.jso
 MISSING, BLANK = 9, 15
 
 
-@pytest.fixture(scope="session")
-def finished_stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
-    """A finished alignment; read only."""
-    stack = Stack(tmp_path_factory.mktemp("stack"))
-    before = Path.cwd()
-    os.chdir(stack.folder)
-    try:
-        stack.run(report=True)
-    finally:
-        os.chdir(before)
-    return stack
-
-
-@pytest.fixture
-def stack(finished_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
-    """A copy of it, times of files included, in the current folder."""
-    folder = tmp_path / "stack"
-    shutil.copytree(finished_stack.folder, folder)
-    monkeypatch.chdir(folder)
-    return Stack(folder)
-
-
-@pytest.fixture
-def unused_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
-    monkeypatch.chdir(tmp_path)
-    return Stack(tmp_path)
-
-
 def test_slices_come_to_lie_as_they_were_and_keep_their_grey_values(stack: Stack) -> None:
     found = stack.transforms()
     assert found["flagged"] == [MISSING, BLANK]

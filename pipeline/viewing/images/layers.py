@@ -23,7 +23,12 @@ from pipeline.viewing.images.scales import Scale, scales_of
 from pipeline.viewing.images.slabs import DEPTH, decodes_too_much
 from tasks.prediction import PredictionStep
 from tasks.pyramid.scale_step import ScaleStep
+from tasks.stacks.aligned_step import AlignedStep
+from tasks.stacks.unmoved import UnmovedSlices
+from tasks.stacks.view_step import AlignedViewStep
 
+BEFORE_ALIGNMENT = "slices_before_alignment"
+"""Name of the layer with the slices of which the raw volume was made."""
 Kind = Literal["raw", "image", "probabilities", "classes", "mask", "labels"]
 AXES = "tczyx"
 UNITS_M = {
@@ -77,6 +82,7 @@ class Layer:
         classes: names of the channels, where these are classes, or of the classes.
         made: factors, per axis of the layer, and steps of the scales of its pyramid.
         coarse: makes the coarser scales; None where they are those of the finest one.
+        volume: that has the voxels where no dataset has them; None where one has.
     """
 
     name: str
@@ -92,6 +98,7 @@ class Layer:
     classes: tuple[str, ...] = ()
     made: tuple[tuple[tuple[int, ...], VolumeStep], ...] = ()
     coarse: Approximation | None = None
+    volume: Volume | None = None
 
     @cached_property
     def axes(self) -> str:
@@ -173,8 +180,9 @@ def layers_of(steps: Steps) -> dict[str, Layer]:
     prediction = steps.prediction
     volume = open_volume(prediction.raw.address)
     raw = raw_layer(prediction.raw, steps.spacing, _raw_chunk(volume, prediction))
+    slices = tuple(_slices_layers(steps, raw))
     written = [step for step in steps.everything() if isinstance(step, VolumeStep) and step.gives in ORDER]
-    layers = (raw, *_written_layers(written, raw, prediction.class_names))
+    layers = (raw, *slices, *_written_layers(written, raw, prediction.class_names))
     scales = [step for step in steps.pyramids if isinstance(step, ScaleStep) and max(step.factors) > 1]
     return {layer.name: replace(layer, made=tuple(_made(layer, scales))) for layer in layers}
 
@@ -209,6 +217,27 @@ def raw_layer(info: VolumeInfo, spacing: Spacing | None, chunk: tuple[int, ...])
         spacing=spacing,
         chunk=chunk,
     )
+
+
+def _slices_layers(steps: Steps, raw: Layer) -> Iterator[Layer]:
+    """Where the raw volume was made of slices: these, before they were aligned, on the same canvas."""
+    for placed in steps.stack:
+        if not isinstance(placed, AlignedStep | AlignedViewStep):
+            continue
+        volume = UnmovedSlices(placed, str(steps.settings.alignment.slices))
+        chunk = _raw_chunk(volume, steps.prediction)
+        yield replace(
+            raw,
+            name=BEFORE_ALIGNMENT,
+            address=str(volume.address),
+            stored_axes=volume.axes,
+            stored_shape=volume.shape,
+            stored_dtype=volume.dtype.name,
+            fingerprint=fingerprint({"slices": volume.identity, "canvas": list(placed.canvas), "fill": placed.fill}),
+            spacing=raw.spacing and raw.spacing.along(raw.stored_axes, volume.axes),
+            chunk=chunk,
+            volume=volume,
+        )
 
 
 def _written_layers(steps: Sequence[VolumeStep], raw: Layer, classes: tuple[str, ...]) -> Iterator[Layer]:
