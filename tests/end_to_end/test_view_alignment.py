@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from blockwise.volume import Volume
 from pipeline.assembly.steps import build_steps
 from pipeline.configuration.settings import load_settings
 from pipeline.viewing.site import Site
+from tasks.stacks.unmoved import UnmovedSlices, common_shift
 from tests.runs import ROOT
 from tests.stacks import Stack
 from tests.viewer import TOKEN, Served, served
@@ -70,3 +76,63 @@ def first_layers(shown: Served) -> dict[str, tuple[bool, str]]:
     """Whether the page shows each layer at first, and the layer's name in addresses; by its title."""
     state = asyncio.run_coroutine_threadsafe(shown.site.state(TOKEN), shown.loop).result(60)
     return {layer["name"]: (layer["visible"], layer["source"]["url"].split("/")[-3]) for layer in state["layers"]}
+
+
+def small_stack(stack: Stack, images: dict[int, NDArray[Any]], shifts: dict[int, tuple[float, float]]) -> None:
+    """Slices of one's own, with shifts that are given: nothing is estimated."""
+    for z in range(24):
+        stack.slice(z).unlink(missing_ok=True)
+    for z, image in images.items():
+        tifffile.imwrite(stack.folder / "slices" / f"s{z}.tif", image)
+    matrices = {str(z): [[1, 0, x], [0, 1, y]] for z, (x, y) in shifts.items()}
+    (stack.folder / "mine.json").write_text(json.dumps({"transforms": matrices, "flagged": []}))
+    stack.write(slices="slices/s*.tif", transforms="mine.json", fill=7)
+
+
+def noise(height: int, width: int, dtype: str = "uint16") -> NDArray[Any]:
+    return np.random.default_rng(height * width).integers(20, 200, (height, width)).astype(dtype)
+
+
+def read_whole(volume: Volume) -> NDArray[Any]:
+    return volume.read(tuple(slice(0, n) for n in volume.shape))
+
+
+@pytest.mark.parametrize(
+    ("shifts", "canvas", "place"),
+    [
+        ({3: (0, 0), 4: (4, -2), 6: (-1, 3)}, "union", (1, 2)),
+        ({3: (1000, -500), 4: (1004, -502), 6: (999, -497)}, "union", (0, 2)),
+        ({3: (0, 0), 4: (4, -2), 6: (-1, 3)}, "crop", (-4, -3)),
+    ],
+)
+def test_slices_of_all_sizes_lie_on_the_canvas_with_one_shift(
+    unused_stack: Stack, shifts: dict[int, tuple[float, float]], canvas: str, place: tuple[int, int]
+) -> None:
+    images = {3: noise(20, 30), 4: noise(20, 26), 6: noise(17, 30)}
+    small_stack(unused_stack, images | {5: noise(9, 90, "uint8"), 7: noise(19, 28)}, shifts)
+    unused_stack.write(canvas=canvas, bad_slices="fill", exclude=[7])
+    (unused_stack.folder / "slices" / "s8.tif").write_bytes(b"no image")
+    unused_stack.run()
+    placed = unused_stack.placed().aligned
+    found = read_whole(UnmovedSlices(placed, "slices/s*.tif"))
+    assert found.dtype == np.uint16
+    assert found.shape == unused_stack.volume().shape
+    whole = np.full((6, 200, 200), 7, np.uint16)
+    for z, image in (images | {7: noise(19, 28)}).items():
+        x, y = 50 + place[0], 50 + place[1]
+        whole[z - 3, y : y + image.shape[0], x : x + image.shape[1]] = image
+    np.testing.assert_array_equal(found, whole[:, 50 : 50 + found.shape[1], 50 : 50 + found.shape[2]])
+
+
+@given(*[st.integers(-60, 60)] * 2, *[st.integers(1, 50)] * 2, st.lists(st.tuples(*[st.integers(1, 50)] * 2), min_size=1))
+def test_slices_stay_where_they_are_as_far_as_they_fit(
+    left: int, top: int, width: int, height: int, sizes: list[tuple[int, int]]
+) -> None:
+    shift = common_shift((left, top, width, height), sizes)
+    for start, at, length, largest in zip((left, top), shift, (width, height), np.max(sizes, 0), strict=True):
+        if largest <= length:
+            assert 0 <= at <= length - largest, "whole"
+        else:
+            assert length - largest <= at <= 0, "no part of the canvas is left empty by the largest"
+        if min(0, length - largest) <= -start <= max(0, length - largest):
+            assert at == -start, "as in the common frame"
