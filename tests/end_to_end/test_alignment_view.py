@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import imageio.v3
 import numpy as np
 import pytest
 import tifffile
@@ -14,12 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from blockwise.run import run_step
 from blockwise.volume import Volume
+from pipeline.__main__ import main
 from pipeline.assembly.steps import build_steps
-from pipeline.configuration.settings import load_settings
+from pipeline.assembly.unaligned import finished_steps
+from pipeline.configuration.settings import Blocks, Settings, load_settings
+from pipeline.viewing.aside import steps_aside
+from pipeline.viewing.images.layers import layers_of
 from pipeline.viewing.site import Site
 from tasks.stacks.unmoved import UnmovedSlices, common_shift
-from tests.runs import ROOT
+from tests.runs import ROOT, InlineBackend, Run
 from tests.stacks import Stack
 from tests.viewer import TOKEN, Served, served
 
@@ -27,16 +33,14 @@ BEFORE = "slices_before_alignment"
 MISSING, BLANK = 9, 15
 
 
-def with_objects(stack: Stack, **alignment: Any) -> Site:
-    """The site of a stack that is aligned, and of which objects are to be made."""
-    stack.write(**alignment)
-    stack.run(report=True)
+def with_objects(stack: Stack, **prediction: Any) -> Settings:
+    """The configuration of a stack, of which objects are to be made, too."""
     values = yaml.safe_load((stack.folder / "config.yaml").read_text())
-    values["prediction"] = {"project": str(ROOT / "data" / "membranes_thin.ilp")}
+    values["prediction"] = {"project": str(ROOT / "data" / "membranes_thin.ilp"), **prediction}
     values["blocks"] = {"shape": [24, 80, 80]}
     values["raw"] = {"voxel_size": [40, 8, 8], "voxel_unit": "nm"}
     (stack.folder / "config.yaml").write_text(yaml.safe_dump(values))
-    return Site.of(build_steps(load_settings("config.yaml")))
+    return load_settings("config.yaml")
 
 
 def expected(stack: Stack, shape: tuple[int, ...], x: int, y: int) -> NDArray[Any]:
@@ -53,7 +57,9 @@ def expected(stack: Stack, shape: tuple[int, ...], x: int, y: int) -> NDArray[An
 def test_slices_are_shown_as_they_lay_beside_the_aligned_volume(stack: Stack, *, virtual: bool) -> None:
     aligned = stack.volume()
     left, top = stack.placed().aligned.canvas[:2]
-    with served(lambda: with_objects(stack, virtual=virtual)) as shown:
+    stack.write(virtual=virtual)
+    stack.run(report=True)
+    with served(lambda: Site.of(build_steps(with_objects(stack)))) as shown:
         about = {layer["name"]: layer for layer in shown.api("/layers").json["layers"]}
         assert list(about)[:3] == ["raw", BEFORE, "probabilities"]
         for key in ("shape", "axes", "dtype", "spacing", "units"):
@@ -76,6 +82,41 @@ def first_layers(shown: Served) -> dict[str, tuple[bool, str]]:
     """Whether the page shows each layer at first, and the layer's name in addresses; by its title."""
     state = asyncio.run_coroutine_threadsafe(shown.site.state(TOKEN), shown.loop).result(60)
     return {layer["name"]: (layer["visible"], layer["source"]["url"].split("/")[-3]) for layer in state["layers"]}
+
+
+def test_a_stack_of_which_nothing_is_made_is_shown_too(stack: Stack, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["view", "--config", "config.yaml", "--once", f"{BEFORE}:3:5,0:158,0:158", "box.npy"]
+    left, top = stack.placed().aligned.canvas[:2]
+    with served(lambda: Site.of(finished_steps(load_settings("config.yaml")))) as shown:
+        assert list(first_layers(shown)) == ["raw (aligned)", "slices before alignment", "tissue"]
+        np.testing.assert_array_equal(shown.read_all(shown.path("raw")), stack.volume())
+        np.testing.assert_array_equal(shown.read_all(shown.path("tissue")), stack.volume("tissue"))
+        before = shown.read_all(shown.path(BEFORE))
+        np.testing.assert_array_equal(before, expected(stack, (24, 158, 158), -left, -top))
+        assert {step["step"]: step["finished"] for step in shown.api("/status").json["steps"]} == dict.fromkeys(
+            ["slices", "slice_features", "slice_pairs", "alignment", "alignment_report", "aligned", "tissue"], True
+        )
+        assert shown.api("/trials").status == 409
+    assert main(command) == 0
+    np.testing.assert_array_equal(np.load("box.npy"), before[3:5])
+    imageio.v3.imwrite(stack.slice(2), stack.pixels(2)[::-1])
+    assert main(command) == 40
+    assert "are not aligned yet, or have changed since" in capsys.readouterr().err
+
+
+def test_what_is_computed_beside_a_result_of_other_settings_keeps_to_the_tissue(stack: Stack) -> None:
+    settings = with_objects(stack)
+    step = build_steps(
+        settings.model_copy(update={"blocks": Blocks(shape=(24, 80, 80), roi=((0, 4), (70, 74), (70, 74)))})
+    ).prediction
+    run_step(step, InlineBackend(Run()), 1, lambda _: None)
+    settings = with_objects(stack, dtype="uint8")
+    steps, notes = steps_aside(settings, build_steps(settings))
+    assert len(notes) == 1
+    assert "work/live" in steps.prediction.address
+    assert steps.prediction.mask is not None
+    assert steps.prediction.mask.address == "result.n5:tissue"
+    assert list(layers_of(steps))[:3] == ["raw", BEFORE, "probabilities"]
 
 
 def small_stack(stack: Stack, images: dict[int, NDArray[Any]], shifts: dict[int, tuple[float, float]]) -> None:
@@ -124,7 +165,9 @@ def test_slices_of_all_sizes_lie_on_the_canvas_with_one_shift(
     np.testing.assert_array_equal(found, whole[:, 50 : 50 + found.shape[1], 50 : 50 + found.shape[2]])
 
 
-@given(*[st.integers(-60, 60)] * 2, *[st.integers(1, 50)] * 2, st.lists(st.tuples(*[st.integers(1, 50)] * 2), min_size=1))
+@given(
+    *[st.integers(-60, 60)] * 2, *[st.integers(1, 50)] * 2, st.lists(st.tuples(*[st.integers(1, 50)] * 2), min_size=1)
+)
 def test_slices_stay_where_they_are_as_far_as_they_fit(
     left: int, top: int, width: int, height: int, sizes: list[tuple[int, int]]
 ) -> None:
