@@ -207,7 +207,9 @@ def test_a_table_says_which_file_is_which_slice(stack: Stack) -> None:
         stack.stack()
 
 
-def test_planes_of_a_tiff_are_slices_too_and_16_bit_ones(unused_stack: Stack) -> None:
+def test_planes_of_a_tiff_are_slices_too_and_16_bit_ones(
+    unused_stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
     stack = unused_stack
     images = [stack.pixels(z).astype(np.uint16) * 150 + 1000 for z in range(5)]
     tifffile.imwrite("stack.tif", np.stack(images), photometric="minisblack")
@@ -217,6 +219,10 @@ def test_planes_of_a_tiff_are_slices_too_and_16_bit_ones(unused_stack: Stack) ->
     assert aligned.dtype == np.uint16
     assert len(aligned) == 5
     assert sorted(np.unique(aligned)) == sorted({7, *np.unique(images)})
+    assert main(["transforms", "t.csv", "--config", "config.yaml"]) == 0
+    assert main(["transforms", "t.json", "--config", "config.yaml"]) == 40
+    assert "but slices are planes of stack.tif" in capsys.readouterr().err
+    assert not Path("t.json").exists()
 
 
 def test_transforms_that_are_given_are_applied(stack: Stack) -> None:
