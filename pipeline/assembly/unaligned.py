@@ -54,6 +54,8 @@ def check_before_aligning(settings: Settings) -> None:
     project = open_the_project(settings)
     slices = stack_steps(settings).slices
     info = first_look(settings, slices)
+    if info is None:  # the alignment names those that cannot be read
+        return
     # How large the aligned volume is, is not known yet: what refers to its voxels is looked at when it is there.
     blocks = settings.blocks.model_copy(update={"mask": None, "mask_factor": None, "roi": None})
     made = make_steps(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -59,6 +60,11 @@ def test_the_page_holds_all_that_it_shows(stack: Stack) -> None:
     assert "://" not in page.replace("data:image", "")
     assert "<td>9</td><td>missing</td><td>filled</td>" in page
     assert "<td>15</td><td>blank</td><td>filled</td>" in page
+    rows = csv.DictReader((stack.folder / "work" / "pairs.csv").read_text().splitlines())
+    residuals = [float(row["residual_of_pair"]) for row in rows if row["accepted"] == "1"]
+    told = re.search(r"off from what all of them say by ([\d.]+) pixels \(median\), ([\d.]+) at most \(slices", page)
+    assert told is not None
+    assert [float(n) for n in told.groups()] == [round(np.median(residuals), 2), round(max(residuals), 2)]
     (near,) = re.findall(r"<td>z \+ 1</td><td>([\d.]+)</td><td>([\d.]+)</td>", page)
     assert float(near[0]) < 0.6 < 0.9 < float(near[1])
 

@@ -91,3 +91,26 @@ def test_floats_of_a_printf_pattern_go_from_files_to_objects(tmp_path: Path, mon
     assert found.max() > 5
     assert not found[MISSING - FIRST].any()
     assert Path("work/objects.csv").read_bytes() == table
+
+
+def test_slices_that_cannot_be_read_are_named_by_what_comes_after_them_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not how large a volume is of which nothing is known yet."""
+    write_slices(tmp_path / "slices")
+    monkeypatch.chdir(tmp_path)
+    broken = [z for z in range(FIRST, STOP) if z != MISSING]
+    for z in broken:
+        Path(f"slices/slice_{z:04d}.tif").write_bytes(b"no image")
+    project = Project(tmp_path)
+    project.write({
+        "work_dir": "work", "output": "result.n5", "alignment": {"slices": "slices/slice_%04d.tif"},
+        "prediction": {"project": str(ROOT / "data" / "membranes_thin.ilp")}, "backend": {"workers": 1},
+    })  # fmt: skip
+    code, text = run_luigi(project)
+    assert code != 0
+    assert f"{len(broken)} of {len(broken)} slices cannot be used" in text
+    for z in broken:
+        assert f"slice {z} (slices/slice_{z:04d}.tif)" in text
+    assert "Traceback" not in text
+    assert not Path("result.n5").exists()
