@@ -24,6 +24,9 @@ class UnmovedSlices(MovedSlices):
 
     None is moved against the others: all have one and the same shift (see ``common_shift``). Those that are filled in
     the aligned volume but can be read (blank, excluded, like none of their neighbours) are shown as they are.
+
+    Attributes:
+        identity: of the slices that are shown, as JSON; changes when their pixels do, once they were looked at.
     """
 
     def __init__(self, placed: AlignedStep | AlignedViewStep, where: str) -> None:

@@ -14,10 +14,11 @@ import tifffile
 from numpy.typing import NDArray
 
 from blockwise.volume import open_volume
+from pipeline.running.session import end_sessions
 from tests.runs import ROOT, Project, run_luigi
 from tests.stacks import EXAMPLE
 
-FIRST, MISSING, STOP = 97, 100, 105
+FIRST, MISSING, STOP = 97, 100, 112
 SHIFTS = {98: (6, -3), 99: (2, 4), 101: (-5, 1), 103: (3, 3)}
 """Of slices beside the others, along x and y."""
 
@@ -32,34 +33,37 @@ def write_slices(folder: Path) -> dict[int, NDArray[np.float32]]:
         x, y = 8 + SHIFTS.get(z, (0, 0))[0], 8 + SHIFTS.get(z, (0, 0))[1]
         image = np.asarray(imageio.v3.imread(EXAMPLE / "slice_0003.png"), np.float32)
         noise = np.random.default_rng(i).normal(0, 2, image.shape)
-        slices[z] = np.ascontiguousarray((image + noise)[y : y + 112, x : x + 120] / 3 - 20.25, np.float32)
+        slices[z] = np.ascontiguousarray((image + noise)[y : y + 112, x : x + 120] * 0.95 + 0.25, np.float32)
         if z != MISSING:
             tifffile.imwrite(folder / f"slice_{z:04d}.tif", slices[z])
     tifffile.imwrite(folder / "slice_mean.tif", slices[FIRST])
     return slices
 
 
-def objects_of(**values: Any) -> NDArray[Any]:
-    """Labels that Luigi's command line makes in the current folder with these keys."""
+def configured(**values: Any) -> Project:
+    """A configuration with these keys in the current folder."""
     shared = {
-        "work_dir": "work", "output": "result.n5", "blocks": {"shape": [8, 64, 64]},
+        "work_dir": "work", "output": "result.n5", "blocks": {"shape": [15, 64, 64]},
         "prediction": {"project": str(ROOT / "data" / "membranes_thin.ilp")},
-        "threshold": {"class": 1, "sigma": 1.0, "threshold": 0.5}, "backend": {"workers": 1},
+        "threshold": {"class": 1, "sigma": 1.6, "threshold": 0.25}, "backend": {"workers": 1},
     }  # fmt: skip
     project = Project(Path.cwd())
     project.write({**shared, **values, "blocks": shared["blocks"] | values.get("blocks", {})})
-    code, text = run_luigi(project)
-    assert code == 0, text
-    assert "ConnectedComponentsWorkflow is finished" in text
-    labels = open_volume("result.n5:connected_components")
-    return labels.read(tuple(slice(0, n) for n in labels.shape))
+    return project
+
+
+def stored(name: str) -> NDArray[Any]:
+    volume = open_volume(f"result.n5:{name}")
+    return volume.read(tuple(slice(0, n) for n in volume.shape))
 
 
 def test_floats_of_a_printf_pattern_go_from_files_to_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slices = write_slices(tmp_path / "slices")
     monkeypatch.chdir(tmp_path)
     alignment = {"slices": "slices/slice_%04d.tif", "model": "translation", "fill": -40.5}
-    found = objects_of(alignment=alignment)
+    code, text = run_luigi(configured(alignment=alignment))
+    assert code == 0, text
+    assert "ConnectedComponentsWorkflow is finished" in text
     told = json.loads(Path("work/transforms.json").read_text())
     assert told["flagged"] == [MISSING]
     at = {int(z): np.rint(np.array(matrix)[:, 2]).astype(int) for z, matrix in told["transforms"].items()}
@@ -75,21 +79,21 @@ def test_floats_of_a_printf_pattern_go_from_files_to_objects(tmp_path: Path, mon
     for z, (x, y) in at.items():
         place = (z - FIRST, slice(y - top, y - top + 112), slice(x - left, x - left + 120))
         volume[place], tissue[place] = slices[z], 1
-    aligned = open_volume("result.n5:aligned")
-    np.testing.assert_array_equal(aligned.read(tuple(slice(0, n) for n in aligned.shape)), volume, strict=True)
-    assert aligned.attributes["first_slice"] == FIRST
+    np.testing.assert_array_equal(stored("aligned"), volume, strict=True)
+    np.testing.assert_array_equal(stored("tissue"), tissue)
+    assert open_volume("result.n5:aligned").attributes["first_slice"] == FIRST
     with h5py.File("given.h5", "w") as file:
         file["raw"], file["tissue"] = volume, tissue
-    table = Path("work/objects.csv").read_bytes()
+    found, table = stored("connected_components"), Path("work/objects.csv").read_bytes()
+    assert found.max() > 1
+    assert not found[MISSING - FIRST].any()
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path / "other")
-    given = objects_of(
-        raw={"path": "../given.h5:raw", "axes": "zyx"},
-        blocks={"mask": "../given.h5:tissue"},
-    )
-    np.testing.assert_array_equal(found, given)
-    assert found.max() > 5
-    assert not found[MISSING - FIRST].any()
+    given = configured(raw={"path": "../given.h5:raw", "axes": "zyx"}, blocks={"mask": "../given.h5:tissue"})
+    run = given.run()
+    end_sessions()
+    assert run.ok, run.text
+    np.testing.assert_array_equal(stored("connected_components"), found)
     assert Path("work/objects.csv").read_bytes() == table
 
 

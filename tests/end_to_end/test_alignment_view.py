@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from blockwise.run import run_step
-from blockwise.volume import Volume
+from blockwise.volume import Volume, create_volume, open_volume
 from pipeline.__main__ import main
 from pipeline.assembly.steps import build_steps
 from pipeline.assembly.unaligned import finished_steps
@@ -104,6 +104,7 @@ def test_a_stack_of_which_nothing_is_made_is_shown_too(stack: Stack, capsys: pyt
     assert "are not aligned yet, or have changed since" in capsys.readouterr().err
 
 
+@pytest.mark.soak
 def test_what_is_computed_beside_a_result_of_other_settings_keeps_to_the_tissue(stack: Stack) -> None:
     settings = with_objects(stack)
     step = build_steps(
@@ -163,6 +164,23 @@ def test_slices_of_all_sizes_lie_on_the_canvas_with_one_shift(
         x, y = 50 + place[0], 50 + place[1]
         whole[z - 3, y : y + image.shape[0], x : x + image.shape[1]] = image
     np.testing.assert_array_equal(found, whole[:, 50 : 50 + found.shape[1], 50 : 50 + found.shape[2]])
+
+
+def test_planes_of_a_volume_in_many_files_are_watched_one_by_one(unused_stack: Stack) -> None:
+    images = {z: noise(20, 30, "uint16") + np.uint16(z) for z in range(4)}
+    small_stack(unused_stack, {}, {z: (0, z) for z in range(4)})
+    unused_stack.write(slices="given.n5:raw")
+    create_volume("given.n5:raw", (4, 20, 30), (1, 10, 30), "uint16", {"axes": ["z", "y", "x"]})
+    for z, image in images.items():
+        open_volume("given.n5:raw", "a").write((slice(z, z + 1), slice(0, 20), slice(0, 30)), image[None])
+    unused_stack.run()
+    slices = UnmovedSlices(unused_stack.placed().aligned, "given.n5:raw")
+    expected = np.full((4, 23, 30), 7, np.uint16)
+    expected[:, :20] = list(images.values())
+    np.testing.assert_array_equal(read_whole(slices), expected)
+    before = slices.file_states()
+    open_volume("given.n5:raw", "a").write((slice(2, 3), slice(10, 20), slice(0, 30)), images[0][None, :10])
+    assert np.flatnonzero((slices.file_states() != before).any((1, 2, 3))).tolist() == [2]
 
 
 @given(
