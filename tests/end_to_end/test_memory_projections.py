@@ -183,7 +183,11 @@ def test_what_is_projected_for_a_stack(tmp_path: Path) -> None:
         text = f"{label}: {peak / 1e6:.0f} MB measured, {projected / 1e6:.0f} MB projected"
         print(f"{text}; beyond a small stack {more / 1e6:.0f} and {said / 1e6:.0f}")
         assert peak <= projected, text
-        assert more <= said + NOISE, text
+        if said:  # others look at pictures of a certain size at most, for which there is an allowance
+            assert more <= said + NOISE, text
+    assert {"slices", "slice_features", "aligned", "tissue"} <= {
+        label for label in large if large[label][0] > small[label][0]
+    }
 
 
 @pytest.mark.soak
