@@ -19,7 +19,7 @@ from blockwise.errors import UserError
 from blockwise.not_finite import noted_of
 from pipeline.assembly.placed_steps import StackOnly
 from pipeline.assembly.steps import Steps, build_steps, default_config
-from pipeline.assembly.unaligned import steps_so_far
+from pipeline.assembly.unaligned import finished_steps, steps_so_far
 from pipeline.batch import commands as batch_commands
 from pipeline.batch.images import BatchImages
 from pipeline.batch.manifest import load_batch
@@ -266,12 +266,15 @@ def _view(options: argparse.Namespace) -> int:
         view(gallery_of(images, config, _executor(images.shared, options), backend.max_attempts), wishes)
         return 0
     settings = load_settings(options.config or default_config())
-    steps = build_steps(settings)
-    if not options.no_compute:
-        steps, notes = steps_aside(settings, steps)
-        print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
-    stores = Stores(settings, options.config or default_config(), steps)
-    site = Site.of(steps, _executor(settings, options), settings.backend.max_attempts, stores)
+    steps = finished_steps(settings)
+    if isinstance(steps, StackOnly):  # of a stack nothing is computed where one looks
+        site = Site.of(steps)
+    else:
+        if not options.no_compute:
+            steps, notes = steps_aside(settings, steps)
+            print(*notes, sep="\n", end="\n" * bool(notes), file=sys.stderr)
+        stores = Stores(settings, options.config or default_config(), steps)
+        site = Site.of(steps, _executor(settings, options), settings.backend.max_attempts, stores)
     if options.once:
         print(compute_once(site, *options.once))
     else:

@@ -13,6 +13,7 @@ from tests.examples import examples
 from tests.luigid import luigid
 from tests.runs import expected, finished, project, unused
 from tests.slurm.cluster import cluster
+from tests.stacks import finished_stack, stack, unused_stack
 
 __all__ = [
     "_stand_in",
@@ -23,9 +24,12 @@ __all__ = [
     "dask_in_jobs",
     "expected",
     "finished",
+    "finished_stack",
     "luigid",
     "project",
+    "stack",
     "unused",
+    "unused_stack",
 ]
 
 # Where this is set, each of the many hundred processes that tests start would compile all of the sources for itself:

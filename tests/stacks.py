@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import imageio.v3
 import numpy as np
+import pytest
 import yaml
 from numpy.typing import NDArray
 
@@ -78,3 +80,31 @@ class Stack:
     def volume(self, name: str = "aligned") -> NDArray[Any]:
         volume = open_volume(f"result.n5:{name}")
         return volume.read(tuple(slice(0, n) for n in volume.shape))
+
+
+@pytest.fixture(scope="session")
+def finished_stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    """A finished alignment; read only."""
+    stack = Stack(tmp_path_factory.mktemp("stack"))
+    before = Path.cwd()
+    os.chdir(stack.folder)
+    try:
+        stack.run(report=True)
+    finally:
+        os.chdir(before)
+    return stack
+
+
+@pytest.fixture
+def stack(finished_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    """A copy of it, times of files included, in the current folder."""
+    folder = tmp_path / "stack"
+    shutil.copytree(finished_stack.folder, folder)
+    monkeypatch.chdir(folder)
+    return Stack(folder)
+
+
+@pytest.fixture
+def unused_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    monkeypatch.chdir(tmp_path)
+    return Stack(tmp_path)

@@ -32,7 +32,7 @@ class RawDescription:
     spacing: Spacing | None = None
 
 
-def describe_raw(raw: Raw, project: Project) -> RawDescription:
+def describe_raw(raw: Raw, project: Project | None) -> RawDescription:
     """Open the raw volume and find its axes, who names them, and how far its voxels lie apart."""
     volume = open_volume(raw.address)
     axes, source = _find_axes(raw, volume, project)
@@ -73,20 +73,21 @@ def _spacing(raw: Raw, axes: str, volume: Volume) -> Spacing | None:
     return Spacing(tuple(step for step, _ in chosen), tuple(unit for _, unit in chosen))
 
 
-def _find_axes(raw: Raw, volume: Volume, project: Project) -> tuple[str, str]:
+def _find_axes(raw: Raw, volume: Volume, project: Project | None) -> tuple[str, str]:
     """Axes from the setting, else the volume's metadata, else the project's last image, else zyx or yx."""
     ndim = len(volume.shape)
     if raw.axes:
         return raw.axes, "raw.axes"
     if volume.axes:
         return volume.axes, "its metadata"
-    if len(project.axes) == ndim:
+    if project is not None and len(project.axes) == ndim:
         return project.axes, "the project's last image"
     if ndim in (2, 3):
         return "zyx"[-ndim:], "the number of axes"
+    image = "" if project is None else (f", and the project's last image has {len(project.axes)} ({project.axes})")
     raise UserError(
-        f"raw {raw.address}: {ndim} axes, shape {volume.shape}, no metadata names them, and the project's last image "
-        f"has {len(project.axes)} ({project.axes}); set raw: {{path: ..., key: ..., axes: czyx}} or whatever they are"
+        f"raw {raw.address}: {ndim} axes, shape {volume.shape}, no metadata names them{image}; set raw: {{path: ..., "
+        "key: ..., axes: czyx} or whatever they are"
     )
 
 

@@ -77,11 +77,13 @@ class StackOnly:
     Attributes:
         stack: each after those that it reads.
         why: what is said of steps that are not among them.
+        settings: the configuration.
         before: none; see ``Steps``.
     """
 
     stack: tuple[BlockStep, ...]
     why: str
+    settings: Settings
     before: tuple[BlockStep, ...] = ()
 
     def everything(self) -> tuple[BlockStep, ...]:
@@ -98,7 +100,7 @@ def stack_only(settings: Settings, why: str) -> StackOnly:
     stack = stack_steps(settings)
     completeness = Completeness()
     placed = placed_steps(settings, stack).all() if all(map(completeness.of, stack.all())) else ()
-    return StackOnly((*stack.all(), *placed), why)
+    return StackOnly((*stack.all(), *placed), why, settings)
 
 
 def finished_stack(settings: Settings) -> FinishedStack:

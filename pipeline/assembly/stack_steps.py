@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.errors import UserError
@@ -28,6 +27,9 @@ from tasks.stacks.pairs_step import SlicePairsStep
 from tasks.stacks.report.step import AlignmentReportStep
 from tasks.stacks.slice_files import SliceFile, UnusableSliceError, find_slices, read_slice
 from tasks.stacks.slices_step import SlicesStep, slice_grid
+
+LOOKED_AT = 50
+"""Slices, at most, of which one is looked for that can be read, before any work."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +65,14 @@ def stack_steps(settings: Settings) -> StackSteps:
     common = {"work_dir": settings.work_dir, "change_detection": settings.change_detection}
     grid = slice_grid(list(files))
     _check_numbers(settings, grid)
+    first = _first(files.values())
     slices = SlicesStep(
         **common,
         grid=grid,
         numbers=tuple(files),
         files=tuple(files.values()),
         excluded=tuple(sorted(wish.excluded)),
-        voxels=int(_first(files.values()).size),
+        voxels=0 if first is None else int(first.size),
     )
     whole = Grid("z", grid.shape, grid.shape, grid.roi)
     pairs, given = (_pairs(settings, slices), None) if wish.transforms is None else (None, _given(wish.transforms))
@@ -145,19 +148,21 @@ def _check_numbers(settings: Settings, grid: Grid) -> None:
             )
 
 
-def _first(files: Iterable[SliceFile]) -> NDArray[Any]:
-    """Pixels of the first slice that can be read; none where that is none of a few."""
-    for file in itertools.islice(files, 5):
+def _first(files: Iterable[SliceFile]) -> NDArray[Any] | None:
+    """Pixels of the first slice that can be read; None where that is none of the first ``LOOKED_AT``."""
+    for file in itertools.islice(files, LOOKED_AT):
         try:
             return read_slice(file)
         except UnusableSliceError:
             continue
-    return np.zeros((1, 1), np.uint8)
+    return None
 
 
-def first_look(settings: Settings, slices: SlicesStep) -> VolumeInfo:
-    """What the aligned volume is like at least: as if no slice would be moved."""
+def first_look(settings: Settings, slices: SlicesStep) -> VolumeInfo | None:
+    """What the aligned volume is like at least: as if no slice would be moved; None where no slice can be read."""
     image = _first(slices.files)
+    if image is None:
+        return None
     shape = (len(slices.grid), *image.shape)
     return VolumeInfo(
         address=aligned_volume(settings.output), axes="zyx", shape=shape, dtype=image.dtype.str, chunks=shape

@@ -41,7 +41,8 @@ def prediction_steps(
     if not project.features:
         raise UserError(
             f"project {project.path}: classifies objects of {_given(project)} that are given, not pixels; name these "
-            "with prediction.probabilities, or a project of pixel classification with prediction.project"
+            "with prediction.probabilities (for one volume; a batch has none), or a project of pixel classification "
+            "with prediction.project"
         )
     if project.then is None:
         if settings.prediction.export_stage_1:

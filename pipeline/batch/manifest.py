@@ -97,6 +97,11 @@ def load_batch(config: str, manifest: str | None) -> Batch:
         raise UserError(f"manifest {manifest}: holds no rows")
     names = _names(rows)
     images = tuple(image_settings(shared, name, row) for name, row in zip(names, rows, strict=True))
+    if any(settings.alignment.slices is not None for settings in images):
+        raise UserError(
+            f"configuration {config}: alignment.slices is for one volume, not for a batch; align each stack with a "
+            "configuration of its own, and name the aligned volumes here"
+        )
     if any(settings.prediction.probabilities is not None for settings in images):
         raise UserError(
             f"configuration {config}: prediction.probabilities is for one volume, not for a batch; run its images "

@@ -23,7 +23,8 @@ def export_transforms(settings: Settings, target: str) -> Path:
         target: ``.csv`` for a table as the original ingest system has it, ``.json`` for render's tile specifications.
 
     Raises:
-        UserError: the ending is another one, or the alignment is not finished.
+        UserError: the ending is another one, the alignment is not finished, or a tile specification would name a file
+            that holds more than one slice.
     """
     path = Path(target)
     if path.suffix.lower() not in ENDINGS:
@@ -39,6 +40,11 @@ def export_transforms(settings: Settings, target: str) -> Path:
         text = "\n".join(csv_lines(matrices))
     else:
         facts, files = alignment.slices.all_facts(), alignment.slices.by_number
+        if planes := [file for file in files.values() if file.plane is not None]:
+            raise UserError(
+                f"{target}: tile specifications name an image for each slice, but slices are planes of "
+                f"{planes[0].path}; write a table (.csv), or export its planes as files and align these"
+            )
         greys = {z: (facts[z].low, facts[z].high) for z in matrices}
         text = json.dumps(tile_specs(matrices, {z: files[z].path for z in matrices}, sizes, greys), indent=1)
     with replacing(path) as temporary:

@@ -30,7 +30,10 @@ def steps_aside(settings: Settings, steps: Steps) -> tuple[Steps, list[str]]:
         NotOursError: something lies in a step's place that no run of ours has written.
     """
     if why_taken(steps.prediction):
-        return build_steps(apart(settings, steps.prediction)), [_note(settings, steps.prediction)]
+        # Steps know what was made of slices, and the mask that came with it: neither is made anew elsewhere.
+        masked = settings.model_copy(update={"blocks": steps.settings.blocks})
+        aside = build_steps(apart(masked, steps.prediction))
+        return replace(aside, stack=steps.stack), [_note(settings, steps.prediction)]
     notes: list[str] = []
 
     def free(threshold: Threshold, objects: ObjectSteps) -> ObjectSteps:

@@ -7,7 +7,8 @@ import colorsys
 import h5py
 import numpy as np
 
-from pipeline.assembly.steps import Steps
+from pipeline.assembly.placed_steps import StackOnly
+from pipeline.assembly.unaligned import StepsSoFar
 
 Colour = tuple[int, int, int]
 """Red, green, blue, from 0 to 255."""
@@ -31,9 +32,11 @@ def class_colours(project: str, number: int, stage: int = 0, group: str = PIXELS
     return tuple(found[i] if i < len(found) else other_colour(i) for i in range(number))
 
 
-def colours_of_run(steps: Steps) -> dict[str, Colour]:
+def colours_of_run(steps: StepsSoFar) -> dict[str, Colour]:
     """Colours of the classes of a run by name; of classes of pixels and of objects with one name, that of pixels."""
     found: dict[str, Colour] = {}
+    if isinstance(steps, StackOnly):
+        return found
     for objects in steps.objects:
         if (classified := objects.object_classification) is not None:
             names = classified.class_names

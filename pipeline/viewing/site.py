@@ -25,7 +25,7 @@ from blockwise.outputs import NotOursError
 from blockwise.step import BlockStep
 from blockwise.upstream import BlocksSource
 from blockwise.volume import DamagedDataError
-from pipeline.assembly.steps import Steps
+from pipeline.assembly.unaligned import StepsSoFar
 from pipeline.viewing.chunk_cache import ChunkCache
 from pipeline.viewing.colours import Colour, colours_of_run
 from pipeline.viewing.images.contrast import contrast
@@ -75,7 +75,7 @@ class Site:
         cache: chunks as they were sent.
     """
 
-    steps: Steps
+    steps: StepsSoFar
     layers: dict[str, Layer]
     demand: Demand | None = None
     presence: Presence = field(default_factory=Presence)
@@ -94,7 +94,7 @@ class Site:
 
     @classmethod
     def of(
-        cls, steps: Steps, executor: Executor | None = None, max_attempts: int = 1, stores: Stores | None = None
+        cls, steps: StepsSoFar, executor: Executor | None = None, max_attempts: int = 1, stores: Stores | None = None
     ) -> Site:
         """The site of a run.
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pipeline.viewing.colours import Colour, as_hex
-from pipeline.viewing.images.layers import UNITS_M, Layer
+from pipeline.viewing.images.layers import BEFORE_ALIGNMENT, UNITS_M, Layer
 
 ORIGIN = "{origin}"
 """Stands for scheme, host and port, as the browser sees them: behind a tunnel they are not ours."""
@@ -19,6 +19,10 @@ DOWNLOADS = 4
 downloads than connections none would be given up when one looks elsewhere."""
 
 TITLES = {"raw": "raw", "probabilities": "classes", "classes": "segmentation", "mask": "mask", "labels": "objects"}
+OWN_TITLES = {"cores": "cores", "tissue": "tissue", BEFORE_ALIGNMENT: "slices before alignment"}
+"""By names of datasets that are not what others of their kind are."""
+ALIGNED = "raw (aligned)"
+"""Title of the raw volume that was made of slices."""
 SHOWN = ("raw", "probabilities", "labels")
 """Kinds of layers that are visible at first, so far as they are there."""
 
@@ -71,8 +75,8 @@ def first_state(
 
 
 def is_visible(layer: Layer) -> bool:
-    """Whether a layer is visible at first: of autocontext the last stage alone."""
-    return layer.kind in SHOWN and not layer.name.startswith(FORMER_STAGE)
+    """Whether a layer is visible at first: of autocontext the last stage alone; slices once they are aligned."""
+    return layer.kind in SHOWN and layer.name != BEFORE_ALIGNMENT and not layer.name.startswith(FORMER_STAGE)
 
 
 def layer_state(
@@ -90,8 +94,9 @@ def layer_state(
 def _names(layers: list[Layer]) -> dict[str, str]:
     """Titles by names of layers: of several of a kind each has what tells it from the others."""
     found: dict[str, str] = {}
+    own = OWN_TITLES | {"raw": ALIGNED} if any(layer.name == BEFORE_ALIGNMENT for layer in layers) else OWN_TITLES
     for layer in layers:
-        title = TITLES[layer.kind] if layer.name != "cores" else "cores"
+        title = own.get(layer.name, TITLES[layer.kind])
         if layer.name.startswith(FORMER_STAGE):
             title = f"{title} of stage {layer.name.removeprefix(FORMER_STAGE)}"
         variant = layer.step.variant if layer.step is not None else ""

@@ -23,7 +23,7 @@ from tasks.alignment.warp import Interpolation, applied
 from tasks.stacks.features_step import refuse_bad_slices
 from tasks.stacks.pairs_step import PairRecord, SlicePairsStep
 from tasks.stacks.slices_step import SlicesStep
-from tasks.stacks.tables import write_pairs, write_slices
+from tasks.stacks.tables import read_residuals, write_pairs, write_slices
 
 BYTES_PER_SLICE = 20_000
 Six = tuple[float, float, float, float, float, float]
@@ -158,6 +158,10 @@ class AlignmentStep(BlockStep):
             dict(zip(numbers, matrices[placed], strict=True)),
             {z: (int(w), int(h)) for z, (w, h) in zip(numbers, sizes[placed], strict=True)},
         )
+
+    def residuals(self) -> dict[tuple[int, int], float]:
+        """How far each pair that counts is from what all of them say, in pixels; the step is finished."""
+        return read_residuals(self.output().tables[2].file())
 
 
 class TransformsSource(BlocksSource):

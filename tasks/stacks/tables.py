@@ -88,6 +88,13 @@ def write_pairs(path: Path, pairs: Iterable[PairRecord], residuals: Mapping[tupl
     _write(path, rows)
 
 
+def read_residuals(path: Path) -> dict[tuple[int, int], float]:
+    """How far each pair that counts is from what all of them say, in pixels, as ``write_pairs`` has written it."""
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["residual_of_pair"]]
+    return {(int(row["first"]), int(row["second"])): float(row["residual_of_pair"]) for row in rows}
+
+
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
     with path.open("w", newline="") as file:
         if rows:

@@ -15,8 +15,11 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
+from tests.end_to_end.test_object_classification import assert_ilastiks_objects, case
 from tests.processes import command_line, wait_for
 from tests.runs import Project, assert_same, environment
+
+__all__ = ["case"]
 
 pytestmark = pytest.mark.soak
 
@@ -60,6 +63,18 @@ def test_two_steps_at_once_on_a_cluster_that_is_there(
     code, text = told(*unused.command("--workers", "2"))
     assert code == 0, text
     assert_same(unused.results(), expected)
+
+
+def test_objects_are_classified_as_ilastik_does(case: Project) -> None:
+    case.change("connected_components", {"features": "project"})
+    case.change("backend", {"name": "dask", "dask": {"workers": 2}})
+    command = case.command(workflow="ObjectClassificationWorkflow")
+    code, text = told(*command)
+    assert code == 0, text
+    assert_ilastiks_objects()
+    code, text = told(*command)
+    assert (code, "Nothing to do" in text) == (0, True), text
+    wait_for(lambda: not left(case.folder), 30, lambda: left(case.folder))
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -24,34 +25,6 @@ from tests.stacks import EXAMPLE, Stack
 
 TRUTH = {s["z"]: np.array(s["matrix"]) for s in json.loads((EXAMPLE / "truth.json").read_text())["slices"]}
 MISSING, BLANK = 9, 15
-
-
-@pytest.fixture(scope="session")
-def finished_stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
-    """A finished alignment; read only."""
-    stack = Stack(tmp_path_factory.mktemp("stack"))
-    before = Path.cwd()
-    os.chdir(stack.folder)
-    try:
-        stack.run(report=True)
-    finally:
-        os.chdir(before)
-    return stack
-
-
-@pytest.fixture
-def stack(finished_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
-    """A copy of it, times of files included, in the current folder."""
-    folder = tmp_path / "stack"
-    shutil.copytree(finished_stack.folder, folder)
-    monkeypatch.chdir(folder)
-    return Stack(folder)
-
-
-@pytest.fixture
-def unused_stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
-    monkeypatch.chdir(tmp_path)
-    return Stack(tmp_path)
 
 
 def test_slices_come_to_lie_as_they_were_and_keep_their_grey_values(stack: Stack) -> None:
@@ -87,6 +60,11 @@ def test_the_page_holds_all_that_it_shows(stack: Stack) -> None:
     assert "://" not in page.replace("data:image", "")
     assert "<td>9</td><td>missing</td><td>filled</td>" in page
     assert "<td>15</td><td>blank</td><td>filled</td>" in page
+    rows = csv.DictReader((stack.folder / "work" / "pairs.csv").read_text().splitlines())
+    residuals = [float(row["residual_of_pair"]) for row in rows if row["accepted"] == "1"]
+    told = re.search(r"off from what all of them say by ([\d.]+) pixels \(median\), ([\d.]+) at most \(slices", page)
+    assert told is not None
+    assert [float(n) for n in told.groups()] == [round(np.median(residuals), 2), round(max(residuals), 2)]
     (near,) = re.findall(r"<td>z \+ 1</td><td>([\d.]+)</td><td>([\d.]+)</td>", page)
     assert float(near[0]) < 0.6 < 0.9 < float(near[1])
 
@@ -235,7 +213,9 @@ def test_a_table_says_which_file_is_which_slice(stack: Stack) -> None:
         stack.stack()
 
 
-def test_planes_of_a_tiff_are_slices_too_and_16_bit_ones(unused_stack: Stack) -> None:
+def test_planes_of_a_tiff_are_slices_too_and_16_bit_ones(
+    unused_stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
     stack = unused_stack
     images = [stack.pixels(z).astype(np.uint16) * 150 + 1000 for z in range(5)]
     tifffile.imwrite("stack.tif", np.stack(images), photometric="minisblack")
@@ -245,6 +225,10 @@ def test_planes_of_a_tiff_are_slices_too_and_16_bit_ones(unused_stack: Stack) ->
     assert aligned.dtype == np.uint16
     assert len(aligned) == 5
     assert sorted(np.unique(aligned)) == sorted({7, *np.unique(images)})
+    assert main(["transforms", "t.csv", "--config", "config.yaml"]) == 0
+    assert main(["transforms", "t.json", "--config", "config.yaml"]) == 40
+    assert "but slices are planes of stack.tif" in capsys.readouterr().err
+    assert not Path("t.json").exists()
 
 
 def test_transforms_that_are_given_are_applied(stack: Stack) -> None:

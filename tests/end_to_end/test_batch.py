@@ -304,6 +304,7 @@ def test_other_workflows_say_that_a_configuration_is_of_a_batch() -> None:
         ({"batch": {}}, None, "no images; set batch"),
         ({"batch": {"files": "none/*.png"}}, None, r"batch\.files: no file fits 'none/\*\.png'"),
         ({"output": "out.n5"}, None, r"images cell0 and cell1 would write into the same container; put \{name\}"),
+        ({"alignment": {"slices": "images/*.png"}}, None, r"alignment\.slices is for one volume, not for a batch"),
         ({"treshold": {}}, None, "treshold: unknown key; did you mean 'threshold'"),
         ({}, "raw,threshold.sigmoid\nimages/cell0.png,1\n", r"image cell0:\n  threshold\.sigmoid: unknown key"),
         ({}, "raw,threshold.threshold\nimages/cell0.png,2\n", r"threshold\.threshold: found 2; .*less than or equal"),

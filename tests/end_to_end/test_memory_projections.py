@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import imageio.v3
 import numpy as np
 import pytest
 import yaml
@@ -20,6 +21,7 @@ from pipeline.batch.images import BatchImages
 from pipeline.batch.manifest import load_batch
 from pipeline.configuration.settings import load_settings
 from tests.runs import ROOT
+from tests.stacks import EXAMPLE, Stack
 from tests.unit.pixel_cases import case_folder, with_objects
 
 FIXED = 120_000_000
@@ -149,6 +151,43 @@ def test_what_is_projected_is_enough_and_not_absurd(case: str, tmp_path: Path) -
 def test_what_is_projected_for_a_small_run(tmp_path: Path) -> None:
     """Its workers serve one step after the other, so that some hold a little of the step before."""
     compare("plain", tmp_path, (SMALL, (96, 192, 192)), 2 * NOISE, alone=False)
+
+
+def needed_for_a_stack(folder: Path, size: int) -> dict[str, tuple[int, int]]:
+    """As ``measured``, of slices with so many pixels along each side, a slab of them at a time."""
+    (folder / "slices").mkdir(parents=True)
+    image = np.kron(imageio.v3.imread(EXAMPLE / "slice_0003.png"), np.ones((-(-size // 128),) * 2, np.uint8))
+    for z in range(9):
+        imageio.v3.imwrite(folder / "slices" / f"slice_{z:04d}.png", image[z : z + size, 2 * z : 2 * z + size])
+    found = {}
+    backend = LocalBackend(1, None)
+    with contextlib.chdir(folder):
+        stack = Stack(folder, interpolation="cubic", slab=4)
+        for stage in (stack.stack, stack.placed):
+            for step in stage().all():
+                outcome = run_step(step, backend, 1, lambda outcome: None)
+                assert step.read_target() is not None, outcome
+                backend.close()
+                found[step.label] = (
+                    step.projected_memory(), int(max(m.peak_memory_mb for m in step.markers) * 1e6)
+                )  # fmt: skip
+    return found
+
+
+@pytest.mark.soak
+def test_what_is_projected_for_a_stack(tmp_path: Path) -> None:
+    """Slices that are put in place take a slab, however many there are."""
+    small, large = (needed_for_a_stack(tmp_path / str(size), size) for size in (128, 2048))
+    for label, (projected, peak) in large.items():
+        more, said = peak - small[label][1], projected - small[label][0]
+        text = f"{label}: {peak / 1e6:.0f} MB measured, {projected / 1e6:.0f} MB projected"
+        print(f"{text}; beyond a small stack {more / 1e6:.0f} and {said / 1e6:.0f}")
+        assert peak <= projected, text
+        if said:  # others look at pictures of a certain size at most, for which there is an allowance
+            assert more <= said + NOISE, text
+    assert {"slices", "slice_features", "aligned", "tissue"} <= {
+        label for label in large if large[label][0] > small[label][0]
+    }
 
 
 @pytest.mark.soak

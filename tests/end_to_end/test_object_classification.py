@@ -64,20 +64,25 @@ def ilastiks() -> np.ndarray[Any, Any]:
     return read(Path("project.ilp"), "ObjectClassification/CachedProbabilities/0000/0")[1:]
 
 
-def test_every_object_has_ilastiks_class_and_probabilities_for_every_block_shape(case: Project) -> None:
+def assert_ilastiks_objects() -> None:
+    """What a run has left in the current folder is what ilastik has found."""
     identities = read(Path("expected_identities.h5"), "exported_data")[..., 0]
     expected = np.concatenate([[0], 1 + ilastiks().argmax(axis=1)])
+    np.testing.assert_array_equal(stored("object_classes"), expected[identities])
+    table = pyarrow.parquet.read_table("work/objects.parquet").to_pydict()
+    assert table["object_class"] == expected[1:].tolist()
+    found = np.stack([table["object_probability_1"], table["object_probability_2"]], axis=1)
+    np.testing.assert_array_equal(found.astype(np.float32), ilastiks())
+    names = [["", "small", "large"][number] for number in expected[1:]]
+    assert table["object_class_name"] == names
+
+
+def test_every_object_has_ilastiks_class_and_probabilities_for_every_block_shape(case: Project) -> None:
     for blocks in ([64, 64], [180, 220], [37, 101]):
         case.change("blocks", {"shape": blocks, "chunks": blocks})
         run = classify(case)
         assert run.ok, run.text
-        np.testing.assert_array_equal(stored("object_classes"), expected[identities])
-        table = pyarrow.parquet.read_table("work/objects.parquet").to_pydict()
-        assert table["object_class"] == expected[1:].tolist()
-        found = np.stack([table["object_probability_1"], table["object_probability_2"]], axis=1)
-        np.testing.assert_array_equal(found.astype(np.float32), ilastiks())
-        names = [["", "small", "large"][number] for number in expected[1:]]
-        assert table["object_class_name"] == names
+        assert_ilastiks_objects()
     assert classify(case).computed == {}
 
 

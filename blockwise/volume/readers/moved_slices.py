@@ -31,7 +31,11 @@ def open_file(address: Address) -> MovedSlices:
     Raises:
         UserError: it is none.
     """
-    return MovedSlices(address)
+    try:
+        content = json.loads(Path(address.path).read_text())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{address}: names no slices: {type(error).__name__}: {error}") from error
+    return MovedSlices(address, content)
 
 
 def _checked(entry: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -55,15 +59,23 @@ class MovedSlices(Volume):
 
     axes = "zyx"
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, value: Any) -> None:
+        """Take what names the slices.
+
+        Args:
+            address: of the file that holds it, or whatever says where they lie.
+            value: see above.
+
+        Raises:
+            UserError: it names none.
+        """
         self.address = address
         try:
-            value = json.loads(Path(address.path).read_text())
             self.shape = tuple(int(n) for n in value["shape"])
             self.dtype = np.dtype(value["dtype"])
             self._fill = np.array([value["fill"]]).astype(self.dtype)[0]
             self._slices = [None if entry is None else _checked(entry) for entry in value["slices"]]
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise UserError(f"{address}: names no slices: {type(error).__name__}: {error}") from error
         if self.dtype.kind not in "uif" or len(self.shape) != len(self.axes) or len(self._slices) != self.shape[0]:
             raise UserError(
@@ -99,7 +111,8 @@ class MovedSlices(Volume):
             volume = open_volume(Address(path, "") if plane is None else path)
             axes = volume.axes or "zyx"[-len(volume.shape) :]
             lengths = dict(zip(axes, volume.shape, strict=True))
-            if (lengths["y"], lengths["x"], volume.dtype) != (entry["height"], entry["width"], self.dtype):
+            dtype = volume.dtype.newbyteorder("=")  # big-endian files, as Fiji writes them, hold the same numbers
+            if (lengths["y"], lengths["x"], dtype) != (entry["height"], entry["width"], self.dtype):
                 raise OSError(f"{path} is no longer the slice that it was: {volume.shape} {volume.dtype}")
             ranges = dict(zip("yx", part, strict=True)) | ({} if plane is None else {"z": slice(plane, plane + 1)})
             data = volume.read(

@@ -18,12 +18,18 @@ from blockwise.volume import Spacing, Volume, open_volume
 from blockwise.volume.axes import unit_name
 from blockwise.volume.info import VolumeInfo
 from blockwise.volume_step import VolumeStep
-from pipeline.assembly.steps import Steps
+from pipeline.assembly.geometry import describe_raw
+from pipeline.assembly.placed_steps import StackOnly
+from pipeline.assembly.unaligned import StepsSoFar
 from pipeline.viewing.images.scales import Scale, scales_of
 from pipeline.viewing.images.slabs import DEPTH, decodes_too_much
-from tasks.prediction import PredictionStep
 from tasks.pyramid.scale_step import ScaleStep
+from tasks.stacks.aligned_step import AlignedStep
+from tasks.stacks.unmoved import UnmovedSlices
+from tasks.stacks.view_step import AlignedViewStep
 
+BEFORE_ALIGNMENT = "slices_before_alignment"
+"""Name of the layer with the slices of which the raw volume was made."""
 Kind = Literal["raw", "image", "probabilities", "classes", "mask", "labels"]
 AXES = "tczyx"
 UNITS_M = {
@@ -77,6 +83,7 @@ class Layer:
         classes: names of the channels, where these are classes, or of the classes.
         made: factors, per axis of the layer, and steps of the scales of its pyramid.
         coarse: makes the coarser scales; None where they are those of the finest one.
+        volume: that has the voxels where no dataset has them; None where one has.
     """
 
     name: str
@@ -92,6 +99,7 @@ class Layer:
     classes: tuple[str, ...] = ()
     made: tuple[tuple[tuple[int, ...], VolumeStep], ...] = ()
     coarse: Approximation | None = None
+    volume: Volume | None = None
 
     @cached_property
     def axes(self) -> str:
@@ -168,14 +176,20 @@ class Layer:
         return tuple(self.stored_axes.index(axis) for axis in self.axes)
 
 
-def layers_of(steps: Steps) -> dict[str, Layer]:
+def layers_of(steps: StepsSoFar) -> dict[str, Layer]:
     """The layers of a run by name, in the order in which they lie upon each other."""
-    prediction = steps.prediction
-    volume = open_volume(prediction.raw.address)
-    raw = raw_layer(prediction.raw, steps.spacing, _raw_chunk(volume, prediction))
     written = [step for step in steps.everything() if isinstance(step, VolumeStep) and step.gives in ORDER]
-    layers = (raw, *_written_layers(written, raw, prediction.class_names))
-    scales = [step for step in steps.pyramids if isinstance(step, ScaleStep) and max(step.factors) > 1]
+    classes: tuple[str, ...] = ()
+    if isinstance(steps, StackOnly):
+        described, cut = describe_raw(steps.settings.raw, None), written[0]
+        info, spacing = described.info, described.spacing
+    else:
+        info, spacing, cut = steps.prediction.raw, steps.spacing, steps.prediction
+        classes = steps.prediction.class_names
+    raw = raw_layer(info, spacing, _raw_chunk(open_volume(info.address), info.axes, cut))
+    slices = tuple(_slices_layers(steps, raw, cut))
+    layers = (raw, *slices, *_written_layers(written, raw, classes))
+    scales = [step for step in steps.everything() if isinstance(step, ScaleStep) and max(step.factors) > 1]
     return {layer.name: replace(layer, made=tuple(_made(layer, scales))) for layer in layers}
 
 
@@ -211,6 +225,26 @@ def raw_layer(info: VolumeInfo, spacing: Spacing | None, chunk: tuple[int, ...])
     )
 
 
+def _slices_layers(steps: StepsSoFar, raw: Layer, cut: VolumeStep) -> Iterator[Layer]:
+    """Where the raw volume was made of slices: these, before they were aligned, on the same canvas."""
+    for placed in steps.everything():
+        if not isinstance(placed, AlignedStep | AlignedViewStep):
+            continue
+        volume = UnmovedSlices(placed, str(steps.settings.alignment.slices))
+        yield replace(
+            raw,
+            name=BEFORE_ALIGNMENT,
+            address=str(volume.address),
+            stored_axes=volume.axes,
+            stored_shape=volume.shape,
+            stored_dtype=volume.dtype.name,
+            fingerprint=fingerprint({"slices": volume.identity, "canvas": list(placed.canvas), "fill": placed.fill}),
+            spacing=raw.spacing and raw.spacing.along(raw.stored_axes, volume.axes),
+            chunk=_raw_chunk(volume, volume.axes, cut),
+            volume=volume,
+        )
+
+
 def _written_layers(steps: Sequence[VolumeStep], raw: Layer, classes: tuple[str, ...]) -> Iterator[Layer]:
     for step in sorted(steps, key=lambda step: ORDER.index(step.gives)):
         if step.gives == "scale":  # a layer has its scales, and is none
@@ -239,11 +273,11 @@ KINDS: dict[str, Kind] = {
 ORDER = tuple(KINDS)
 
 
-def _raw_chunk(volume: Volume, prediction: PredictionStep) -> tuple[int, ...]:
-    """Chunk of the raw layer: that of the outputs, but flatter where whole planes are decoded for every voxel."""
-    chunk, spatial = _chunk(prediction), prediction.grid.axes.replace("t", "")
+def _raw_chunk(volume: Volume, axes: str, cut: VolumeStep) -> tuple[int, ...]:
+    """Chunk of a given volume's layer: that of an output, but flatter where whole planes are decoded for a voxel."""
+    chunk, spatial = _chunk(cut), cut.grid.axes.replace("t", "")
     lengths = dict(zip(spatial, chunk, strict=True))
-    shape = tuple(lengths.get(axis, 1) for axis in prediction.raw.axes)
+    shape = tuple(lengths.get(axis, 1) for axis in axes)
     if "z" not in spatial or not decodes_too_much(volume, shape):
         return chunk
     return tuple(min(DEPTH, c) if axis == "z" else c for axis, c in zip(spatial, chunk, strict=True))

@@ -42,7 +42,7 @@ class InMemory:
 
 
 class Voxels:
-    """Reads layers. Each thread opens their volumes for itself: not every library lets threads share a file.
+    """Reads layers. Each thread opens their datasets for itself: not every library lets threads share a file.
 
     Attributes:
         in_memory: volumes by address that lie in no file.
@@ -112,6 +112,8 @@ class Voxels:
         )
 
     def _volume(self, layer: Layer) -> Volume:
+        if layer.volume is not None:
+            return layer.volume
         return self._opened(layer.address, layer.step)
 
     def _opened(self, address: str, step: VolumeStep | None) -> Volume:

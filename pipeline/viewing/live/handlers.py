@@ -54,7 +54,8 @@ class Trials(TrialHandler):
 
     def get(self) -> None:
         """The configuration's values, and those of a mask that is shown."""
-        stores, steps = stores_of(self.site), self.site.steps
+        stores = stores_of(self.site)
+        steps = stores.steps
         colours, trial = self.site.colours(), stores.known(self.get_query_argument("fingerprint", ""))
         names = steps.prediction.class_names
         self.write_json(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def report_page(alignment: AlignmentStep) -> str:
     parts = [f"<h1>{title}</h1>", _summary(alignment, facts, matrices, pairs), _red_list(facts, matrices, pairs)]
     parts.append(_shifts(matrices, sizes))
     if alignment.pairs is not None:
-        parts += [_evidence(pairs), *_looks(alignment, matrices, pairs)]
+        parts += [_evidence(pairs, alignment.residuals()), *_looks(alignment, matrices, pairs)]
     body = "\n".join(filter(None, parts))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -104,7 +104,7 @@ def _turns(z: Floats, matrices: Floats) -> list[tuple[str, list[tuple[str, Float
     return found
 
 
-def _evidence(pairs: list[PairRecord]) -> str:
+def _evidence(pairs: list[PairRecord], residuals: Mapping[tuple[int, int], float]) -> str:
     by_distance: dict[int, list[PairRecord]] = {}
     rank: dict[int, int] = {}
     for pair in pairs:
@@ -112,17 +112,18 @@ def _evidence(pairs: list[PairRecord]) -> str:
         by_distance.setdefault(rank[pair.first], []).append(pair)
     names = {k: f"with the {('next', 'second', 'third')[k - 1] if k <= 3 else f'{k}th'}" for k in by_distance}
 
-    def lines(name: str) -> list[tuple[str, Floats, Floats]]:
+    def lines(value: Callable[[PairRecord], float | None]) -> list[tuple[str, Floats, Floats]]:
         return [
-            (names[k], np.array([p.first for p in group]), np.array([_value(p, name) for p in group]))
+            (names[k], np.array([p.first for p in group]), np.array([value(p) for p in group], float))
             for k, group in sorted(by_distance.items())
         ]
 
     picture = line_picture(
         [
-            ("matches that fit", lines("inliers")),
-            ("their residual (pixels)", lines("residual")),
-            ("likeness on each other", lines("likeness")),
+            ("matches that fit", lines(lambda pair: pair.inliers)),
+            ("their residual (pixels)", lines(lambda pair: pair.residual)),
+            ("likeness on each other", lines(lambda pair: pair.likeness)),
+            ("off from what all pairs say (pixels)", lines(lambda pair: residuals.get((pair.first, pair.second)))),
         ],
         "first slice of the pair",
     )
@@ -130,12 +131,19 @@ def _evidence(pairs: list[PairRecord]) -> str:
     rows = [(str(p.first), str(p.second), html.escape(p.refused)) for p in refused[:20]]
     more = f"<p>... and {len(refused) - 20} more; see pairs.csv</p>" if len(refused) > 20 else ""
     listed = "<h2>Refused pairs</h2>" + _table(("first", "second", "why"), rows) + more if refused else ""
-    return "<h2>Pairs</h2>" + _figure(picture, "Evidence for each pair of slices.") + listed
+    return "<h2>Pairs</h2>" + _figure(picture, f"Evidence for each pair of slices.{_off(residuals)}") + listed
 
 
-def _value(pair: PairRecord, name: str) -> float:
-    value = getattr(pair, name)
-    return float("nan") if value is None else float(value)
+def _off(residuals: Mapping[tuple[int, int], float]) -> str:
+    """How far pairs are from where all of them together put slices."""
+    if not residuals:
+        return ""
+    (first, second), most = max(residuals.items(), key=lambda item: item[1])
+    middle = float(np.median(list(residuals.values())))
+    return (
+        f" They are off from what all of them say by {middle:.2f} pixels (median), {most:.2f} at most (slices "
+        f"{first} and {second})."
+    )
 
 
 def _looks(alignment: AlignmentStep, matrices: Mapping[int, Floats], pairs: list[PairRecord]) -> list[str]:

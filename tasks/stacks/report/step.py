@@ -26,6 +26,7 @@ class AlignmentReportStep(BlockStep):
 
     name: ClassVar[str] = "alignment_report"
     version: ClassVar[int] = 1
+    layout: ClassVar[int] = 2  # 2: how far each pair is from what all of them say
 
     alignment: Before[AlignmentStep]
 
