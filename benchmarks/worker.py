@@ -28,7 +28,10 @@ def without_trees(project: Project) -> Project:
     """The same project with an empty forest: predicting with it costs the features only."""
     if project.forest is None:
         raise ValueError("the project has no forest")
-    return replace(project, forest=replace(project.forest, roots=project.forest.roots[:0], sizes=()))
+    arrays = {
+        name: getattr(project.forest, name)[:0] for name in ("roots", "feature", "threshold", "left", "right", "leaf")
+    }
+    return replace(project, forest=replace(project.forest, **arrays, sizes=()))
 
 
 def own_engine(name: str, project: Project) -> Round:

@@ -159,10 +159,8 @@ class Stream:
             np.array(image.shape[:3], np.int64),
             np.array(TILE_2D if out.shape[1] == 1 else TILE_3D, np.int64),
             forest.n_features,
-            (packed.nodes, packed.nodes.view(np.float32), packed.roots),
-            np.cumsum(forest.sizes, dtype=np.int64),
-            packed.outcomes,
-            packed.pure,
+            packed.arrays,
+            packed.ranks.arrays,
             np.array(forest.classes, np.int64),
             out,
         )

@@ -15,6 +15,8 @@ from tasks.pixel_classification.project import Project
 if TYPE_CHECKING:
     from tasks.pixel_classification.fast.engine import Stream
 
+BYTES_PER_NODE = 64  # of the trees as they are read: 20 in the queue, the others in the forest and its tables
+
 
 class FastEngine:
     """Streams a block through the features and the forest; equal to the reference engine bit for bit."""
@@ -36,8 +38,9 @@ class FastEngine:
 
     @property
     def fixed_memory(self) -> int:
-        """None."""
-        return 0
+        """The trees, the tables of ranks, and the queue of a group of voxels, at most."""
+        forest = self.project.forest
+        return 0 if forest is None else forest.feature.size * (BYTES_PER_NODE + 2 * forest.leaf.shape[1])
 
     @property
     def versions(self) -> tuple[tuple[str, str], ...]:

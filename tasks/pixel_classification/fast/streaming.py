@@ -8,91 +8,84 @@ import numpy as np
 from numba import uint64
 
 from blockwise.compiled import Integer, compiled
+from tasks.pixel_classification.fast.ranks import END_COLUMN, FEATURE, rank
 from tasks.pixel_classification.fast.tile import MARGIN, N_BUFFERS, load, scale_features
-from tasks.pixel_classification.fast.traversal import add_probabilities, count_votes, reach
-from tasks.pixel_classification.fast.vectors import LANES, copy_8, is_nan
+from tasks.pixel_classification.fast.vectors import GROUP, LANES, WORDS, copy_8, is_nan
+from tasks.pixel_classification.fast.voting import vote
 
-MOST_VOTES = 255  # that a count can hold
-ROW = 8  # a group of 64 voxels is 8 rows along x of 8 voxels each
+ROW = 8  # a group is rows of 8 voxels along x
+ROWS = GROUP // ROW
+GROUP_3D = (4, 4, 8)
+GROUP_2D = (1, 16, 8)
 
 
 @compiled
-def gather(features: Any, shape: Any, group: Any, group_y: Integer, values: Any) -> Any:
-    """Copy the features of a group of voxels together; returns the bits of its voxels that lie in the tile.
+def place(shape: Any, group: Any, extent: Any, starts: Any, bits: Any) -> None:
+    """Find the rows of a group of voxels in a tile.
 
     Args:
-        features: float32 (features, cells) of the tile with its margin.
-        shape: of the tile.
+        shape: of the tile without its margin.
         group: first voxel (z, y, x) of the group in the tile.
-        group_y: rows of the group in one z slice; 8 rows in all.
-        values: flat float32, receives feature k at 64 k.
+        extent: shape of a group.
+        starts: int64 (ROWS,), receives the cell in which each row starts; that of the first for rows outside.
+        bits: uint64 (WORDS,), receives the bits of those voxels that lie in the tile.
     """
     row = shape[2] + 2 * MARGIN
     plane = (shape[1] + 2 * MARGIN) * row
-    width = min(shape[2] - group[2], ROW)
-    cells = features.shape[1]
-    flat = features.reshape(-1)
-    bits = uint64(0)
-    for r in range(ROW):
-        z, y = group[0] + r // group_y, group[1] + r % group_y
-        if z < shape[0] and y < shape[1]:
-            bits |= uint64((1 << width) - 1) << uint64(ROW * r)
-            start = (z + MARGIN) * plane + (y + MARGIN) * row + group[2] + MARGIN
-            for k in range(features.shape[0]):
-                copy_8(values, k * LANES + r * ROW, flat, k * cells + start)
-    for k in range(features.shape[0]):
-        bits &= ~is_nan(values, k * LANES)
-    return bits
+    first = (group[0] + MARGIN) * plane + (group[1] + MARGIN) * row + group[2] + MARGIN
+    bits[:] = 0
+    r = 0
+    for z in range(extent[0]):
+        for y in range(extent[1]):
+            for x in range(0, extent[2], ROW):
+                width = min(shape[2] - group[2] - x, ROW)
+                starts[r] = first
+                if group[0] + z < shape[0] and group[1] + y < shape[1] and width > 0:
+                    starts[r] = first + z * plane + y * row + x
+                    bits[ROW * r // LANES] |= uint64((1 << width) - 1) << uint64(ROW * r % LANES)
+                r += 1
 
 
 @compiled
-def scatter(values: Any, classes: Any, shape: Any, group: Any, group_y: Integer, corner: Any, out: Any) -> None:
-    """Write the probabilities (columns, 64) of a group to their place in the block (classes, z, y, x)."""
-    width = min(shape[2] - group[2], ROW)
-    x = corner[2] + group[2]
-    for r in range(ROW):
-        z, y = group[0] + r // group_y, group[1] + r % group_y
-        if z < shape[0] and y < shape[1]:
-            for column in range(classes.size):
-                target = out[classes[column], corner[0] + z, corner[1] + y]
-                for i in range(width):
-                    target[x + i] = values[column, ROW * r + i]
+def gather(features: Any, starts: Any, ranks: Any, found: Any, group: Any) -> None:
+    """Bring the features of a group of voxels together.
 
-
-@compiled
-def vote(
-    values: Any, bits: Integer, forest: Any, ends: Any, outcomes: Any, pure: bool, scratch: Any, out: Any
-) -> None:
-    """Probabilities (columns, 64) of a group; 0 for voxels without their bit.
-
-    The operations and their order are those of `tasks.pixel_classification.forest.evaluate`. Counts of votes are
-    whole numbers, so for trees with pure leaves their order does not matter.
+    Args:
+        features: float32 (features, cells) of the tile with its margin.
+        starts: see `place`.
+        ranks: arrays of `Ranks`. Without sources, feature k is written to values at GROUP * k, else its columns.
+        found: see `rank`.
+        group: values, flat float32, (GROUP * features,) or with sources (GROUP,); columns, see `rank`; bits, uint64
+            (WORDS,), from which those of voxels with a feature that is not a number are taken away.
     """
-    nodes, thresholds, roots = forest
-    queue, members, counts, sums, totals = scratch
-    out[:] = 0
-    first = 0
-    for end in ends:
-        sums[:] = 0
-        totals[:] = end - first if pure else 0
-        step = MOST_VOTES if pure else 1
-        for tree in range(first, end, step):
-            found = reach(values, bits, nodes, thresholds, roots[tree : min(tree + step, end)], queue, members)
-            if pure:
-                count_votes(counts, queue, members, found)
-                for column in range(out.shape[0]):
-                    for i in range(LANES):
-                        sums[column, i] += np.float32(counts[column * LANES + i])
-            else:
-                add_probabilities(sums, totals, outcomes, queue, members, found)
-        for column in range(out.shape[0]):
-            for i in range(LANES):
-                if (bits >> uint64(i)) & uint64(1):
-                    out[column, i] += sums[column, i] / np.float32(totals[i]) * np.float32(end - first)
-        first = end
-    for column in range(out.shape[0]):
-        for i in range(LANES):
-            out[column, i] /= np.float32(first)
+    values, columns, bits = group
+    n_sources, cells = ranks[0].shape[0], features.shape[1]
+    flat = features.reshape(-1)
+    at, source = np.int64(0), np.int64(0)  # one type from the start: what they call is compiled for each
+    for k in range(features.shape[0]):
+        for r in range(ROWS):
+            copy_8(values, at + r * ROW, flat, k * cells + starts[r])
+        for word in range(WORDS):
+            bits[word] &= ~is_nan(values, at + word * LANES)
+        while source < n_sources and ranks[0][source, FEATURE] == k:
+            rank(values, at, source, ranks, found, columns)
+            source += np.int64(1)
+        at += np.int64(GROUP if n_sources == 0 else 0)
+
+
+@compiled
+def scatter(values: Any, classes: Any, shape: Any, group: Any, extent: Any, corner: Any, out: Any) -> None:
+    """Write the probabilities (columns, GROUP) of a group to their place in the block (classes, z, y, x)."""
+    r = 0
+    for z in range(group[0], group[0] + extent[0]):
+        for y in range(group[1], group[1] + extent[1]):
+            for x in range(group[2], group[2] + extent[2], ROW):
+                if z < shape[0] and y < shape[1]:
+                    for column in range(classes.size):
+                        target = out[classes[column], corner[0] + z, corner[1] + y]
+                        for i in range(min(shape[2] - x, ROW)):
+                            target[corner[2] + x + i] = values[column, ROW * r + i]
+                r += 1
 
 
 @compiled
@@ -148,6 +141,57 @@ def spread(out: Any, corner: Any, shape: Any) -> None:
 
 
 @compiled
+def group_buffers(n_features: Integer, n_columns: Integer, forest: Any, ranks: Any) -> Any:
+    """Memory for one group at a time: found, group (values, columns, bits), scratch and result of `vote`, starts."""
+    nodes, _, roots, _, outcomes, _, _, by_ranks = forest
+    queue_size = nodes.size // 2 + roots.size + 2
+    group = (
+        np.zeros(GROUP * (1 if by_ranks else n_features), np.float32),
+        np.zeros(GROUP * (ranks[0][-1, END_COLUMN] if by_ranks else 1), np.int8),
+        np.zeros(WORDS, np.uint64),
+    )
+    scratch = (
+        np.zeros(queue_size, np.int32),
+        np.zeros(WORDS * queue_size, np.uint64),
+        np.zeros(GROUP * n_columns, np.uint8),
+        np.zeros(GROUP * outcomes.shape[1], np.float32),
+        np.zeros(GROUP, np.float64),
+        np.zeros(GROUP, np.uint8),
+    )
+    return (
+        np.zeros(GROUP, np.int32),
+        group,
+        scratch,
+        np.zeros((n_columns, GROUP), np.float32),
+        np.zeros(ROWS, np.int64),
+    )
+
+
+@compiled
+def predict_groups(
+    features: Any,
+    shape: Any,
+    extent: Any,
+    forest: Any,
+    ranks: Any,
+    classes: Any,
+    buffers: Any,
+    corner: Any,
+    out: Any,
+) -> None:
+    """Probabilities of a tile at a corner of the block, from its features; see `predict_tiles`."""
+    found, together, scratch, result, starts = buffers
+    group = np.zeros(3, np.int64)
+    for group[0] in range(0, shape[0], extent[0]):
+        for group[1] in range(0, shape[1], extent[1]):
+            for group[2] in range(0, shape[2], extent[2]):
+                place(shape, group, extent, starts, together[2])
+                gather(features, starts, ranks, found, together)
+                vote(together, forest, scratch, result)
+                scatter(result, classes, shape, group, extent, corner, out)
+
+
+@compiled
 def predict_tiles(
     smoothed: Any,
     taps: Any,
@@ -158,9 +202,7 @@ def predict_tiles(
     tile: Any,
     n_features: Integer,
     forest: Any,
-    ends: Any,
-    outcomes: Any,
-    pure: bool,
+    ranks: Any,
     classes: Any,
     out: Any,
 ) -> None:
@@ -176,10 +218,8 @@ def predict_tiles(
         size: int64 (3,), the volume's shape.
         tile: int64 (3,), shape of a tile.
         n_features: length of the feature vector.
-        forest: (nodes, thresholds, roots) of a PackedForest.
-        ends: int64 (forests,), end of each stored forest in the list of trees.
-        outcomes: float32 (outcomes, columns).
-        pure: see PackedForest.
+        forest: arrays of a PackedForest.
+        ranks: arrays of `Ranks`.
         classes: int64 (columns,), class of each column.
         out: float32 (classes, z, y, x); classes without a column are left alone.
     """
@@ -187,18 +227,9 @@ def predict_tiles(
     cells = (tile[0] + 2 * MARGIN) * (tile[1] + 2 * MARGIN) * (tile[2] + 2 * MARGIN) + LANES
     work = np.zeros((N_BUFFERS, cells), np.float32)
     features = np.zeros((n_features, cells), np.float32)
-    values = np.zeros(n_features * LANES, np.float32)
-    result = np.zeros((classes.size, LANES), np.float32)
-    queue_size = forest[0].size // 2 + forest[2].size + 2
-    scratch = (
-        np.zeros(queue_size, np.int32),
-        np.zeros(queue_size, np.uint64),
-        np.zeros(outcomes.shape[0] * LANES, np.uint8),
-        np.zeros((classes.size, LANES), np.float32),
-        np.zeros(LANES, np.float64),
-    )
-    group_y = ROW if out.shape[1] == 1 else ROW // 2
-    corner, shape, part, group = np.zeros((4, 3), np.int64)
+    buffers = group_buffers(n_features, classes.size, forest, ranks)
+    extent = np.array(GROUP_2D if out.shape[1] == 1 else GROUP_3D)
+    corner, shape, part = np.zeros((3, 3), np.int64)
     limits = np.zeros((3, 2), np.int64)
     for corner[0] in range(0, out.shape[1], tile[0]):
         for corner[1] in range(0, out.shape[2], tile[1]):
@@ -211,11 +242,6 @@ def predict_tiles(
                 for axis in range(3):
                     part[axis] = 1 if uniform else shape[axis]
                 tile_features(smoothed, taps, plans, n_channels, corner, part, limits, margin_z, work, features)
-                for group[0] in range(0, part[0], ROW // group_y):
-                    for group[1] in range(0, part[1], group_y):
-                        for group[2] in range(0, part[2], ROW):
-                            bits = gather(features, part, group, group_y, values)
-                            vote(values, bits, forest, ends, outcomes, pure, scratch, result)
-                            scatter(result, classes, part, group, group_y, corner, out)
+                predict_groups(features, part, extent, forest, ranks, classes, buffers, corner, out)
                 if uniform:
                     spread(out, corner, shape)

@@ -1,7 +1,8 @@
-"""Operations on 64 neighbouring values at once, as vector instructions that plain loops do not turn into.
+"""Operations on many neighbouring values at once, as vector instructions that plain loops do not turn into.
 
-The comparison of 64 floats with a number gives one 64-bit word; its bit i is voxel i of a group. LLVM compiles the
-few lines below for any processor (with AVX-512 four comparisons, with AVX2 eight, without either a loop).
+The comparison of 64 values with a number gives one 64-bit word; its bit i is voxel i. `WORDS` words are a group. LLVM
+compiles the few lines below for any processor: 64 bytes are one comparison with AVX-512, two with AVX2, four with
+SSE2.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from numba import types
 from numba.extending import intrinsic
 
 LANES = 64
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
-_FLOATS = ir.VectorType(ir.FloatType(), LANES)
+WORDS = 2
+GROUP = WORDS * LANES
+_I8, _I32, _I64, _FLOAT = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
+_FLOATS = ir.VectorType(_FLOAT, LANES)
 _BITS = ir.VectorType(ir.IntType(1), LANES)
-_COUNTS = ir.VectorType(ir.IntType(8), LANES)
+_BYTES = ir.VectorType(_I8, LANES)
+Builder = Callable[..., Any]
 
 
 def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any, target: Any) -> Any:
@@ -25,23 +29,33 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any
     return builder.bitcast(builder.gep(data, [index]), target.as_pointer())
 
 
+def _everywhere(builder: Any, value: Any, vector: Any) -> Any:
+    undefined = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(undefined, value, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))
+
+
 @intrinsic
-def less(typing_context: Any, values: Any, start: Any, threshold: Any) -> tuple[Any, Callable[..., Any]]:
-    """Bits of ``values[start : start + 64] < threshold`` as uint64; values: contiguous float32, bit 0 first."""
+def less(typing_context: Any, values: Any, start: Any, limit: Any) -> tuple[Any, Builder]:
+    """Bits of ``values[start : start + 64] < limit`` as uint64, bit 0 first.
+
+    `values` are contiguous, either float32 with a limit in float32, or int8 with one in int32 that fits.
+    """
+    in_bytes = values.dtype == types.int8
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[0], args[0], args[1], _FLOATS)
-        undefined = ir.Constant(_FLOATS, ir.Undefined)
-        first = builder.insert_element(undefined, args[2], ir.Constant(_I32, 0))
-        everywhere = ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES)
-        limits = builder.shuffle_vector(first, undefined, everywhere)
-        return builder.bitcast(builder.fcmp_ordered("<", builder.load(pointer, align=4), limits), _I64)
+        vector = _BYTES if in_bytes else _FLOATS
+        pointer = _pointer(context, builder, signature.args[0], args[0], args[1], vector)
+        number = builder.trunc(args[2], _I8) if in_bytes else args[2]
+        compare = builder.icmp_signed if in_bytes else builder.fcmp_ordered
+        value = builder.load(pointer, align=1 if in_bytes else 4)
+        return builder.bitcast(compare("<", value, _everywhere(builder, number, vector)), _I64)
 
-    return types.uint64(values, start, threshold), generate
+    return types.uint64(values, start, types.int32 if in_bytes else types.float32), generate
 
 
 @intrinsic
-def is_nan(typing_context: Any, values: Any, start: Any) -> tuple[Any, Callable[..., Any]]:
+def is_nan(typing_context: Any, values: Any, start: Any) -> tuple[Any, Builder]:
     """Bits of ``isnan(values[start : start + 64])`` as uint64."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -52,12 +66,12 @@ def is_nan(typing_context: Any, values: Any, start: Any) -> tuple[Any, Callable[
 
 
 @intrinsic
-def count(typing_context: Any, counts: Any, start: Any, bits: Any) -> tuple[Any, Callable[..., Any]]:
+def count(typing_context: Any, counts: Any, start: Any, bits: Any) -> tuple[Any, Builder]:
     """Add bit i of `bits` to ``counts[start + i]`` for 64 values; counts: contiguous uint8."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[0], args[0], args[1], _COUNTS)
-        ones = builder.zext(builder.bitcast(args[2], _BITS), _COUNTS)
+        pointer = _pointer(context, builder, signature.args[0], args[0], args[1], _BYTES)
+        ones = builder.zext(builder.bitcast(args[2], _BITS), _BYTES)
         builder.store(builder.add(builder.load(pointer, align=1), ones), pointer, align=1)
         return context.get_dummy_value()
 
@@ -65,14 +79,74 @@ def count(typing_context: Any, counts: Any, start: Any, bits: Any) -> tuple[Any,
 
 
 @intrinsic
-def copy_8(typing_context: Any, out: Any, at: Any, source: Any, start: Any) -> tuple[Any, Callable[..., Any]]:
-    """``out[at : at + 8] = source[start : start + 8]``; contiguous float32 arrays."""
+def put(typing_context: Any, numbers: Any, start: Any, bits: Any, number: Any) -> tuple[Any, Builder]:
+    """``numbers[start + i] = number`` where bit i of `bits` is set, for 64 values; contiguous uint8."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        eight = ir.VectorType(ir.FloatType(), 8)
-        to = _pointer(context, builder, signature.args[0], args[0], args[1], eight)
-        value = builder.load(_pointer(context, builder, signature.args[2], args[2], args[3], eight), align=4)
-        builder.store(value, to, align=4)
+        pointer = _pointer(context, builder, signature.args[0], args[0], args[1], _BYTES)
+        new = _everywhere(builder, args[3], _BYTES)
+        chosen = builder.select(builder.bitcast(args[2], _BITS), new, builder.load(pointer, align=1))
+        builder.store(chosen, pointer, align=1)
         return context.get_dummy_value()
 
-    return types.void(out, at, source, start), generate
+    return types.void(numbers, start, bits, types.uint8), generate
+
+
+def _in_floats(number: int, change: Callable[[Any, Any, Any], Any]) -> Any:
+    """An operation that stores ``change(builder, what is at `at`, what is at `start`)`` at `at`, for some floats."""
+
+    def operation(typing_context: Any, out: Any, at: Any, source: Any, start: Any) -> tuple[Any, Builder]:
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            vector = ir.VectorType(_FLOAT, number)
+            to = _pointer(context, builder, signature.args[0], args[0], args[1], vector)
+            value = builder.load(_pointer(context, builder, signature.args[2], args[2], args[3], vector), align=4)
+            builder.store(change(builder, to, value), to, align=4)
+            return context.get_dummy_value()
+
+        return types.void(out, at, source, start), generate
+
+    return operation
+
+
+copy_8 = intrinsic(_in_floats(8, lambda builder, to, value: value))
+"""``out[at : at + 8] = source[start : start + 8]``; contiguous float32 arrays."""
+add_4 = intrinsic(_in_floats(4, lambda builder, to, value: builder.fadd(builder.load(to, align=4), value)))
+"""``out[at : at + 4] += source[start : start + 4]``; contiguous float32 arrays."""
+
+
+@intrinsic
+def bucket(
+    typing_context: Any, value: Any, centre: Any, unit: Any, lowest: Any, highest: Any, shift: Any
+) -> tuple[Any, Builder]:
+    """Number of the bucket of a float32, as int32; it never falls as the value grows. See `ranks.keys`."""
+
+    def clamp(builder: Any, key: Any, lowest: Any, highest: Any) -> Any:
+        key = builder.select(builder.icmp_signed("<", key, lowest), lowest, key)
+        return builder.select(builder.icmp_signed(">", key, highest), highest, key)
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value, centre, unit, lowest, highest, shift = args
+        away = builder.fsub(value, centre)
+        size = builder.and_(builder.bitcast(away, _I32), ir.Constant(_I32, 0x7FFFFFFF))
+        size = builder.fadd(builder.bitcast(size, _FLOAT), unit)
+        key = builder.sub(builder.bitcast(size, _I32), builder.bitcast(unit, _I32))
+        below = builder.fcmp_ordered("<", away, ir.Constant(_FLOAT, 0.0))
+        key = builder.select(below, builder.neg(key), key)
+        return builder.lshr(builder.sub(clamp(builder, key, lowest, highest), lowest), shift)
+
+    numbers = [types.float32] * 3 + [types.int32] * 3
+    return types.int32(*numbers), generate
+
+
+@intrinsic
+def as_byte(typing_context: Any, rank: Any, offset: Any) -> tuple[Any, Builder]:
+    """``rank - offset``, at least 0 and at most 255, less 128, as int8; both int32."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        low, high = ir.Constant(_I32, 0), ir.Constant(_I32, 255)
+        rest = builder.sub(args[0], args[1])
+        rest = builder.select(builder.icmp_signed("<", rest, low), low, rest)
+        rest = builder.select(builder.icmp_signed(">", rest, high), high, rest)
+        return builder.trunc(builder.sub(rest, ir.Constant(_I32, 128)), _I8)
+
+    return types.int8(types.int32, types.int32), generate

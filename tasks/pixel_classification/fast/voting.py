@@ -1,0 +1,119 @@
+"""What the trees of a forest give the voxels of a group, from the leaves that they arrive at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import uint64
+
+from blockwise.compiled import Integer, compiled
+from tasks.pixel_classification.fast.traversal import reach
+from tasks.pixel_classification.fast.vectors import GROUP, LANES, WORDS, add_4, count, put
+
+MOST_VOTES = 255  # that a count can hold
+TOGETHER = 4096  # inner nodes of trees that are walked at once, so that their queue stays in the cache
+
+
+@compiled
+def count_votes(counts: Any, queue: Any, members: Any, found: Integer) -> None:
+    """Votes of at most 255 trees with pure leaves: uint8 counts, outcome k of voxel i at GROUP * k + i."""
+    counts[:] = 0
+    for i in range(queue.size - found, queue.size):
+        first = GROUP * (-1 - np.int64(queue[i]))
+        for word in range(WORDS):
+            count(counts, first + LANES * word, members[WORDS * i + word])
+
+
+@compiled
+def add_probabilities(sums: Any, outcomes: Any, queue: Any, members: Any, found: Integer, which: Any) -> None:
+    """Add the leaves that one tree gave to the sums of a group.
+
+    Args:
+        sums: flat float32; as many numbers as a row of `outcomes` has for each voxel.
+        outcomes: float32 (outcomes, columns, rounded up to a multiple of 4).
+        queue: see `reach`.
+        members: see there.
+        found: leaves reached; at most one for each voxel, so that a byte can number them.
+        which: uint8 (GROUP,), receives the leaf of each voxel, as its place in the queue counted from the end.
+    """
+    last, width = queue.size - 1, outcomes.shape[1]
+    flat = outcomes.reshape(-1)
+    which[:] = 0
+    for i in range(found):
+        for word in range(WORDS):
+            put(which, LANES * word, members[WORDS * (last - i) + word], i)
+    for lane in range(GROUP):
+        row = width * (-1 - np.int64(queue[last - np.int64(which[lane])]))
+        for column in range(0, width, 4):
+            add_4(sums, lane * width + column, flat, row + column)
+
+
+@compiled
+def add_totals(totals: Any, outcomes: Any, columns: Integer, queue: Any, which: Any) -> None:
+    """Add the columns of the leaves that `add_probabilities` has found, one after the other, to float64 totals."""
+    for lane in range(GROUP):
+        outcome = outcomes[-1 - queue[queue.size - 1 - np.int64(which[lane])]]
+        for column in range(columns):
+            totals[lane] += outcome[column]
+
+
+@compiled
+def vote_of_forest(group: Any, forest: Any, first: Integer, end: Integer, known: Any, scratch: Any, out: Any) -> None:
+    """Add what the trees from `first` to `end`, a stored forest, give the voxels of a group; see `vote`."""
+    values, columns, bits = group
+    nodes, limits, roots, _, outcomes, pure, _, by_ranks = forest
+    queue, members, counts, sums, totals, which = scratch
+    width = outcomes.shape[1]
+    sums[:] = 0
+    totals[:] = 0
+    step = min(MOST_VOTES, max(1, 4 * TOGETHER * roots.size // max(1, nodes.size))) if pure else 1
+    for tree in range(first, end, step):
+        some = roots[tree : min(tree + step, end)]
+        if by_ranks:
+            found = reach(columns, bits, nodes, nodes, some, queue, members)
+        else:
+            found = reach(values, bits, nodes, limits, some, queue, members)
+        if pure:
+            count_votes(counts, queue, members, found)
+            for i in range(counts.size):
+                sums[i] += np.float32(counts[i])
+        else:
+            add_probabilities(sums, outcomes, queue, members, found, which)
+            if np.isnan(known):
+                add_totals(totals, outcomes, out.shape[0], queue, which)
+    weight = np.float32(end - first)
+    for column in range(out.shape[0]):
+        for i in range(GROUP):
+            if pure:
+                out[column, i] += sums[column * GROUP + i] / known * weight
+            else:
+                total = np.float32(totals[i]) if np.isnan(known) else known
+                out[column, i] += sums[i * width + column] / total * weight
+
+
+@compiled
+def vote(group: Any, forest: Any, scratch: Any, out: Any) -> None:
+    """Probabilities (columns, GROUP) of a group; 0 for voxels without their bit.
+
+    The operations and their order are those of `tasks.pixel_classification.forest.evaluate`. Counts of votes are
+    whole numbers, so for trees with pure leaves their order does not matter.
+
+    Args:
+        group: values, columns and bits of `gather`.
+        forest: arrays of a PackedForest.
+        scratch: see `group_buffers`.
+        out: float32 (columns, GROUP).
+    """
+    bits, ends, totals = group[2], forest[3], forest[6]
+    out[:] = 0
+    if not (bits[0] | bits[1]):
+        return
+    first = np.int64(0)
+    for k in range(ends.size):
+        vote_of_forest(group, forest, first, ends[k], totals[k], scratch, out)
+        first = ends[k]
+    for column in range(out.shape[0]):
+        for i in range(GROUP):
+            inside = (bits[i // LANES] >> uint64(i % LANES)) & uint64(1)
+            out[column, i] = out[column, i] / np.float32(first) if inside else np.float32(0)
