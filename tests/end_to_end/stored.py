@@ -1,4 +1,4 @@
-"""A project all of which but its classifier lies in a store of this machine, which may answer badly."""
+"""A project all of which, its classifier too, lies in a store of this machine, which may answer badly."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from tests.contract.store_proxy import Weather, before
 from tests.runs import DATASETS, Project, environment
 
 NUMBERS = itertools.count()
+GIVEN = ("raw.n5", "membranes.ilp")
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def bucket(weather: Weather) -> Iterator[str]:
 
 @dataclass
 class Stored:
-    """A project all of which but its classifier is in a store."""
+    """A project all of which but its configuration is in a store."""
 
     project: Project
     place: str
@@ -59,6 +60,10 @@ class Stored:
             values[name] = volume.read(tuple(slice(0, n) for n in volume.shape))
         values["objects"] = self.records.get("work/objects.csv") or b""
         return values
+
+    def left(self) -> list[str]:
+        """Keys of all but what was given."""
+        return [key for key in self.records.keys("") if not key.startswith(GIVEN)]
 
     def finished(self) -> dict[str, list[int]]:
         """Blocks that have a marker, by step."""
@@ -85,12 +90,13 @@ def stored(unused: Project, bucket: str, weather: Weather) -> Iterator[Stored]:
 def put_into(bucket: str, unused: Project, weather: Weather) -> Iterator[Stored]:
     """A project that is to be run with all in a bucket."""
     place = f"{bucket}/run-{os.getpid()}-{next(NUMBERS)}"
-    for path in (path for path in Path("raw.n5").rglob("*") if path.is_file()):
+    for path in (path for name in GIVEN for path in (Path(name), *Path(name).rglob("*")) if path.is_file()):
         open_records(place).put(path.as_posix(), path.read_bytes())
     for key, value in {"work_dir": "work", "raw": "raw.n5:raw", "output": "result.n5"}.items():
         unused.change(key, f"{place}/{value}")
+    unused.change("prediction.project", f"{place}/membranes.ilp")
     weather.asked.clear()
     yield Stored(unused, place, weather)
     weather.refused = weather.lost = weather.slow = weather.conflicts = 0.0
-    records = open_records(f"{place}/work")
-    records.leave_this_machine()
+    for one in (place, f"{place}/work"):
+        open_records(one).leave_this_machine()

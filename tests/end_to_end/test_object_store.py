@@ -62,7 +62,7 @@ def test_a_run_with_everything_in_a_store(
 
     code, text = call(capsys, "clean", "--yes")
     assert code == 0, text
-    assert [key for key in stored.records.keys("") if not key.startswith("raw.n5")] == []
+    assert stored.left() == []
     assert stored.records.get("work/.lock-owner.json") is None
 
 
@@ -92,7 +92,7 @@ def test_a_run_with_everything_in_google_s_store(
         assert (code, text.count(" yes")) == (0, len(STEPS))
         assert call(capsys, "verify")[0] == 0
         assert call(capsys, "clean", "--yes")[0] == 0
-        assert [key for key in stored.records.keys("") if not key.startswith("raw.n5")] == []
+        assert stored.left() == []
 
 
 class Interrupted(InlineBackend):
@@ -125,7 +125,7 @@ def test_a_short_run_in_a_store(stored: Stored, expected: dict[str, Any], capsys
     weather.refused = weather.lost = 0.0
     assert "prediction 8 0 0 yes" in call(capsys, "status")[1]
     assert call(capsys, "clean", "--yes")[0] == 0
-    assert [key for key in stored.records.keys("") if not key.startswith("raw.n5")] == []
+    assert stored.left() == []
 
 
 @pytest.mark.soak
@@ -185,6 +185,19 @@ def test_what_has_no_meaning_there_is_refused(unused: Project, capsys: pytest.Ca
     unused.change("backend.name", "slurm")
     assert main(("plan", "--config", "config.yaml")) == 40
     assert "a folder that all nodes share" in capsys.readouterr().err
+
+
+def test_a_classifier_that_is_not_there_is_told(
+    unused: Project, bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for project, why in (
+        (f"{bucket}/none/a.ilp", f"project {bucket}/none/a.ilp: there is no such object"),
+        (f"{bucket}/a.ilp", "must lie below a prefix, as s3://bucket/projects/a.ilp does"),
+        ("https://example.org/a.ilp", "this must lie on this machine"),
+    ):
+        unused.change("prediction.project", project)
+        assert main(("plan", "--config", "config.yaml")) == 40
+        assert why in capsys.readouterr().err
 
 
 @pytest.mark.soak
