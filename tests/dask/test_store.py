@@ -54,10 +54,14 @@ def test_blocks_are_computed_once_and_found_by_a_viewer(stored: Workspace) -> No
     executor = BACKENDS["dask"].make_executor(setup)
     assert executor is not None
     demand = Demand(Presence(), executor, 1)
-    try:
-        asyncio.run(demand.need(step, [3, 4]))
-    finally:
-        demand.close()
+
+    async def ask() -> None:
+        try:
+            await demand.need(step, [3, 4])
+        finally:
+            demand.close()
+
+    asyncio.run(ask())
     assert [len(stored.runs(block)) for block in range(6)] == [1, 1, 2, 1, 3, 1]
     assert run_step(step, BACKENDS["local"].make(Setup(BACKENDS["local"].options()), ()), 1, print).total == 0
     assert is_complete(step)
