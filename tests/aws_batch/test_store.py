@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +19,16 @@ from blockwise.job import BEGINS
 from blockwise.plan import is_complete
 from blockwise.records import open_records
 from blockwise.run import run_step
-from tests.aws_batch.conftest import QUEUE, backend
+from pipeline.__main__ import main
+from tests.aws_batch.conftest import OPTIONS, QUEUE, backend
 from tests.aws_batch.stand_in import StandIn
 from tests.aws_batch.test_trouble import at_the_side
 from tests.contract import servers
 from tests.contract.steps import Workspace
+from tests.contract.store_proxy import Weather
+from tests.end_to_end.stored import Stored, put_into
 from tests.processes import wait_for
+from tests.runs import Project, assert_same, environment
 from tests.slurm.driver import Driver
 
 
@@ -33,8 +39,8 @@ def s3() -> Iterator[str]:
 
 
 @pytest.fixture
-def stored(tmp_path: Path, aws_batch: StandIn, s3: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
-    """A step whose records and results lie in a store; jobs have temporary folders where the driver never looks."""
+def bucket(tmp_path: Path, aws_batch: StandIn, s3: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bucket that the driver and jobs reach; jobs have temporary folders where the driver never looks."""
     there = tmp_path / "there"
     there.mkdir()
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
@@ -44,7 +50,13 @@ def stored(tmp_path: Path, aws_batch: StandIn, s3: str, monkeypatch: pytest.Monk
         "AWS_ENDPOINT_URL": s3,
         "TMPDIR": str(there),
     }
-    work = Workspace(tmp_path / "work", 4, f"s3://bucket/{tmp_path.name}")
+    return "s3://bucket"
+
+
+@pytest.fixture
+def stored(tmp_path: Path, aws_batch: StandIn, bucket: str) -> Iterator[Workspace]:
+    """A step whose records and results lie in a store."""
+    work = Workspace(tmp_path / "work", 4, f"{bucket}/{tmp_path.name}")
     yield work
     aws_batch.wait_until_quiet(30)
     records = open_records(f"{work.place}/work")
@@ -127,3 +139,36 @@ def test_a_killed_driver_is_taken_over_from_another_machine(aws_batch: StandIn, 
     assert [len(stored.runs(block)) for block in range(4)] == [1] * 4
     assert np.array_equal(stored.result(), stored.values + 1)
     assert is_complete(stored.addition())
+
+
+@pytest.fixture
+def project(unused: Project, bucket: str) -> Iterator[Stored]:
+    """Everything but the configuration lies in the store."""
+    with put_into(bucket, unused, Weather()) as found:
+        unused.change("backend", {"name": "aws_batch", "aws_batch": {**OPTIONS, "blocks_per_job": 4}})
+        yield found
+
+
+@pytest.mark.soak
+def test_the_whole_pipeline(project: Stored, expected: dict[str, Any]) -> None:
+    done = project.project.luigi()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_same(project.results(), expected)
+    assert {name: len(blocks) for name, blocks in project.finished().items()}["prediction"] == 8
+    assert "Nothing to do" in project.project.luigi().stdout
+
+
+@pytest.mark.soak
+def test_clean_ends_the_jobs_that_a_killed_driver_has_left(
+    aws_batch: StandIn, project: Stored, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aws_batch.stuck = "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"
+    command, nothing = project.project.command(), subprocess.DEVNULL
+    with subprocess.Popen(command, env=environment(), stdout=nothing, stderr=nothing) as driver:
+        wait_for(aws_batch.alive, 120)
+        driver.kill()
+    assert main(("status", "--config", "config.yaml")) == 0
+    assert "2 runnable" in capsys.readouterr().out
+    assert main(("clean", "--yes", "--config", "config.yaml")) == 0
+    assert aws_batch.alive() == []
+    assert project.left() == []
