@@ -20,7 +20,7 @@ from blockwise.plan import is_complete
 from blockwise.records import open_records
 from blockwise.run import run_step
 from pipeline.__main__ import main
-from tests.aws_batch.conftest import OPTIONS, QUEUE, backend
+from tests.aws_batch.conftest import QUEUE, backend
 from tests.aws_batch.stand_in import StandIn
 from tests.aws_batch.test_trouble import at_the_side
 from tests.contract import servers
@@ -145,7 +145,9 @@ def test_a_killed_driver_is_taken_over_from_another_machine(aws_batch: StandIn, 
 def project(unused: Project, bucket: str) -> Iterator[Stored]:
     """Everything but the configuration lies in the store."""
     with put_into(bucket, unused, Weather()) as found:
-        unused.change("backend", {"name": "aws_batch", "aws_batch": {**OPTIONS, "blocks_per_job": 4}})
+        unused.change(
+            "backend", {"name": "aws_batch", "aws_batch": {**QUEUE, "poll_s": 0.5, "grace_s": 2, "blocks_per_job": 4}}
+        )
         yield found
 
 
