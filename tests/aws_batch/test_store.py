@@ -13,7 +13,7 @@ import pytest
 
 from blockwise.backends.aws_batch.backend import JOBS
 from blockwise.backends.aws_batch.kind import AwsBatchKind
-from blockwise.backends.jobs.ledger import Ledger
+from blockwise.backends.jobs.ledger import SUBMITTED, Ledger
 from blockwise.backends.registry import left_at_work
 from blockwise.job import BEGINS
 from blockwise.plan import is_complete
@@ -167,7 +167,7 @@ def test_clean_ends_the_jobs_that_a_killed_driver_has_left(
     aws_batch.stuck = "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY"
     command, nothing = project.project.command(), subprocess.DEVNULL
     with subprocess.Popen(command, env=environment(), stdout=nothing, stderr=nothing) as driver:
-        wait_for(aws_batch.alive, 120)
+        wait_for(lambda: project.records.matching(f"work/*/{JOBS}/*/{SUBMITTED}"), 120)
         driver.kill()
     assert main(("status", "--config", "config.yaml")) == 0
     assert "2 runnable" in capsys.readouterr().out
