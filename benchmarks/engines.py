@@ -70,7 +70,7 @@ def main() -> None:
     for name in given.engine:
         found[name] = {kind: _in_a_process(name, kind, given) for kind in ("plain", "kill")}
         RESULTS.write_text(json.dumps(found, indent=1) + "\n")
-    Console(width=150).print(table({name: found[name] for name in ENGINES if name in found}))
+    Console(width=180).print(table({name: found[name] for name in ENGINES if name in found}))
 
 
 def _in_a_process(name: str, kind: str, given: argparse.Namespace) -> dict[str, Any]:
