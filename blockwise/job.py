@@ -14,7 +14,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+import traceback
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 
 from blockwise.advice import Advice
@@ -147,6 +148,7 @@ def run_job(records: Records, task: int, log: str) -> None:
         return
     orders = _read_order(records, task)
     step = load_step(array["step"])
+    keep_log(step, log)  # it has begun, which its driver must know if it comes to no end
     worker = Worker(step, log, Advice(**array.get("advice", {})))
     watchdog = Watchdog(worker)
     limit_s = array.get("timeout_s")
@@ -171,7 +173,6 @@ def run_job(records: Records, task: int, log: str) -> None:
         failed += result.state == "failed"
         print(f"block {block}: {result.state} after {result.seconds:.1f} s")
     print(f"job ends: {len(orders)} blocks, {failed} failed")
-    keep_log(step, log)
 
 
 def _parse_orders(line: str) -> list[Order]:
@@ -208,10 +209,27 @@ def main() -> None:
     _enter_folder(records)
     log = options.log or _own_log(records, f"{name}_{task}.log")
     print(f"{BEGINS}{name}, task {task}, on {socket.gethostname()}, process {os.getpid()}")
-    try:
+    with _last_words_kept(records, log):
         run_job(records, task, log)
+
+
+@contextlib.contextmanager
+def _last_words_kept(records: Records, log: str) -> Iterator[None]:
+    """Have the end of the log where the driver finds it, also where the body ends the job."""
+    code = 0
+    try:
+        yield
     except UserError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        code = 1
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    if in_store(records.place()):
+        with contextlib.suppress(OSError, UserError):
+            if (array := read_json(records, ARRAY)) is not None:
+                keep_log(load_step(array["step"]), log)
+    sys.exit(code)
 
 
 def _enter_folder(records: Records) -> None:

@@ -7,6 +7,7 @@ failure and at the end.
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from blockwise.errors import UserError
@@ -19,6 +20,9 @@ LARGEST_LOG = 10_000_000
 MOST_LOGS = 1000
 """So many files of a step's jobs are kept."""
 
+
+HEAD_BYTES = 2000
+TAIL_BYTES = 4000
 
 LOGS = "logs"
 """What the keys of logs in a store begin with, as the folder of logs in a work folder is called."""
@@ -33,8 +37,37 @@ def keep_log(step: BlockStep, log: str) -> str:
     path = Path(log)
     if not in_store(step.work_dir) or not path.is_file():
         return log
-    key = f"{LOGS}/{step.label}/{path.name}"
+    key = _key(step, path)
     return step.work.place(key) if _copy(step.work, path, key) else log
+
+
+@dataclass(frozen=True)
+class JobLog:
+    """The log of a job, as its driver finds it: a file, or, in a store, the copy that the job has sent there.
+
+    Attributes:
+        step: whose blocks it computes.
+        path: of the file, where driver and job share a folder.
+    """
+
+    step: BlockStep
+    path: Path
+
+    def __str__(self) -> str:
+        return self.step.work.place(_key(self.step, self.path)) if in_store(self.step.work_dir) else str(self.path)
+
+    def ends(self) -> tuple[str, str]:
+        """Its beginning and its end; empty where there is none, or it cannot be read now."""
+        try:
+            if in_store(self.step.work_dir):
+                content = self.step.work.get(_key(self.step, self.path)) or b""
+                return content[:HEAD_BYTES].decode(errors="replace"), content[-TAIL_BYTES:].decode(errors="replace")
+            with self.path.open("rb") as file:
+                head = file.read(HEAD_BYTES)
+                file.seek(max(0, self.path.stat().st_size - TAIL_BYTES))
+                return head.decode(errors="replace"), file.read().decode(errors="replace")
+        except (OSError, UserError):
+            return "", ""
 
 
 def keep_logs(step: BlockStep) -> None:
@@ -49,6 +82,10 @@ def keep_run_log(work_dir: str, name: str) -> None:
     if in_store(work_dir):
         records = open_records(work_dir)
         _copy(records, records.on_this_machine / LOGS / name, f"{LOGS}/{name}")
+
+
+def _key(step: BlockStep, path: Path) -> str:
+    return f"{LOGS}/{step.label}/{path.name}"
 
 
 def _copy(records: Records, path: Path, key: str) -> bool:

@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 
+from blockwise.logs import keep_log
 from blockwise.worker import Worker
 
 GAVE_UP = "job ends early: "
@@ -92,4 +93,5 @@ class Watchdog:
             if self.worker.record(block, attempt, error):
                 with contextlib.suppress(OSError):
                     print(f"{GAVE_UP}block {block} {error}")
+                    keep_log(self.worker.step, self.worker.log)
             os._exit(EXIT_CODE)

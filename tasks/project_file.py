@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 
 from blockwise.errors import UserError
+from blockwise.records import in_store, open_records
 from blockwise.volume.hdf5_heaps import endless_heap
 
 
@@ -19,7 +20,8 @@ class ProjectFile:
     """A project's file in one state, so that what was read of it can be kept until it changes.
 
     Attributes:
-        path: of the ``.ilp`` file.
+        path: of the ``.ilp`` file, or its address in a store.
+        here: path on this machine: the same, or of a copy.
         device: with ``inode``, which file it is.
         inode: likewise.
         size: in bytes.
@@ -27,6 +29,7 @@ class ProjectFile:
     """
 
     path: str
+    here: str
     device: int
     inode: int
     size: int
@@ -34,18 +37,19 @@ class ProjectFile:
 
     @classmethod
     def at(cls, path: str) -> ProjectFile:
-        """The file as it is now.
+        """The file as it is now; what lies in a store is fetched, where this version of it is not here yet.
 
         Raises:
             UserError: there is none, or it may not be looked at.
         """
+        here = _fetched(path) if in_store(path) else path
         try:
-            status = os.stat(path)
+            status = os.stat(here)
         except (FileNotFoundError, NotADirectoryError):
             raise UserError(f"project {path}: there is no such file (looked from {Path.cwd()})") from None
         except OSError as error:
             raise UserError(f"project {path}: cannot be read: {error.strerror}") from error
-        return cls(path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        return cls(path, here, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
     @contextlib.contextmanager
     def opened(self, part: str = "") -> Iterator[h5py.File]:
@@ -57,15 +61,15 @@ class ProjectFile:
         Raises:
             UserError: it is no project, is damaged, or of another layout; or as the body says.
         """
-        if Path(self.path).is_dir() or not h5py.is_hdf5(self.path):
+        if Path(self.here).is_dir() or not h5py.is_hdf5(self.here):
             raise UserError(f"project {self.path}: is not an HDF5 file, so not an ilastik project; is it cut off?")
-        if (place := endless_heap(self.path)) is not None:
+        if (place := endless_heap(self.here)) is not None:
             raise UserError(
                 f"project {self.path}: is damaged, the texts at byte {place:,} have no end; copy it again, or "
                 "open it in ilastik and save it again"
             )
         try:
-            with h5py.File(self.path, "r", locking=False) as file:
+            with h5py.File(self.here, "r", locking=False) as file:
                 yield file
         except UserError:
             raise
@@ -75,3 +79,21 @@ class ProjectFile:
                 f"project {self.path}: {what}cannot be read, {is_so} damaged or of a layout that is not known here "
                 f"({error}); open it in ilastik and save it again"
             ) from error
+
+
+def _fetched(address: str) -> str:
+    """Path of a copy of a project that lies in a store.
+
+    Raises:
+        UserError: there is none, or the store says so.
+    """
+    path, mark, options = address.partition("?")
+    folder, _, name = path.rpartition("/")
+    if not folder.partition("://")[2].partition("/")[2]:
+        raise UserError(f"project {address}: must lie below a prefix, as s3://bucket/projects/{name} does")
+    try:
+        return str(open_records(f"{folder}{mark}{options}").file(name))
+    except FileNotFoundError:
+        raise UserError(f"project {address}: there is no such object") from None
+    except UserError as error:
+        raise UserError(f"project {address}: {error}") from error

@@ -57,8 +57,8 @@ class Kind(ABC, Generic[Options]):
         needed: those that must be set, other than to None, where this kind is chosen.
         resource: of Luigi, that a step needs while it runs; empty for none.
         paths: those of its options that hold a path.
-        ledger: folder, in the folder of a step, with an entry for each piece of work that may outlive its driver;
-            empty where nothing does.
+        ledger: prefix, below that of a step, with an entry for each piece of work that may outlive its driver: a
+            prefix with records; empty where nothing does.
         needs_folder: the work folder must be one that all who compute share; it may not be in a store.
     """
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from blockwise.backends.aws_batch.kind import AwsBatchKind
@@ -14,6 +13,7 @@ from blockwise.backends.executor import Executor
 from blockwise.backends.kind import Kind, Setup
 from blockwise.backends.local import LocalKind
 from blockwise.backends.slurm.kind import SlurmKind
+from blockwise.records import Records
 from blockwise.step import BlockStep
 
 BACKENDS: Mapping[str, Kind[Any]] = {
@@ -76,19 +76,20 @@ def end_leftovers(step: BlockStep, setups: Setups) -> None:
         backend.clear(step)
 
 
-def left_at_work(root: Path, pattern: str = "") -> dict[Path, str]:
-    """Folders of steps that list work which may outlive its driver, each with the title of the kind that does it.
+def left_at_work(work: Records, *steps: str) -> dict[str, str]:
+    """Steps that list work which may outlive its driver, each with the title of the kind that does it.
 
     Args:
-        root: the folder of a step, without its fingerprint, or one above it.
-        pattern: of folders of steps below ``root``; empty for ``root`` itself.
+        work: records of a work folder.
+        steps: what the keys of a step begin with, without its fingerprint, or a pattern of it.
+
+    Returns:
+        By what the keys of a step begin with.
     """
-    found = {}
-    for kind in BACKENDS.values():
-        if kind.ledger:
-            for path in root.glob(f"{pattern}/{kind.ledger}/*".lstrip("/")):
-                found[path.parent.parent] = kind.title
-    return found
+    titles = {kind.ledger: kind.title for kind in BACKENDS.values() if kind.ledger}
+    found = work.matching(*(f"{step}/{ledger}/*/*" for step in steps for ledger in titles))
+    parts = (key.rsplit("/", 3) for key in found)
+    return {step: titles[ledger] for step, ledger, *_ in parts}
 
 
 def describe_jobs(steps: Mapping[str, BlockStep]) -> list[str]:

@@ -17,6 +17,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, Literal, NewType, Protocol
 
+from blockwise.records.keys import matches
+
 Version = NewType("Version", str)
 """Tells the contents that a record has had from each other. To be compared and handed back, and nothing else; two
 versions of one content may differ."""
@@ -165,6 +167,10 @@ class Records(ABC):
     @abstractmethod
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Keys of all records below a prefix, hidden ones left out, in any order."""
+
+    def matching(self, *patterns: str) -> list[str]:
+        """Keys of records that match any of some patterns, part by part, sorted; hidden ones left out."""
+        return sorted(key for key in self.keys() if any(matches(key, pattern) for pattern in patterns))
 
     @abstractmethod
     def children(self, prefix: str = "") -> list[str]:

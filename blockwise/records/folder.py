@@ -27,7 +27,7 @@ from blockwise.records.file_versions import (
     version_from,
     version_of,
 )
-from blockwise.records.keys import looks_odd, refuse_to_escape
+from blockwise.records.keys import is_hidden, looks_odd, refuse_to_escape
 from blockwise.records.whole_files import ABSENCE, beside, create_whole, read_whole, replace_whole, write_new
 
 BATCH = 1000
@@ -159,6 +159,12 @@ class FolderRecords(Records):
         yield from files
         for folder in folders:
             yield from self.keys(folder)
+
+    def matching(self, *patterns: str) -> list[str]:
+        """Look into folders that match, and into no others: there may be millions of files elsewhere."""
+        root = Path(self.folder)
+        found = {path for pattern in patterns for path in root.glob(pattern) if path.is_file()}
+        return sorted(key for key in (path.relative_to(root).as_posix() for path in found) if not is_hidden(key))
 
     def children(self, prefix: str = "") -> list[str]:
         """Names of folders."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
 
 def looks_odd(key: str) -> bool:
     """Whether a key, or one of several with slashes in between, may be none."""
@@ -21,3 +23,9 @@ def refuse_to_escape(key: str) -> None:
 def is_hidden(key: str) -> bool:
     """Whether a part of a key begins with a dot."""
     return key.startswith(".") or "/." in key
+
+
+def matches(key: str, pattern: str) -> bool:
+    """Whether a key matches a pattern, part by part."""
+    parts, patterns = key.split("/"), pattern.split("/")
+    return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))

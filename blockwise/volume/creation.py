@@ -122,19 +122,17 @@ def delete_volume(address: Address | str) -> None:
 
 
 def remove_bare_container(address: Address) -> None:
-    """Remove a container in which nothing is left but the file that says its format; in stores nothing is done."""
-    if address.is_remote:
-        return
-    folder = Path(address.location)
-    found = {path.name: path for path in folder.iterdir()}
+    """Remove a container in which nothing is left but the file that says its format."""
+    store = open_store(address)
+    found = store.inner_names()
     for kind in get_args(Kind):
         documents = group_documents(kind, is_root=True)
-        if found.keys() == documents.keys() and all(
-            found[name].read_bytes() == encode(document) for name, document in documents.items()
+        if found == documents.keys() and all(
+            store.read(name) == encode(document) for name, document in documents.items()
         ):
-            for path in found.values():
-                path.unlink()
-            folder.rmdir()
+            store.delete_objects(sorted(found))
+            if not address.is_remote:
+                Path(address.location).rmdir()
             return
 
 

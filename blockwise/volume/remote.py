@@ -125,6 +125,10 @@ class RemoteStore(Store):
         """Whether an array or image is there; chunks that an interrupted deletion left do not count."""
         return self.find(key) is not None
 
+    def inner_names(self) -> set[str]:
+        """Names of all objects."""
+        return set(self.names(""))
+
     def array_keys(self) -> list[str]:
         """Keys of all arrays; empty where the store cannot list, or takes too long."""
         try:

@@ -73,6 +73,10 @@ class Store(ABC):
         """Whether anything lies there that must not be overwritten."""
 
     @abstractmethod
+    def inner_names(self) -> set[str]:
+        """Names of what lies in the container: of files and folders in it, or of all objects below it."""
+
+    @abstractmethod
     def array_keys(self) -> list[str]:
         """Keys of all arrays in the container; empty where the store cannot list."""
 
@@ -229,6 +233,10 @@ class LocalStore(Store):
     def exists(self, key: str) -> bool:
         """Whether there is a file or folder at the key."""
         return path_exists(self.folder / key)
+
+    def inner_names(self) -> set[str]:
+        """Names of files and folders."""
+        return set(os.listdir(self.folder))
 
     def array_keys(self) -> list[str]:
         """Keys of all arrays, sorted; folders of chunks are not looked into."""

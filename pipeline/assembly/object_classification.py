@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from blockwise.errors import UserError
 from blockwise.grid import Grid
+from blockwise.records import in_store, open_records
 from blockwise.volume_step import VolumeStep
 from pipeline.assembly.object_features import ChosenFeatures, FeatureSteps, check_exact
 from pipeline.configuration.settings import ConnectedComponents, Settings
@@ -144,9 +144,12 @@ def as_begun(settings: Settings) -> Settings:
     """
     if any(components.classifier for components in _all_components(settings)):
         return settings
-    begun = any(Path(settings.work_dir).glob(f"{ObjectClassificationStep.name}*/"))
     path = settings.prediction.project
-    return classified(settings) if begun and path and is_object_project(path) else settings
+    if not path or (in_store(settings.work_dir) and not is_object_project(path)):  # to list a store takes longer
+        return settings
+    labels = open_records(settings.work_dir).children()
+    begun = any(label.startswith(ObjectClassificationStep.name) for label in labels)
+    return classified(settings) if begun and is_object_project(path) else settings
 
 
 def classified(settings: Settings) -> Settings:

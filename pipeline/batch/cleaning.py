@@ -6,7 +6,7 @@ from pathlib import Path
 
 from blockwise.backends.registry import left_at_work
 from blockwise.errors import UserError
-from blockwise.records import in_store
+from blockwise.records import Records, in_store, open_records
 from pipeline.batch.image_chains import image_steps
 from pipeline.batch.image_step import ImagesStep, scratch_folder
 from pipeline.batch.images import BatchImages
@@ -50,26 +50,31 @@ def image_folders(images: BatchImages) -> list[Path]:
     return [*(parent / name for name in image_names(images)), parent]
 
 
-def possible_jobs(images: BatchImages) -> dict[Path, str]:
-    """Folders of steps that list jobs which may be alive, each with whose they are.
+def possible_jobs(images: BatchImages) -> dict[str, str]:
+    """Places of steps that list jobs which may be alive, each with whose they are.
 
     Asked first: steps of many images take long to make.
     """
+    work = open_records(images.shared.work_dir)
     # The small images' own step is called as the folder of the images' folders.
-    if in_store(images.shared.work_dir):
-        return {}
-    parent = (Path(images.shared.work_dir) / IMAGES).resolve()
-    return left_at_work(parent) | left_at_work(parent, "*/*")
+    found = left_at_work(work, IMAGES, f"{IMAGES}/*/*")
+    return {_whole(work, step): title for step, title in found.items()}
+
+
+def _whole(work: Records, step: str) -> str:
+    """The place of a step, whatever it is called by."""
+    path = work.local(step)
+    return work.place(step) if path is None else str(path.resolve())
 
 
 def _refuse_living_jobs(images: BatchImages) -> None:
     found = possible_jobs(images)
     runs = images.runs() if found else ()
-    known = {step.folder.parent.resolve() for run in runs for step in run.steps}
-    for folder, title in sorted((folder, found[folder]) for folder in found.keys() - known):
+    known = {_whole(step.work, step.label) for run in runs for step in run.steps}
+    for place in sorted(found.keys() - known):
         raise UserError(
-            f"{folder}: {title} jobs of an image, or of a step, that the batch has no more may be alive; put it "
-            "back, so that clean can cancel them"
+            f"{place}: {found[place]} jobs of an image, or of a step, that the batch has no more may be alive; put "
+            "it back, so that clean can cancel them"
         )
 
 

@@ -55,12 +55,24 @@ def check_local(path: str) -> str:
     if is_url(path):
         raise ValueError(
             "this must lie on this machine, or on a file system that it has mounted; only work_dir, raw, output, "
-            "blocks.mask and prediction.probabilities may lie in a store"
+            "blocks.mask, prediction.probabilities and projects may lie in a store"
         )
     return path
 
 
 LocalPath = Annotated[str, AfterValidator(check_local)]
+
+
+def check_project(path: str) -> str:
+    """A file of this machine, or an object of a store of s3:// or gs://, which is fetched.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    return path if in_store(path) else check_local(path)
+
+
+ProjectPath = Annotated[str, AfterValidator(check_project)]
 
 
 def check_work_dir(path: str) -> str:

@@ -25,7 +25,7 @@ from blockwise.volume.axes import unit_name
 from blockwise.volume.lengths import MICROMETERS
 from pipeline.configuration.alignment import Alignment, aligned_view, aligned_volume, with_aligned_volume
 from pipeline.configuration.complaints import explanations
-from pipeline.configuration.paths import LocalPath, WorkPlace, expand_path, expand_paths
+from pipeline.configuration.paths import LocalPath, ProjectPath, WorkPlace, expand_path, expand_paths
 from pipeline.configuration.section import Section
 from pipeline.configuration.setting_names import backend_names
 from pipeline.configuration.sizes import Size
@@ -82,7 +82,7 @@ class Blocks(Section):
 class Prediction(Section):
     """Pixel classification."""
 
-    project: LocalPath
+    project: ProjectPath
     classes: Literal["all"] | tuple[int | str, ...] = "all"
     dtype: Literal["float32", "uint8"] = "float32"
     engine: str = "fast"
@@ -120,7 +120,7 @@ class ConnectedComponents(Section):
     margin: PositiveInt | tuple[PositiveInt, ...] | None = None
     numbering: Literal["continue", "restart"] = "continue"
     split: Split | None = None
-    classifier: LocalPath | None = None
+    classifier: ProjectPath | None = None
 
     @model_validator(mode="after")
     def _sizes_leave_something(self) -> ConnectedComponents:
@@ -147,7 +147,7 @@ class Threshold(Section):
 
     name: Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$")] | None = None
     as_: Literal["skimage", "ilastik", "project"] = Field("skimage", alias="as")
-    project: LocalPath | None = None
+    project: ProjectPath | None = None
     class_: int | str = Field(1, alias="class")
     sigma: Sigma | tuple[Sigma, ...] = 1.6
     sigma_unit: Literal["voxel", "physical"] = "voxel"

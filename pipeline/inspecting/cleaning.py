@@ -13,7 +13,6 @@ from blockwise.identity import fingerprint
 from blockwise.mask import SURVEY
 from blockwise.outputs import FilesOutput, GroupOutput, VolumeOutput, found_dataset, found_group
 from blockwise.plan import IDENTITY
-from blockwise.records import in_store
 from blockwise.step import BlockStep
 from blockwise.trust.ownership import OUTPUT
 from blockwise.volume import Address, delete_volume, remove_bare_container
@@ -109,10 +108,10 @@ def _former_dataset(settings: Settings, work: WorkPlace, label: str) -> Iterator
     Raises:
         UserError: jobs of the step may be alive.
     """
-    for jobs, title in ({} if in_store(work.place) else left_at_work(Path(work.place, label))).items():
+    for title in left_at_work(work.records, label).values():
         raise UserError(
-            f"{jobs}: {title} jobs of this step, which the configuration has no more, may be alive; "
-            "put it back into the configuration, so that clean can cancel them"
+            f"{work.records.place(label)}: {title} jobs of this step, which the configuration has no more, may be "
+            "alive; put it back into the configuration, so that clean can cancel them"
         )
     for _, mark in _identities(work, label):
         identity, output = (work.read(f"{label}/{mark}/{name}") or {} for name in (IDENTITY, OUTPUT))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from blockwise.claims import LOCKS
 from blockwise.records import Records, in_store, open_records, read_json, within
+from blockwise.records.keys import matches
 
 
 class StoredPlace(str):
@@ -68,9 +68,8 @@ class WorkPlace:
     def matching(self, pattern: str) -> list[str]:
         """Keys of records that match a pattern, part by part, sorted."""
         if self._folder is not None:
-            return [path.relative_to(self._folder).as_posix() for path in sorted(self._folder.glob(pattern))]
-        parts = pattern.split("/")
-        return [key for key in self._keys if _matches(key.split("/"), parts)]
+            return self.records.matching(pattern)
+        return [key for key in self._keys if matches(key, pattern)]
 
     def present(self, *keys: str) -> list[str]:
         """Those records and prefixes that there are, as places."""
@@ -110,10 +109,6 @@ class WorkPlace:
     @cached_property
     def _all_keys(self) -> set[str]:
         return set(self._keys)
-
-
-def _matches(parts: list[str], patterns: list[str]) -> bool:
-    return len(parts) == len(patterns) and all(map(fnmatchcase, parts, patterns))
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -7,8 +7,10 @@ import colorsys
 import h5py
 import numpy as np
 
+from blockwise.errors import UserError
 from pipeline.assembly.placed_steps import StackOnly
 from pipeline.assembly.unaligned import StepsSoFar
+from tasks.project_file import ProjectFile
 
 Colour = tuple[int, int, int]
 """Red, green, blue, from 0 to 255."""
@@ -65,10 +67,10 @@ def as_hex(colour: Colour) -> str:
 def _of_project(project: str, group: str) -> list[Colour]:
     """Colours that the file holds. They decide about no result: where they cannot be read there are others."""
     try:
-        with h5py.File(project, "r", locking=False) as file:
+        with h5py.File(ProjectFile.at(project).here, "r", locking=False) as file:
             dataset = file.get(f"{group}/LabelColors")
             values = np.asarray(dataset[()]) if isinstance(dataset, h5py.Dataset) else np.empty((0, 3))
-    except (OSError, RuntimeError, ValueError):
+    except (OSError, RuntimeError, ValueError, UserError):
         return []
     if values.ndim != 2 or values.shape[1] != 3 or values.dtype.kind not in "iuf":
         return []

@@ -103,7 +103,7 @@ class ObjectsStep(BlockStep):
     @property
     def _scratch(self) -> Path:
         """Folder on this machine for rows that are dealt to shards; it goes when the step is begun anew."""
-        return self.folder / "data"
+        return self.records.on_this_machine / "data"
 
     def _components(self, known: ComponentObjects) -> Iterator[Rows]:
         for block, kept, places in known.blocks():

@@ -18,6 +18,7 @@ from tasks.pixel_classification.engine import Interior, ReferenceEngine
 from tasks.pixel_classification.features import StructureTensor
 from tasks.pixel_classification.ilastik_api import API, check_filters, check_project, installed
 from tasks.pixel_classification.project import Project
+from tasks.project_file import ProjectFile
 
 END_LIMIT_S = 10.0
 """How long to wait for ilastik's process to end when its connection is closed."""
@@ -60,7 +61,7 @@ class IlastikEngine(ReferenceEngine):
         Raises:
             RuntimeError: it has ended, killed or crashed; the next block gets a new one.
         """
-        child = self._child or _Child(self.project.path)
+        child = self._child or _Child(ProjectFile.at(self.project.path).here)
         self._child = child
         try:
             child.connection.send(request)

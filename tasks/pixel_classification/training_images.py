@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from blockwise.errors import UserError
 from blockwise.grid import Box, grow, relative
 from blockwise.identity import array_checksum, digest
+from blockwise.records import in_store
 from blockwise.volume import Address, Volume, open_volume
 from tasks.pixel_classification.axes import to_zyxc
 from tasks.pixel_classification.features import check_size, halo
@@ -134,6 +135,8 @@ def _open_lane(project: Project, number: int) -> Volume:
 
 def _address(project: Project, number: int) -> Address:
     lane = project.lanes[number]
+    if in_store(project.path):
+        raise UserError("the project is in a store, where training images are not looked for")
     if lane.is_internal:
         return Address(project.path, lane.file)
     found = CONTAINER.match(lane.file)

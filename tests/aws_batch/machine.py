@@ -35,6 +35,7 @@ class Container:
         variables: Mapping[str, str],
         log: Path,
         limit_s: float,
+        role: Mapping[str, str],
         wrapped: Callable[[list[str], Mapping[str, str]], list[str]] | None = None,
     ) -> None:
         overrides = request["containerOverrides"]
@@ -52,7 +53,7 @@ class Container:
             self.process = subprocess.Popen(
                 # Where the tests themselves are killed, jobs end too.
                 ["setpriv", "--pdeathsig", "KILL", *command],
-                env={**kept, "PYTHONPATH": str(ROOT), **told, **variables},
+                env={**kept, **role, "PYTHONPATH": str(ROOT), **told, **variables},
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=out,

@@ -82,6 +82,7 @@ class StandIn:
         idle: which jobs succeed without being run.
         spoilt: which jobs fail although they have done all.
         stuck: why nothing is started; None where it is.
+        role: variables that stand for the job's role: what gives it access to a store.
         wrapped: makes another command of that of a job and its variables, as one that runs it in an image.
     """
 
@@ -105,6 +106,7 @@ class StandIn:
         self.spoilt: Callable[[Job], bool] = lambda job: False
         self.stuck: str | None = None
         self.wrapped: Callable[[list[str], Mapping[str, str]], list[str]] | None = None
+        self.role: Mapping[str, str] = {}
         self.largest_mb = 16_000
         self.minute_s = 60.0
 
@@ -269,6 +271,8 @@ class StandIn:
         if job.index is not None:
             variables["AWS_BATCH_JOB_ARRAY_INDEX"] = str(job.index)
         limit_s = job.request["timeout"]["attemptDurationSeconds"] / 60 * self.minute_s
-        job.container = Container(job.request, variables, self.folder / f"{job.id}.log", limit_s, self.wrapped)
+        job.container = Container(
+            job.request, variables, self.folder / f"{job.id}.log", limit_s, self.role, self.wrapped
+        )
         job.own_status, job.reason = "RUNNING", ""
         return 1

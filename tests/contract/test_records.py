@@ -326,6 +326,8 @@ def test_prefixes_end_at_a_slash(records: Records) -> None:
     assert records.children("done") == ["000000", "000001"]
     assert records.children("none") == records.children("done/000000") == []
     assert sorted(records.get_many(keys[::-1])) == sorted((key, key.encode()) for key in keys)
+    assert records.matching("done/*/*", "failed/*/3", "done") == [*keys[1:4], keys[5]]
+    assert records.matching("*") == ["don"]
     assert records.versions(["done/000000/2.json", "none", "done/.hidden"]).keys() == {
         "done/000000/2.json",
         "done/.hidden",

@@ -6,6 +6,7 @@ import itertools
 import multiprocessing
 import os
 import queue
+import random
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from blockwise.backends import LocalBackend, Outcome
@@ -28,6 +30,7 @@ from blockwise.step import BlockStep
 from blockwise.worker import Worker
 from tests.contract.steps import Workspace
 from tests.contract.store_proxy import Weather, before
+from tests.processes import command_line
 
 NUMBERS = itertools.count()
 SPAWN = multiprocessing.get_context("spawn")
@@ -80,6 +83,30 @@ def test_workers_of_a_run(work: Workspace, weather: Weather) -> None:
         content for key, content in step.work.get_many(step.work.keys("logs")) if b"was told to fail" in content
     )
     assert b"ValueError" in log
+    assert is_complete(step)
+    assert run(step).total == 0
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("request_number", random.Random(5).sample(range(40, 260), 8))
+def test_a_worker_that_is_killed_at_any_request_costs_its_block_only(
+    work: Workspace, weather: Weather, request_number: int
+) -> None:
+    step = work.addition()
+
+    def kill_one() -> None:
+        found = [one for one in psutil.Process().children() if "blockwise.worker" in command_line(one)]
+        for worker in found[:1]:
+            worker.kill()
+
+    with weather.at_request(request_number, kill_one):
+        outcome = run(step)
+    assert (outcome.done, outcome.failed, outcome.stopped) == (6, {}, "")
+    runs = [len(work.runs(block)) for block in range(6)]
+    assert max(runs) <= 2, runs
+    assert sum(runs) <= 7, runs
+    np.testing.assert_array_equal(work.result(), work.values + 1)
+    assert claimed_blocks(step) == []
     assert is_complete(step)
     assert run(step).total == 0
 

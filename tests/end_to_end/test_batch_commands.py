@@ -14,6 +14,7 @@ import yaml
 import z5py
 
 from blockwise.errors import UserError
+from blockwise.records import open_records
 from blockwise.volume import open_volume
 from pipeline.__main__ import main
 from pipeline.batch.cleaning import find_ours_in_batch
@@ -122,8 +123,7 @@ def test_clean_leaves_what_jobs_may_still_write(capsys: pytest.CaptureFixture[st
     write_images(2)
     write_config(batch={"files": "images/*.png", "small_voxels": 10}, blocks={"shape": [64, 64]})
     assert run_here()[0].ok
-    jobs = Path("work/images/cell0/prediction/jobs/some-array")
-    jobs.mkdir(parents=True)
+    open_records("work").put("images/cell0/prediction/jobs/some-array/array.json", b"{}")
     Path("images/cell0.png").unlink()
     code, _, error = call(capsys, "clean", "--yes")
     assert code == 40

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import z5py
 
+from blockwise.records import open_records
 from pipeline.__main__ import main
 from pipeline.inspecting.forecast import forecast_all
 from tests.runs import DATASETS, STEPS, Project, chunk_files
@@ -183,7 +184,7 @@ def test_clean_asks_for_a_removed_threshold_whose_jobs_may_be_alive(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project.change("threshold.name", "walls")
-    Path("work/threshold/jobs/array-1").mkdir(parents=True)
+    open_records("work").put("threshold/jobs/array-1/array.json", b"{}")
     before = files_and_folders(project)
     code, _, error = call(capsys, "clean", "--config", "config.yaml", "--yes")
     assert code == 40

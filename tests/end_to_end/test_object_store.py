@@ -2,96 +2,28 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from blockwise.records import Records, open_records
+from blockwise.records import open_records
 from blockwise.volume import open_volume
 from pipeline import ThresholdWorkflow
 from pipeline.__main__ import main
 from tests.batches import run_here, write_config, write_images
 from tests.contract import servers
-from tests.contract.store_proxy import Weather, before
-from tests.runs import DATASETS, STEPS, InlineBackend, Project, Run, assert_same, environment
+from tests.contract.store_proxy import Weather
+from tests.end_to_end.stored import NUMBERS, Stored, bucket, put_into, stored, weather
+from tests.runs import DATASETS, STEPS, InlineBackend, Project, Run, assert_same
+
+__all__ = ["bucket", "stored", "weather"]
 
 BLOCKS = {name: 1 if name in ("component_merge", "object_table") else 8 for name in STEPS}
-NUMBERS = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def weather() -> Weather:
-    return Weather()
-
-
-@pytest.fixture(scope="module")
-def bucket(weather: Weather) -> Iterator[str]:
-    with servers.s3() as url, before(url, weather) as proxy, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-        patch.setenv("AWS_ENDPOINT_URL", proxy)
-        patch.setattr("blockwise.volume.remote.RETRIES", {"max_retries": 8, "initial_delay": "20ms"})
-        yield "s3://bucket"
-
-
-@dataclass
-class Stored:
-    """A project all of which but its classifier is in a store."""
-
-    project: Project
-    place: str
-    weather: Weather
-
-    @property
-    def records(self) -> Records:
-        return open_records(self.place)
-
-    def results(self) -> dict[str, NDArray[Any] | bytes]:
-        values: dict[str, NDArray[Any] | bytes] = {}
-        for name in DATASETS:
-            volume = open_volume(f"{self.place}/result.n5:{name}")
-            values[name] = volume.read(tuple(slice(0, n) for n in volume.shape))
-        values["objects"] = self.records.get("work/objects.csv") or b""
-        return values
-
-    def finished(self) -> dict[str, list[int]]:
-        """Blocks that have a marker, by step."""
-        return {step.label: sorted(step.markers.scan()) for step in self.project.steps().all()}
-
-    def killed_at(self, request: int) -> bool:
-        """Run in another process, which is killed when it asks for the so many-th time; whether that came to pass."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.end_to_end.stored_run", str(self.project.folder)],
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-        )
-        with self.weather.at_request(request, lambda: process.send_signal(signal.SIGKILL)):
-            return process.wait() == -signal.SIGKILL
-
-
-@pytest.fixture
-def stored(unused: Project, bucket: str, weather: Weather) -> Iterator[Stored]:
-    place = f"{bucket}/run-{os.getpid()}-{next(NUMBERS)}"
-    for path in (path for path in Path("raw.n5").rglob("*") if path.is_file()):
-        open_records(place).put(path.as_posix(), path.read_bytes())
-    for key, value in {"work_dir": "work", "raw": "raw.n5:raw", "output": "result.n5"}.items():
-        unused.change(key, f"{place}/{value}")
-    weather.asked.clear()
-    yield Stored(unused, place, weather)
-    weather.refused = weather.lost = weather.slow = weather.conflicts = 0.0
-    records = open_records(f"{place}/work")
-    records.leave_this_machine()
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -130,8 +62,37 @@ def test_a_run_with_everything_in_a_store(
 
     code, text = call(capsys, "clean", "--yes")
     assert code == 0, text
-    assert {key for key in stored.records.keys("") if not key.startswith("raw.n5")} <= {"result.n5/attributes.json"}
+    assert stored.left() == []
     assert stored.records.get("work/.lock-owner.json") is None
+
+
+@pytest.fixture(scope="module")
+def google() -> Iterator[str]:
+    with servers.gs() as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TENSORSTORE_GCS_HTTP_URL", url)
+        patch.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "testing")
+        yield "gs://bucket"
+
+
+@pytest.mark.soak
+def test_a_run_with_everything_in_google_s_store(
+    google: str, unused: Project, expected: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Against an emulator of it; interrupted once."""
+    with put_into(google, unused, Weather()) as stored:
+        with pytest.raises(KeyboardInterrupt):
+            unused.run(type("After12", (Interrupted,), {"left": 12}))
+        assert sum(len(blocks) for blocks in stored.finished().values()) == 12
+        run = unused.run()
+        assert run.ok, run.text
+        assert sum(len(blocks) for blocks in run.computed.values()) == sum(BLOCKS.values()) - 12
+        assert_same(stored.results(), expected)
+        assert unused.run().computed == {}
+        code, text = call(capsys, "status")
+        assert (code, text.count(" yes")) == (0, len(STEPS))
+        assert call(capsys, "verify")[0] == 0
+        assert call(capsys, "clean", "--yes")[0] == 0
+        assert stored.left() == []
 
 
 class Interrupted(InlineBackend):
@@ -164,7 +125,7 @@ def test_a_short_run_in_a_store(stored: Stored, expected: dict[str, Any], capsys
     weather.refused = weather.lost = 0.0
     assert "prediction 8 0 0 yes" in call(capsys, "status")[1]
     assert call(capsys, "clean", "--yes")[0] == 0
-    assert {key for key in stored.records.keys("") if not key.startswith("raw.n5")} <= {"result.n5/attributes.json"}
+    assert stored.left() == []
 
 
 @pytest.mark.soak
@@ -226,6 +187,19 @@ def test_what_has_no_meaning_there_is_refused(unused: Project, capsys: pytest.Ca
     assert "a folder that all nodes share" in capsys.readouterr().err
 
 
+def test_a_classifier_that_is_not_there_is_told(
+    unused: Project, bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for project, why in (
+        (f"{bucket}/none/a.ilp", f"project {bucket}/none/a.ilp: there is no such object"),
+        (f"{bucket}/a.ilp", "must lie below a prefix, as s3://bucket/projects/a.ilp does"),
+        ("https://example.org/a.ilp", "this must lie on this machine"),
+    ):
+        unused.change("prediction.project", project)
+        assert main(("plan", "--config", "config.yaml")) == 40
+        assert why in capsys.readouterr().err
+
+
 @pytest.mark.soak
 def test_a_batch_in_a_store(batch_folder: None, bucket: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Two images in one folder and in a store; one is broken."""
@@ -253,7 +227,7 @@ def test_a_batch_in_a_store(batch_folder: None, bucket: str, capsys: pytest.Capt
     assert main(("status", "--config", "config.yaml")) == 30
     assert "broken" in capsys.readouterr().out
     assert main(("clean", "--yes", "--config", "config.yaml")) == 0
-    assert {key.rpartition("/")[2] for key in records.keys("")} <= {"attributes.json"}
+    assert list(records.keys("")) == []
 
 
 @pytest.mark.soak

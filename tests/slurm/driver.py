@@ -29,7 +29,7 @@ def main() -> None:
     """Run the addition over a workspace that exists."""
     value = json.loads(sys.argv[1])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
-    work = Workspace.open(Path(value["folder"]))
+    work = Workspace.open(Path(value["folder"]), value["place"])
     kind = BACKENDS[value["kind"]]
     names = Names(option=f"backend.{value['kind']}.")
     backend = kind.make(Setup(kind.options(**value["options"]), detach=value["detach"], names=names), ())
@@ -49,7 +49,7 @@ class Driver:
     def __init__(
         self, work: Workspace, addend: int = 1, detach: bool = False, kind: str = "slurm", **options: Any
     ) -> None:
-        value = {"folder": str(work.folder), "addend": addend, "detach": detach, "kind": kind}
+        value = {"folder": str(work.folder), "place": work.place, "addend": addend, "detach": detach, "kind": kind}
         value["options"] = {**OPTIONS, **options}
         self.work = work
         self.out = work.folder / "driver.out"

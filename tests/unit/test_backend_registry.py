@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from blockwise.backends.registry import BACKENDS, make_backend
+from blockwise.backends.registry import BACKENDS, left_at_work, make_backend
+from blockwise.records import FolderRecords, Records
 from pipeline.configuration.settings import BackendSettings
+from tests.contract.memory_records import Bucket, MemoryRecords
 from tests.runs import Project, environment, make_project, settings
 
 
@@ -73,3 +75,24 @@ def test_each_ends_what_the_others_have_left(name: str) -> None:
     backend = make_backend(name, BackendSettings().setups())
     lasting = [other for other, kind in BACKENDS.items() if kind.ledger and other != name]
     assert len(backend.others) == len(lasting)
+
+
+@pytest.mark.parametrize("home", ["folder", "memory"])
+def test_steps_with_jobs_are_found_wherever_records_lie(home: str, tmp_path: Path) -> None:
+    work: Records = FolderRecords(str(tmp_path)) if home == "folder" else MemoryRecords(Bucket())
+    for key in (
+        "prediction/jobs/prediction-1/array.json",
+        "threshold/aws_batch_jobs/threshold-1/array.json",
+        "threshold_nuclei/logs/x/array.json",
+        "images/cell/prediction/aws_batch_jobs/x/array.json",
+        "images/jobs/x/array.json",
+        "images/cell/threshold/0123456789ab/done/000000/1.json",
+    ):
+        work.put(key, b"{}")
+    assert left_at_work(work, "prediction") == {"prediction": "SLURM"}
+    assert left_at_work(work, "threshold") == {"threshold": "AWS Batch"}
+    assert left_at_work(work, "threshold_nuclei") == {}
+    assert left_at_work(work, "images", "images/*/*") == {
+        "images": "SLURM",
+        "images/cell/prediction": "AWS Batch",
+    }

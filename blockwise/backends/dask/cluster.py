@@ -19,6 +19,7 @@ from blockwise.backends.base import python_path
 from blockwise.backends.dask.options import DaskOptions
 from blockwise.backends.worker_process import open_log
 from blockwise.errors import UserError
+from blockwise.records import open_records
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -120,7 +121,7 @@ class Cluster:
         if hosts and hosts[0].process.poll() is not None:
             _end_hosts(hosts, self._pid)
         if not hosts:
-            hosts.append(self._start(Path(work_dir, "logs")))
+            hosts.append(self._start(open_records(work_dir).on_this_machine / "logs"))
         return hosts[0].address
 
     def _own(self) -> list[_Host]:

@@ -91,7 +91,7 @@ class DaskExecutor:
                 raise UserError("the workers have been ended")
             if self._client is None or self._client.status == "closed":
                 self._client = self.cluster.connect(step.work_dir)
-            key = str(step.folder), step.fingerprint
+            key = step.records.place(), step.fingerprint
             place = self._places.get(key)
             if place is None or not is_there(place):  # a run may have begun anew, and cleared it away
                 place = self._places[key] = write_brief(step, self.timeout_s, self.faults, self._advice)

@@ -25,6 +25,7 @@ from blockwise.backends.dask.dealing import SLICE_S
 from blockwise.backends.worker_link import Ended
 from blockwise.errors import UserError
 from blockwise.job import Order
+from blockwise.records import open_records
 from blockwise.trust.ownership import why_not_ours
 
 LONGEST_S = 5 * SLICE_S
@@ -106,8 +107,8 @@ def _trusted(place: Place, patience_s: float) -> Brief:
 
 def _not_shared(place: Place) -> str:
     return (
-        f"{place.work_dir}/{place.key} is not there, which the driver has written; the work folder must be on a file "
-        "system that all Dask workers share, under the same path"
+        f"{open_records(place.work_dir).place(place.key)} is not there, which the driver has written; the work "
+        "folder must be on a file system that all Dask workers share, under the same path, or in a store"
     )
 
 

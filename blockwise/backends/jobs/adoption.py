@@ -99,7 +99,7 @@ def _adopt(
         held.update(mine)
         if mine:
             progressed = len(mine) < len(orders)
-            log = ledger.logs / scheduler.log_name(array_id, entry.name, index)
+            log = ledger.log(scheduler.log_name(array_id, entry.name, index))
             array.jobs.append(
                 Job(array_id, index, scheduler.task_name(array_id, index), needs, log, mine, progressed)
             )

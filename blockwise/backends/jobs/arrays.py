@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from blockwise.backends.jobs.needs import Needs
 from blockwise.backends.jobs.recovery import Ended
 from blockwise.backends.jobs.scheduler import TaskState, Watched
 from blockwise.job import Order
-
-HEAD_BYTES = 2000
-TAIL_BYTES = 4000
+from blockwise.logs import JobLog
 
 SHOWN = 4
 """Most ids of arrays in a line that tells how they stand."""
@@ -28,7 +25,7 @@ class Job:
         index: of the task in it.
         name: as the scheduler's own commands call it.
         needs: what it has asked for.
-        log: path of its log.
+        log: its log.
         orders: by block, those without a result yet, in the order in which the job works.
         progressed: some block has a result.
         state: the scheduler's last word.
@@ -40,7 +37,7 @@ class Job:
     index: int
     name: str
     needs: Needs
-    log: Path
+    log: JobLog
     orders: dict[int, Order]
     progressed: bool = False
     state: TaskState | None = None
@@ -49,7 +46,7 @@ class Job:
 
     def ended(self, title: str) -> Ended:
         """Account of how it has ended, for the decision what to do; ``title``: of the scheduler."""
-        head, tail = read_ends(self.log)
+        head, tail = self.log.ends()
         orders = tuple(self.orders.values())
         return Ended(self.name, title, self.state, head, tail, orders, self.progressed, self.needs)
 
@@ -147,14 +144,3 @@ def few(ids: Iterable[str]) -> str:
 def natural(ids: Iterable[str]) -> list[str]:
     """Ids of arrays in the order in which people expect them: numbers as numbers."""
     return sorted(ids, key=lambda one: (len(one), one))
-
-
-def read_ends(log: Path) -> tuple[str, str]:
-    """Beginning and end of a log; empty where there is none."""
-    try:
-        with log.open("rb") as file:
-            head = file.read(HEAD_BYTES)
-            file.seek(max(0, log.stat().st_size - TAIL_BYTES))
-            return head.decode(errors="replace"), file.read().decode(errors="replace")
-    except OSError:
-        return "", ""

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from blockwise.advice import Advice
 from blockwise.backends.jobs.needs import Needs
 from blockwise.job import ARRAY, Order, read_orders, write_orders
-from blockwise.logs import keep_newest
+from blockwise.logs import JobLog, keep_newest
 from blockwise.records import read_json, write_json
 from blockwise.step import BlockStep
 
@@ -47,6 +47,7 @@ class Ledger:
             folder: name of the folder, which is that of a kind of scheduler: none answers for another's jobs.
         """
         self.records = step.work.below(f"{step.label}/{folder}")
+        self.step = step
         self.logs = step.logs.resolve()
 
     @property
@@ -58,6 +59,10 @@ class Ledger:
         """Where the orders of an array lie, as ``python -m blockwise.job`` takes it from whatever folder."""
         path = self.records.local(name)
         return self.records.place(name) if path is None else str(path.resolve())
+
+    def log(self, name: str) -> JobLog:
+        """The log of a job, by its name."""
+        return JobLog(self.step, self.logs / name)
 
     def enter(
         self,

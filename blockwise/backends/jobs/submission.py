@@ -206,7 +206,7 @@ class Submitter:
         array = Array(array_id, name, throttle)
         for index, orders in enumerate(lists):
             held = {order.item.block: order for order in orders}
-            log = self.ledger.logs / self.scheduler.log_name(array_id, name, index)
+            log = self.ledger.log(self.scheduler.log_name(array_id, name, index))
             array.jobs.append(Job(array_id, index, self.scheduler.task_name(array_id, index), needs, log, held))
         self.arrays.add(array)
         blocks = sum(map(len, lists))

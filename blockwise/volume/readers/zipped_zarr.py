@@ -54,10 +54,13 @@ class ZipStore(Store):
         except (zipfile.BadZipFile, EOFError) as error:
             raise UserError(f"{self.url(name)} cannot be read: {error}; copy the file again") from error
 
+    def inner_names(self) -> set[str]:
+        """Names of all files."""
+        return {name.removeprefix(self._root) for name in self._names}
+
     def array_keys(self) -> list[str]:
         """Keys of all arrays, sorted."""
-        inner = [name.removeprefix(self._root) for name in self._names]
-        keys = {name.rpartition("/")[0] for name in inner if name.rpartition("/")[2] in METADATA_NAMES}
+        keys = {name.rpartition("/")[0] for name in self.inner_names() if name.rpartition("/")[2] in METADATA_NAMES}
         found = [self.find(key) for key in sorted(keys)]
         return sorted({array.key for array in found if array is not None})
 

@@ -92,10 +92,11 @@ class ObjectClassificationStep(ObjectsStep):
         """Classify all objects, a shard at a time."""
         known, project = prepared
         n = len(self.class_names)
+        scratch = self.records.on_this_machine
         with (
-            GrowingArray(self.folder, np.uint8) as classes,
-            GrowingArray(self.folder, np.float32, n) as probabilities,
-            GrowingArray(self.folder, np.int64, 2) as rows,
+            GrowingArray(scratch, np.uint8) as classes,
+            GrowingArray(scratch, np.float32, n) as probabilities,
+            GrowingArray(scratch, np.int64, 2) as rows,
         ):
             for objects in self.shards(known):
                 found = classify(project.forest, n, feature_vectors(project.features, objects.features))
