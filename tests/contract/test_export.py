@@ -304,8 +304,15 @@ def halved(data: np.ndarray, factors: tuple[int, ...], *, is_mean: bool) -> np.n
     return np.nanmean(windows, axis=tuple(range(1, windows.ndim, 2)))
 
 
-@pytest.mark.parametrize("version", ["0.4", "0.5"])
-@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+@pytest.mark.parametrize(
+    ("version", "dtype"),
+    [
+        ("0.4", "float32"),
+        ("0.5", "uint8"),
+        pytest.param("0.4", "uint8", marks=pytest.mark.soak),
+        pytest.param("0.5", "float32", marks=pytest.mark.soak),
+    ],
+)
 def test_scales_of_probabilities(probabilities: Volume, tmp_path: Path, version: str, dtype: str) -> None:
     """Voxels of 4 x 0.5 x 0.25 micrometres: y is halved when x has caught up, z only when both have."""
     image = f"{tmp_path}/a.ome.zarr:p"

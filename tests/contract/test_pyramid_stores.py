@@ -25,7 +25,7 @@ CASES = [
     pytest.param("s3", ".n5", None, marks=SOAK),
     pytest.param("gs", ".zarr", None, marks=SOAK),
     pytest.param("s3", ".precomputed", None, marks=SOAK),
-    ("s3", ".ome.zarr", [36, 18, 32]),
+    pytest.param("s3", ".ome.zarr", [36, 18, 32], marks=SOAK),
     ("gs", ".precomputed", None),
 ]
 

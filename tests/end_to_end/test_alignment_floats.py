@@ -114,7 +114,8 @@ def test_slices_that_cannot_be_read_are_named_by_what_comes_after_them_too(
     code, text = run_luigi(project)
     assert code != 0
     assert f"{len(broken)} of {len(broken)} slices cannot be used" in text
-    for z in broken:
+    for z in broken[:10]:
         assert f"slice {z} (slices/slice_{z:04d}.tif)" in text
+    assert f"and {len(broken) - 10} more" in text
     assert "Traceback" not in text
     assert not Path("result.n5").exists()

@@ -216,6 +216,7 @@ def rename_classes(stage: int, *names: str) -> None:
         labels[...] = np.array([name.encode() for name in names], dtype=object)
 
 
+@pytest.mark.soak
 def test_names_of_classes_decide_about_nothing(two_stages: Project, capsys: pytest.CaptureFixture[str]) -> None:
     assert two_stages.run().ok
     found = stored(STAGE_2)

@@ -220,6 +220,7 @@ def test_cores_of_small_images() -> None:
     assert OF_CORES.items() <= defaults.items()
 
 
+@pytest.mark.soak
 def test_a_project_of_labels_is_trained_once_for_all_images(monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(case_folder("3d_u8_labels_only"), "labels")  # not seen by this process before
     read_by: list[str] = []

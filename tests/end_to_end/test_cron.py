@@ -33,7 +33,7 @@ def rewrite_a_chunk(project: Project, value: int) -> None:
     raw[:18, :18, :16] = np.full((18, 18, 16), value, np.uint8)
 
 
-@pytest.mark.parametrize("firings", [5, pytest.param(20, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("firings", [4, pytest.param(20, marks=pytest.mark.soak)])
 def test_firings_over_a_changing_input(project: Project, firings: int) -> None:
     for firing in range(firings):
         changed = firing % 7 == 3  # computes; the firings before and after it have nothing to do

@@ -68,6 +68,7 @@ def whole(folder: Path, key: str):
     return volume.read(tuple(slice(0, n) for n in volume.shape))
 
 
+@pytest.mark.soak
 def test_cube(run: Path):
     """One test, since the tests of a file may be dealt out to several processes, which would each run the cube."""
     mask_and_labels_equal_the_whole_volume(run)

@@ -111,6 +111,7 @@ def test_the_example_has_the_same_labels_from_every_format(
     assert project.results()["objects"] == expected["objects"]
 
 
+@pytest.mark.soak
 def test_raw_and_output_in_a_store_of_ones_own(
     unused: Project, expected: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,7 @@ def test_defaults_are_those_of_the_file() -> None:
     assert dict(file["retcode"]) == DEFAULTS["retcode"]
 
 
+@pytest.mark.soak
 def test_a_folder_without_settings_of_luigi(unused: Project) -> None:
     """Luigi's own defaults: exit code 0 where steps have failed, and a line for all it does."""
     raw = np.zeros((40, 40), np.uint8)

@@ -138,7 +138,8 @@ def test_a_backend_for_pictures_that_a_notebook_hands_on(project: Project, monke
     assert Path("work/overview.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("output", ["result.n5", pytest.param("result.zarr", marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("output", ["result.n5", "result.zarr"])
 def test_other_chunks_than_those_of_results_are_told(
     unused: Project, output: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -98,7 +98,7 @@ def goes_on(project: Project) -> None:
     ("how", "luigi_workers"),
     [
         ("Ctrl-C", "2"),
-        ("SIGTERM", "1"),
+        pytest.param("SIGTERM", "1", marks=pytest.mark.soak),
         ("SIGKILL", "2"),
         pytest.param("Ctrl-C", "1", marks=pytest.mark.soak),
         pytest.param("SIGTERM", "2", marks=pytest.mark.soak),
@@ -158,6 +158,7 @@ def test_second_run_is_refused_and_a_dead_ones_lock_is_taken(
     assert read_json(open_records("work"), ".lock-owner.json")["pid"] == os.getpid()
 
 
+@pytest.mark.soak
 def test_luigid_shows_progress_and_may_vanish(
     project: Project, driver: Callable[..., subprocess.Popen[str]], luigid: Luigid
 ) -> None:

@@ -19,7 +19,6 @@ TOOLS = {"test", "check", "bench"}
 """Extras for those who change the program."""
 LOADED_BY_OTHERS = {"imagecodecs": "tifffile's codecs"}
 COMES_WITH_OTHERS = {
-    "PIL": "imageio's",
     "botocore": "boto3's",
     "dask": "distributed's; it must be the version that distributed asks for",
     "llvmlite": "numba's; it must be the version that numba asks for",

@@ -59,7 +59,7 @@ ALL = " ".join(FILTERS)
         pytest.param("GaussianSmoothing", 96, "deep", 1, marks=pytest.mark.soak),
         pytest.param("LaplacianOfGaussian HessianOfGaussianEigenvalues", 72, "deep", 1, marks=pytest.mark.soak),
         pytest.param("StructureTensorEigenvalues", 72, "deep", 1, marks=pytest.mark.soak),
-        (ALL, 64, "deep", 2),
+        pytest.param(ALL, 64, "deep", 2, marks=pytest.mark.soak),
         pytest.param(ALL, 500, "flat", 3, marks=pytest.mark.soak),
     ],
 )

@@ -60,7 +60,7 @@ def boxes(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[slice, ...]:
     return tuple(found)
 
 
-@pytest.mark.parametrize("name", ["3d_u16_few_3class", "2d_rgb_u8_3class"])
+@pytest.mark.parametrize("name", [pytest.param("3d_u16_few_3class", marks=pytest.mark.soak), "2d_rgb_u8_3class"])
 @pytest.mark.parametrize("block_shape", [(17, 40, 33), pytest.param((48, 31, 200), marks=pytest.mark.soak)])
 def test_probabilities_of_blocks_are_those_of_the_whole_image(name: str, block_shape: tuple[int, int, int]) -> None:
     project = load_project(str(DATA / name / "project.ilp"))
