@@ -64,6 +64,7 @@ def stored(tmp_path: Path, aws_batch: StandIn, bucket: str) -> Iterator[Workspac
     records.leave_this_machine()
 
 
+@pytest.mark.soak
 def test_a_lost_job_and_a_failed_block_are_told_from_logs_in_the_store(
     aws_batch: StandIn, stored: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -82,6 +82,7 @@ def test_a_block_is_computed_with_what_it_needs_once_and_kept_for_a_run(work: Wo
     assert [len(work.runs(block)) for block in work.grid.ids()] == [1] * len(work.grid)
 
 
+@pytest.mark.soak
 def test_what_a_run_has_finished_is_there(work: Workspace) -> None:
     run(work.addition())
     target = work.addition().read_target()

@@ -21,6 +21,8 @@ from tests.slurm.cluster import Cluster
 BLOCKS = 12
 MOST_RUNS = 40
 KINDS = ("fails", "wrong_data", "damaged_chunk", "kill", "hang", "disk_full")
+FIRST = ("damaged_chunk", "kill", "disk_full")
+"""Those that `make test` strikes with."""
 OPTIONS = SlurmOptions(poll_s=0.5, grace_s=1, blocks_per_job=4)
 
 
@@ -47,7 +49,7 @@ def marker_time(folder: Path, block: int) -> float:
 @pytest.mark.parametrize(
     ("kind", "probability"),
     [
-        *((kind, 0.2) for kind in KINDS),
+        *(pytest.param(kind, 0.2, marks=() if kind in FIRST else pytest.mark.soak) for kind in KINDS),
         *(pytest.param(kind, 0.5, marks=pytest.mark.soak) for kind in KINDS),
     ],
 )

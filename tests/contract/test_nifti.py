@@ -92,6 +92,7 @@ def test_scaled_values_of_nifti(tmp_path: Path, stored: str, read: str) -> None:
     np.testing.assert_array_equal(everything(open_volume(path)), data, strict=True)
 
 
+@pytest.mark.soak
 def test_a_compressed_nifti_is_read_in_the_memory_of_a_plane(tmp_path: Path) -> None:
     data = np.random.default_rng(1).integers(0, 9, (64, 256, 256)).astype(np.uint16)  # 8 MB
     address = itk_image(data, (1.0, 1.0, 1.0), f"{tmp_path}/a.nii.gz", compress=True)

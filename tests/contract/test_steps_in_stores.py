@@ -194,6 +194,7 @@ def test_a_copy_of_the_process_is_refused(work: Workspace) -> None:
     assert records.get("a") == b"1"
 
 
+@pytest.mark.soak
 def test_stale_blocks_are_done_again_and_others_stay(work: Workspace) -> None:
     """Within one process: what is planned, begun, removed and found agrees with what is in the packs."""
 

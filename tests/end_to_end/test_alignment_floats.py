@@ -57,6 +57,7 @@ def stored(name: str) -> NDArray[Any]:
     return volume.read(tuple(slice(0, n) for n in volume.shape))
 
 
+@pytest.mark.soak
 def test_floats_of_a_printf_pattern_go_from_files_to_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slices = write_slices(tmp_path / "slices")
     monkeypatch.chdir(tmp_path)

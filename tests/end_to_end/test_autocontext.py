@@ -51,6 +51,7 @@ def two_stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proj
     end_sessions()
 
 
+@pytest.mark.soak
 def test_both_stages_are_computed_where_one_looks(two_stages: Project) -> None:
     def computing() -> Site:
         return Site.of(two_stages.steps(), LocalExecutor(2, 120.0), max_attempts=1)
@@ -139,6 +140,7 @@ def test_the_first_stage_is_exported_where_it_is_kept(
             assert keys(ours) == keys(theirs)
 
 
+@pytest.mark.soak
 def test_a_region_that_grows_redoes_what_its_border_has_cut(two_stages: Project) -> None:
     """The first stage is computed beyond the region, as far as the second looks, and grows with it."""
     two_stages.change("blocks", {"shape": [30, 40], "chunks": [30, 40], "roi": [[0, 60], [0, 90]]})
@@ -233,6 +235,7 @@ def test_names_of_classes_decide_about_nothing(two_stages: Project, capsys: pyte
     assert two_stages.run().computed == {}
 
 
+@pytest.mark.soak
 def test_names_of_classes_decide_about_no_image_of_a_batch(two_stages: Project) -> None:
     Path("images").mkdir()
     imageio.v3.imwrite("images/cell.png", read(Path("input.h5"), "data")[:60, :50])

@@ -71,6 +71,7 @@ def test_one_broken_file_of_twenty() -> None:
     assert median(yaml.safe_load(text)["cpu_seconds"] for text in spent) < 0.1
 
 
+@pytest.mark.soak
 def test_a_file_that_an_image_refers_to_is_watched_as_well() -> None:
     image = read(case_folder(CASE) / "input.h5", "data")
     for folder in ("images", "store"):

@@ -100,6 +100,7 @@ def test_a_project_of_objects_that_are_given_is_refused(kind: str) -> None:
     assert "for one volume; a batch has none" in told
 
 
+@pytest.mark.soak
 def test_what_is_wrong_with_a_classifier_is_told_of_its_images() -> None:
     """One row names another project, of which nothing is known but that it has none."""
     write_project()

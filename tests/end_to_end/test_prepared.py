@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.runs import Project, environment
 
 PROCESS = """
@@ -59,6 +61,7 @@ def late(*steps: str) -> list[str]:
     return sorted(done.stdout.splitlines())
 
 
+@pytest.mark.soak
 def test_no_block_pays_for_what_a_worker_loads(project: Project) -> None:
     assert late(*STEPS) == sorted(STEPS)
     project.change("connected_components", {"intensities": True, "probabilities": True})

@@ -80,6 +80,7 @@ def test_blocks_of_other_settings_tell_and_so_do_rates_that_were_kept(
     assert "without threshold, component_faces, of which no block was measured yet" in plan(capsys)
 
 
+@pytest.mark.soak
 def test_a_block_that_fails_ends_the_probe_with_its_log(unused: Project, capsys: pytest.CaptureFixture[str]) -> None:
     unused.change("backend.faults", {"fails": 1.0})
     unused.change("backend.max_attempts", 1)

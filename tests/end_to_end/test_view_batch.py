@@ -76,6 +76,7 @@ def test_a_small_image_that_has_changed_is_not_shown_as_it_was() -> None:
         assert shown.api("/roi/thresholded", image="cell1").status == 200
 
 
+@pytest.mark.soak
 def test_blocks_of_large_images_are_computed() -> None:
     write_images(1)
     write_config(batch={"files": "images/*.png", "small_voxels": 1}, blocks={"shape": [32, 32]})

@@ -162,6 +162,7 @@ def test_failed_blocks_are_shown_and_the_map_leads_to_them(unused: Project, brow
         assert b"Traceback" in shown.ask(log.removeprefix(shown.origin)).body
 
 
+@pytest.mark.soak
 def test_blocks_that_are_waited_for_keep_no_tab_from_the_server(unused: Project, browser: Browser) -> None:
     """Tabs share six connections; a worker that never ends its block has both of them wait for more."""
     with served(lambda: computing(unused, 1, Faults(hang=1.0))) as shown:

@@ -115,6 +115,7 @@ def test_a_threshold_that_is_tried_is_that_of_a_run_and_no_result(project: Proje
     np.testing.assert_array_equal(project.results()["thresholded"], mask)
 
 
+@pytest.mark.soak
 def test_what_is_tried_is_seen_from_afar_without_computing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Coarser scales are thresholds of coarser probabilities, chunk by chunk as over the whole volume."""
     monkeypatch.chdir(tmp_path)
@@ -155,6 +156,7 @@ def test_objects_of_the_whole_volume_are_those_of_a_run(project: Project) -> Non
     np.testing.assert_array_equal(labels, project.results()["connected_components"])
 
 
+@pytest.mark.soak
 def test_hysteresis_is_tried(project: Project, expected: Expected) -> None:
     project.change("connected_components.foreground", 1)
     values = {"method": "hysteresis", "core": 0.7, "final": 0.55, "class": 0, "sigma": 1.0}
@@ -201,6 +203,7 @@ def test_nothing_is_tried_where_nothing_is_computed(project: Project) -> None:
         assert shown.ask(f"/{TOKEN}/api/trials", "POST", b"[").status == 400
 
 
+@pytest.mark.soak
 def test_old_trials_make_room_for_new_ones(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_stores, "MOST_STORES", 2)
     with served(lambda: computing(project, 1)) as shown:

@@ -24,8 +24,15 @@ def shift(path: Path, seconds: float) -> None:
     os.utime(path, (when, when))
 
 
-@pytest.mark.parametrize("seconds", [-DAY, DAY])
-@pytest.mark.parametrize("who", ["data", "markers"])
+@pytest.mark.parametrize(
+    ("who", "seconds"),
+    [
+        ("data", -DAY),
+        ("markers", DAY),
+        pytest.param("data", DAY, marks=pytest.mark.soak),
+        pytest.param("markers", -DAY, marks=pytest.mark.soak),
+    ],
+)
 def test_data_and_markers_of_different_clocks(
     project: Project, expected: Any, monkeypatch: pytest.MonkeyPatch, who: str, seconds: float
 ) -> None:

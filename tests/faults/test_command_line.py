@@ -119,6 +119,7 @@ def test_failed_blocks_are_named_and_the_others_are_done(unused: Project) -> Non
     assert "Traceback" in failure.traceback
 
 
+@pytest.mark.soak
 def test_project_is_loaded_once_a_worker(unused: Project) -> None:
     """Twice as many blocks open the project no more often."""
     opens = []

@@ -92,7 +92,7 @@ def test_no_short_failure_is_damage(name: str, call: str, when: str, strike: Str
         assert said.startswith("transient") or said.strip() == str(DATA.sum(dtype=int)), said
 
 
-@pytest.mark.parametrize("call", ["open", "stat", "read"])
+@pytest.mark.parametrize("call", ["open", *(pytest.param(name, marks=pytest.mark.soak) for name in ("stat", "read"))])
 def test_metadata_that_cannot_be_read_are_not_gone(call: str, strike: Strike, tmp_path: Path) -> None:
     """Taken for gone, all markers of the step would be deleted."""
     work = Workspace(tmp_path / "work")

@@ -102,6 +102,7 @@ def test_code_that_is_kept_is_read_without_what_compiles_and_does_the_same(tmp_p
     assert output() == [value, *errors, "1", "False"]
 
 
+@pytest.mark.soak
 def test_one_of_many_processes_compiles(tmp_path: Path) -> None:
     (tmp_path / "toy.py").write_text(TOY)
     assert compiled_by(tmp_path, 3) == ["0", "0", "1"]

@@ -102,6 +102,7 @@ def test_after_its_process_has_died_the_next_block_gets_a_new_one(tmp_path: Path
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux's /proc")
+@pytest.mark.soak
 def test_what_its_process_takes_is_counted_with_the_workers_own(tmp_path: Path) -> None:
     script = """
     engine = make_engine("ilastik", project)

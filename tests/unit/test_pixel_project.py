@@ -244,6 +244,7 @@ def _hash_of(path: str) -> str:
     return load_project(path).content_hash
 
 
+@pytest.mark.soak
 def test_several_processes_read_while_another_holds_the_file_open(tmp_path: Path) -> None:
     path = copied("3d_u16_few_3class", tmp_path)
     with h5py.File(path, "r+"), multiprocessing.get_context("spawn").Pool(3) as pool:

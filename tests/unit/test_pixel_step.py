@@ -30,6 +30,7 @@ def make_step(folder: Path) -> PredictionStep:
     return build_steps(make_config(folder)).prediction
 
 
+@pytest.mark.soak
 def test_blocks_are_those_of_a_classifier_that_is_trained_once(tmp_path: Path) -> None:
     project = copied("3d_u8_labels_only", tmp_path)
     step = make_step(tmp_path)

@@ -51,6 +51,7 @@ def test_differs_from_ilastiks_training_no_more_than_ilastik_from_itself(own: ND
     assert np.corrcoef(own[..., 0].ravel(), expected[..., 0].ravel())[0, 1] > 0.993
 
 
+@pytest.mark.soak
 def test_two_seeds_differ_no_more_than_two_trainings_by_ilastik(project: Project, own: NDArray[np.float32]) -> None:
     other = predict(trained(project, 1), image_zyxc(CASE / "input.h5", "zyx"))
     error = np.abs(own - other)

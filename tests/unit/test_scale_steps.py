@@ -214,6 +214,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.soak
 def test_what_a_killed_process_has_done_stays(steps: list[ScaleStep]) -> None:
     run(steps[0])
     text = steps[1].to_json() + "\n"
