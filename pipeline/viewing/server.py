@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -118,7 +119,11 @@ class Data(Handler):
         known = self.request.headers.get("If-None-Match", "").strip('"')
         work = read_chunk(self.site, layer, key, chunk, known)
         browser = browser_of(str(self.request.remote_ip), self.request.headers.get("User-Agent", ""))
-        content = await self.wanted(work if browser is None else self.held.wait(browser, work))
+        try:
+            content = await self.wanted(work if browser is None else self.held.wait(browser, work))
+        finally:
+            if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:  # given up before its turn came
+                work.close()
         self.set_header("Cache-Control", "private, no-cache")  # to be kept, and asked for again
         self.set_header("Etag", f'"{content.tag}"')
         if known == content.tag:
