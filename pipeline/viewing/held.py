@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import TypeVar
 
 from pipeline.viewing.refusals import busy
@@ -24,17 +24,17 @@ class Held:
     def __init__(self) -> None:
         self._waiting: dict[asyncio.Future[None], Hashable] = {}
 
-    async def wait(self, browser: Hashable, work: Awaitable[T]) -> T:
+    async def wait(self, browser: Hashable, work: Callable[[], Awaitable[T]]) -> T:
         """Wait for work.
 
         Args:
             browser: whose connection waits.
-            work: goes on for a while where its request has had to give way; whoever asks again finds it.
+            work: is begun, unless its request has been given up by then; goes on for a while where its request has had to give way; whoever asks again finds it.
 
         Raises:
             RefusedError: 503: come again.
         """
-        future: asyncio.Future[T] = asyncio.ensure_future(work)
+        future: asyncio.Future[T] = asyncio.ensure_future(work())
         gives_way = asyncio.get_running_loop().create_future()
         self._waiting[gives_way] = browser
         self._have_one_give_way(browser)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -117,13 +117,9 @@ class Data(Handler):
         if chunk is None:
             raise nothing_there(f"layer {name} has no {key!r}")
         known = self.request.headers.get("If-None-Match", "").strip('"')
-        work = read_chunk(self.site, layer, key, chunk, known)
+        work = functools.partial(read_chunk, self.site, layer, key, chunk, known)
         browser = browser_of(str(self.request.remote_ip), self.request.headers.get("User-Agent", ""))
-        try:
-            content = await self.wanted(work if browser is None else self.held.wait(browser, work))
-        finally:
-            if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:  # given up before its turn came
-                work.close()
+        content = await self.wanted(work() if browser is None else self.held.wait(browser, work))
         self.set_header("Cache-Control", "private, no-cache")  # to be kept, and asked for again
         self.set_header("Etag", f'"{content.tag}"')
         if known == content.tag:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -11,14 +13,18 @@ from pipeline.viewing.held import MOST_HELD, Held
 from pipeline.viewing.refusals import RefusedError
 
 
+def given(work: asyncio.Future[Any]) -> asyncio.Future[Any]:
+    return work
+
+
 def test_the_one_that_has_waited_longest_gives_way_and_its_work_goes_on() -> None:
     async def run() -> None:
         held, work = Held(), [asyncio.get_running_loop().create_future() for _ in range(MOST_HELD + 2)]
-        waiting = [asyncio.create_task(held.wait("browser", one)) for one in work[:MOST_HELD]]
-        other = asyncio.create_task(held.wait("another browser", work[-1]))
+        waiting = [asyncio.create_task(held.wait("browser", partial(given, one))) for one in work[:MOST_HELD]]
+        other = asyncio.create_task(held.wait("another browser", partial(given, work[-1])))
         await asyncio.sleep(0)
         assert not any(one.done() for one in (*waiting, other))
-        newest = asyncio.create_task(held.wait("browser", work[MOST_HELD]))
+        newest = asyncio.create_task(held.wait("browser", partial(given, work[MOST_HELD])))
         with pytest.raises(RefusedError) as refused:
             await waiting[0]
         assert refused.value.status == 503
@@ -34,7 +40,7 @@ def test_work_that_nobody_has_come_again_for_is_given_up(monkeypatch: pytest.Mon
     async def run() -> None:
         monkeypatch.setattr(held_module, "KEPT_S", 0.0)
         held, work = Held(), [asyncio.get_running_loop().create_future() for _ in range(MOST_HELD + 1)]
-        waiting = [asyncio.create_task(held.wait("browser", one)) for one in work]
+        waiting = [asyncio.create_task(held.wait("browser", partial(given, one))) for one in work]
         with pytest.raises(RefusedError):
             await waiting[0]
         with pytest.raises(asyncio.CancelledError):
@@ -51,3 +57,20 @@ def test_work_that_nobody_has_come_again_for_is_given_up(monkeypatch: pytest.Mon
         await asyncio.gather(*waiting, return_exceptions=True)
 
     asyncio.run(run())
+
+
+def test_work_that_is_given_up_before_its_turn_is_not_begun() -> None:
+    """A chunk whose reading was made but never begun would be told of, as a warning, at any time later."""
+    begun: list[str] = []
+
+    async def work() -> None:
+        begun.append("work")
+
+    async def run() -> None:
+        waiting = asyncio.create_task(Held().wait("browser", work))
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(run())
+    assert begun == []
