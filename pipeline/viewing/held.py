@@ -29,7 +29,8 @@ class Held:
 
         Args:
             browser: whose connection waits.
-            work: is begun, unless its request has been given up by then; goes on for a while where its request has had to give way; whoever asks again finds it.
+            work: is begun unless its request has been given up by then; goes on for a while where its request has
+                had to give way; whoever asks again finds it.
 
         Raises:
             RefusedError: 503: come again.
