@@ -91,9 +91,9 @@ def _key(step: BlockStep, path: Path) -> str:
 def _copy(records: Records, path: Path, key: str) -> bool:
     """A log that cannot be copied must not end what it tells of."""
     try:
-        size, content = path.stat().st_size, path.read_bytes()
+        size = path.stat().st_size
         if _copied.get(str(path)) != size:
-            records.put(key, content)
+            records.put(key, path.read_bytes())
             _copied[str(path)] = size
     except (OSError, UserError):
         return False

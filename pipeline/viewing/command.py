@@ -107,9 +107,6 @@ async def _serve(site: Site | Gallery, wishes: Wishes) -> None:
             f"{wishes.host}:{wishes.port}: cannot be served there: {error.strerror or error}; give another --port, "
             "or none for any that is free"
         ) from error
-    ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
     url = page_address(wishes.host, port, access.token)
     print(url, flush=True)
     if line := tunnel_line(wishes.host, port):
