@@ -84,6 +84,7 @@ def wait_for_panel(browser: Browser) -> None:
 
 def test_colours_are_where_they_must_be(shown: Served, browser: Browser, expected: dict[str, Any]) -> None:
     browser.open(shown.page)
+    wait_for(lambda: "Connecting" not in browser.run("return document.body.innerText"), 20, browser.errors)
     first = without_panel(browser)
     assert (first.max(2) - first.min(2) > 30).mean() > 0.05
     assert len(np.unique(first.reshape(-1, 3), axis=0)) > 200

@@ -3,7 +3,10 @@
 // It also listens for what Python has to say of its state. There is nothing, and it would hold one of the six
 // connections that all tabs of a browser have to a server.
 {
-  window.EventSource = class { close() {} };
+  window.EventSource = class {
+    constructor() { setTimeout(() => this.onopen?.()); }  // else it says that it is connecting for as long as one looks
+    close() {}
+  };
   const { fetch } = window;
   const isGroup = /\/data\/[^/]+\/[^/]+\/\.zarray$/;
   window.fetch = (address, options) =>
