@@ -49,7 +49,11 @@ def open_volume(address: Address | str, mode: str = "r") -> Volume:
     address = parsed(address)
     try:
         return _refuse_too_large(_refuse_empty(_open(address, mode)))
-    except (UserError, DamagedDataError):
+    except UserError as error:
+        if error.__cause__ is not None:  # readers that ask whether a file is damaged cannot know why it was not read
+            refuse_transient(error.__cause__, str(address))
+        raise
+    except DamagedDataError:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno is not None:

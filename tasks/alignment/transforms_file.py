@@ -11,6 +11,7 @@ import numpy as np
 
 from blockwise.errors import UserError
 from blockwise.files import replacing
+from blockwise.transient import refuse_transient
 from tasks.alignment.transforms import Floats
 
 VERSION = 1
@@ -46,7 +47,10 @@ def read_transforms(path: str) -> tuple[dict[int, Floats], list[int]]:
         value = json.loads(Path(path).read_text())
     except FileNotFoundError as error:
         raise UserError(f"transforms {path}: there is no such file (looked from {Path.cwd()})") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        refuse_transient(error, f"transforms {path}")
+        raise UserError(f"transforms {path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
         raise UserError(f"transforms {path}: is no JSON: {error}") from error
     if not isinstance(value, dict):
         raise UserError(f"transforms {path}: expected a matrix for each slice, by its number; found {value!r:.60}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from blockwise.volume import open_volume
 from blockwise.volume.remote import StoreUnreachableError
 from tests.containers import FORMATS
 from tests.contract import servers
+from tests.contract.files import WRITERS
 from tests.contract.steps import Workspace
 
 DATA = np.random.default_rng(3).integers(1, 200, (16, 32, 32)).astype(np.uint8)
@@ -55,6 +57,22 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(target), str(SOURCE), "-ldl"], check=True)
     return target
 
+
+READ_EACH = """
+import json, os, sys
+from blockwise.transient import is_transient
+from blockwise.volume import open_volume
+
+for name, (address, path) in json.loads(sys.argv[1]).items():
+    with open(os.environ["SHORT_FAILURES"], "wb") as left:
+        left.write(b"x")
+    os.environ["SHORT_PATH"] = path
+    try:
+        open_volume(address).read((slice(0, 1), slice(0, 1), slice(0, 1)))
+        print(name, "read")
+    except Exception as error:
+        print(name, "transient" if is_transient(error) else "final", repr(error))
+"""
 
 Strike = Callable[..., Path]
 
@@ -90,6 +108,23 @@ def test_no_short_failure_is_damage(name: str, call: str, when: str, strike: Str
         assert said.strip() == str(DATA.sum(dtype=int))
     else:  # the second look may have succeeded
         assert said.startswith("transient") or said.strip() == str(DATA.sum(dtype=int)), said
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_file_that_cannot_be_opened_now_is_not_called_damaged(number: int, strike: Strike, tmp_path: Path) -> None:
+    written = {}
+    for name, write in WRITERS.items():
+        (tmp_path / name).mkdir()
+        address = write(tmp_path / name, DATA.astype(np.uint16))
+        written[name] = (address, open_volume(address).file_of((0, 0, 0)))
+    strike("open", "nothing so far", 1, number)
+    command = [sys.executable, "-W", "ignore", "-c", READ_EACH, json.dumps(written)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split()[0] for line in said] == list(WRITERS)
+    for line in said:  # a library may try again by itself
+        assert line.split()[1] in ("transient", "read"), line
+        assert "damaged" not in line, line
+    assert sum(line.split()[1] == "transient" for line in said) > len(said) // 2, said
 
 
 @pytest.mark.parametrize("call", ["open", *(pytest.param(name, marks=pytest.mark.soak) for name in ("stat", "read"))])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 
 from blockwise.errors import UserError
@@ -14,6 +16,8 @@ from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing, single, unit_name
 from blockwise.volume.readers.plain import PlainArray, PlainVolume
 
+_KINDS = (nibabel.Nifti1Image, nibabel.Nifti2Image)
+_HEADER_BYTES = max(kind.header_class.template_dtype.itemsize for kind in _KINDS)
 _AXES = "ctzyx"
 """The file has x first; its fifth dimension holds the components of a vector."""
 
@@ -56,15 +60,18 @@ def _describe(address: Address) -> PlainArray:
 
 
 def _image(address: Address) -> Any:
+    """The header; ``nibabel.load`` would take a file that cannot be read at the moment for one of unknown kind."""
     try:
-        image = nibabel.load(address.path)
-    except (ImageFileError, HeaderDataError, EOFError, OSError, ValueError) as error:
+        with ImageOpener(address.path, "rb") as file:
+            head = file.read(_HEADER_BYTES)
+        kind = next((kind for kind in _KINDS if kind.header_class.may_contain_header(head)), None)
+        if kind is not None:
+            return kind.from_filename(address.path)
+    except (ImageFileError, HeaderDataError, EOFError, OSError, ValueError, zlib.error) as error:
         raise UserError(
             f"{address.path}: ends in {address.suffix} but cannot be opened as NIfTI, is it damaged? {error}"
         ) from error
-    if not isinstance(image, nibabel.Nifti1Image):  # of which NIfTI 2 is a kind
-        raise UserError(f"{address.path}: ends in {address.suffix} but is not a NIfTI file")
-    return image
+    raise UserError(f"{address.path}: ends in {address.suffix} but is not a NIfTI file")
 
 
 def _spacing(header: Any, axes: str) -> Spacing:

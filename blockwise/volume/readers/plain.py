@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from blockwise.errors import UserError
 from blockwise.grid import Box, Index, box_shape
+from blockwise.transient import refuse_transient
 from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing
 from blockwise.volume.base import ABSENT, Volume
@@ -152,6 +153,7 @@ class PlainVolume(Volume):
             try:
                 self._stream.verify()
             except OSError as error:
+                refuse_transient(error, self._stored.path)
                 raise UserError(f"{self.address}: {self._stored.path} is damaged: {error}; copy it again") from error
 
     @property
