@@ -307,7 +307,7 @@ def halved(data: np.ndarray, factors: tuple[int, ...], *, is_mean: bool) -> np.n
 @pytest.mark.parametrize(
     ("version", "dtype"),
     [
-        ("0.4", "float32"),
+        pytest.param("0.4", "float32", marks=pytest.mark.soak),
         ("0.5", "uint8"),
         pytest.param("0.4", "uint8", marks=pytest.mark.soak),
         pytest.param("0.5", "float32", marks=pytest.mark.soak),

@@ -155,7 +155,9 @@ HDF5 = {
 }
 
 
-@pytest.mark.parametrize("name", HDF5)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.soak if name != "blosc" else ()) for name in HDF5]
+)
 def test_filters_of_hdf5(tmp_path: Path, name: str) -> None:
     address = f"{tmp_path}/a.h5:v"
     with h5py.File(tmp_path / "a.h5", "w") as file:

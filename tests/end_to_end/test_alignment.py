@@ -106,6 +106,7 @@ def test_a_missing_slice_that_comes_later_is_put_in_its_place(stack: Stack) -> N
     assert "same pixels as the slice before" in (stack.folder / "work" / "slices.csv").read_text()
 
 
+@pytest.mark.soak
 def test_a_slice_that_goes_leaves_a_gap_and_shifts_nothing(stack: Stack) -> None:
     before = stack.volume()
     stack.slice(23).unlink()

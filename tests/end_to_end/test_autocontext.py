@@ -174,6 +174,7 @@ def test_what_a_project_of_two_stages_has_left_is_removed_with_the_results_of_an
     assert not Path("work").exists()
 
 
+@pytest.mark.soak
 def test_images_of_a_batch_have_both_stages(two_stages: Project) -> None:
     image = read(Path("input.h5"), "data")
     Path("images").mkdir()

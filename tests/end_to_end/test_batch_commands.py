@@ -169,6 +169,7 @@ def test_a_flipped_byte_is_found_and_only_its_image_is_computed_again(capsys: py
             np.testing.assert_array_equal(values, before[name], err_msg=name)
 
 
+@pytest.mark.soak
 def test_verify_reads_a_large_image_block_by_block(capsys: pytest.CaptureFixture[str]) -> None:
     write_images(3)
     write_config(**SMALL_AND_LARGE)
@@ -194,7 +195,7 @@ def test_verify_leaves_images_alone_that_have_changed(capsys: pytest.CaptureFixt
     assert text.startswith("images: 2 images read, 0 damaged; 1 not read: file or settings have changed")
 
 
-@pytest.mark.parametrize("ending", ["n5", "zarr"])
+@pytest.mark.parametrize("ending", ["n5", pytest.param("zarr", marks=pytest.mark.soak)])
 def test_clean_removes_all_images_and_nothing_else(ending: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_images(3)
     before = times(".")
@@ -248,6 +249,7 @@ def test_clean_leaves_what_is_not_ours(capsys: pytest.CaptureFixture[str]) -> No
     assert {"thresholded"} == {path.name for path in Path("out/cell1.n5").iterdir() if path.is_dir()}
 
 
+@pytest.mark.soak
 def test_clean_knows_images_that_are_no_longer_named(capsys: pytest.CaptureFixture[str]) -> None:
     write_images(4)
     write_config(**SMALL_AND_LARGE)
@@ -299,6 +301,7 @@ def test_clean_that_is_broken_off_goes_on_later(
     assert not any(Path("out").iterdir())
 
 
+@pytest.mark.soak
 def test_large_images_get_scales_which_clean_takes_away(capsys: pytest.CaptureFixture[str]) -> None:
     write_images(2)
     write_config(

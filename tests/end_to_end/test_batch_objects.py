@@ -48,6 +48,7 @@ def assert_equal(found: dict[str, Any], expected: dict[str, Any]) -> None:
         np.testing.assert_array_equal(found[key], value, err_msg=key)
 
 
+@pytest.mark.soak
 def test_objects_have_the_features_and_classes_of_each_images_own_workflow() -> None:
     write_project()
     write_images(2)

@@ -79,7 +79,9 @@ def test_a_failure_is_told_and_the_next_firing_goes_on(project: Project) -> None
     assert_same(project.results(), before)
 
 
-@pytest.mark.parametrize(("age", "code"), [(SILENCE_S / 4, 10), (2 * SILENCE_S, 0)])
+@pytest.mark.parametrize(
+    ("age", "code"), [(SILENCE_S / 4, 10), pytest.param(2 * SILENCE_S, 0, marks=pytest.mark.soak)]
+)
 def test_a_run_on_another_host_is_seen_by_its_heartbeat(project: Project, age: float, code: int) -> None:
     """As over a file system that does not pass locks on: only the owner's file tells."""
     project.change("threshold.threshold", 0.3)

@@ -112,7 +112,9 @@ def test_plan_recommends_ingest_where_it_pays(
     assert (film.axes, film.chunks) == ("tyx", (1, 18, 64))
 
 
-@pytest.mark.parametrize("name", ["nifti-gz", "precomputed-sharded", "imaris"])
+@pytest.mark.parametrize(
+    "name", ["nifti-gz", *(pytest.param(name, marks=pytest.mark.soak) for name in ("precomputed-sharded", "imaris"))]
+)
 def test_volumes_that_are_only_read(
     unused: Project, expected: Any, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:

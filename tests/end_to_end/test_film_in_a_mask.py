@@ -19,6 +19,7 @@ from tests.end_to_end.test_time import film, flat_project, whole
 SIGMA, CORE, FINAL = 1.0, 0.6, 0.35
 
 
+@pytest.mark.soak
 def test_each_time_step_equals_the_whole_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frames = film()
     coarse = np.zeros((30, 27), np.uint8)  # 3 times coarser, the same for all times

@@ -53,7 +53,15 @@ def results(output: str, roi: tuple[slice, ...]) -> dict[str, NDArray[Any]]:
 @pytest.mark.parametrize(
     ("case", "formats"),
     [
-        *(pytest.param(case, ("hdf5", other), id=f"{case}-{other}") for case, other in OTHERS.items()),
+        *(
+            pytest.param(
+                case,
+                ("hdf5", other),
+                id=f"{case}-{other}",
+                marks=pytest.mark.soak if other in ("n5", "zarr2") else (),
+            )
+            for case, other in OTHERS.items()
+        ),
         *(pytest.param(case, tuple(FORMATS), id=f"{case}-all", marks=pytest.mark.soak) for case in CASES),
     ],
 )
@@ -142,7 +150,14 @@ def test_raw_and_output_in_a_store_of_ones_own(
         assert volume_exists(address)
 
 
-@pytest.mark.parametrize("output", ["result.zarr", "sharded.zarr", "result.ome.zarr", "result.n5"])
+@pytest.mark.parametrize(
+    "output",
+    [
+        "result.ome.zarr",
+        "result.n5",
+        *(pytest.param(name, marks=pytest.mark.soak) for name in ("result.zarr", "sharded.zarr")),
+    ],
+)
 def test_outputs_in_every_format_that_is_written(
     output: str, unused: Project, expected: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -64,6 +64,7 @@ def test_a_mask_that_grows_by_a_block_stops_where_nothing_differs(unused: Projec
     assert unused.run().computed == {}
 
 
+@pytest.mark.soak
 def test_whoever_dies_while_a_region_grows_leaves_nothing_that_counts(unused: Project, expected: Any) -> None:
     roi = [[0, 36], [0, 36], [0, 50]]
     unused.change("blocks.roi", roi)
@@ -84,6 +85,7 @@ def test_whoever_dies_while_a_region_grows_leaves_nothing_that_counts(unused: Pr
     )
 
 
+@pytest.mark.soak
 def test_without_the_record_of_what_a_region_was_all_is_done_again(unused: Project, expected: Any) -> None:
     unused.change("blocks.roi", [[0, 36], [0, 36], [0, 50]])
     assert unused.run().ok
@@ -97,6 +99,7 @@ def test_without_the_record_of_what_a_region_was_all_is_done_again(unused: Proje
     assert_is_whole_volume(unused, expected["probabilities"], box_of(roi), np.ones(SHAPE, bool))
 
 
+@pytest.mark.soak
 def test_verify_reads_what_was_computed_as_large_as_it_is_now(
     unused: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -148,6 +148,7 @@ def test_what_is_projected_is_enough_and_not_absurd(case: str, tmp_path: Path) -
     compare(case, tmp_path, (FLAT_SMALL if case.startswith("flat") else SMALL, large), NOISE, alone=True)
 
 
+@pytest.mark.soak
 def test_what_is_projected_for_a_small_run(tmp_path: Path) -> None:
     """Its workers serve one step after the other, so that some hold a little of the step before."""
     compare("plain", tmp_path, (SMALL, (96, 192, 192)), 2 * NOISE, alone=False)

@@ -80,6 +80,7 @@ def test_another_volume_is_not_taken_for_the_same(unused: Project) -> None:
     assert len(run.computed["prediction"]) == 8
 
 
+@pytest.mark.soak
 def test_of_a_copy_the_user_says_that_it_is_one(unused: Project, capsys: pytest.CaptureFixture[str]) -> None:
     assert unused.run().ok
     shutil.copytree("raw.n5", "copy.n5")  # with the times
@@ -111,6 +112,7 @@ def test_names_of_classes_decide_about_nothing(
     assert len(unused.run().computed["threshold"]) == 8
 
 
+@pytest.mark.soak
 def test_with_other_names_a_block_is_still_computed(unused: Project, expected: dict[str, Any]) -> None:
     assert unused.run().ok
     rename_classes(unused, "inside", "wall")
@@ -122,6 +124,7 @@ def test_with_other_names_a_block_is_still_computed(unused: Project, expected: d
     assert_same(unused.results(), expected)
 
 
+@pytest.mark.soak
 def test_a_damaged_record_of_names_costs_no_result(unused: Project) -> None:
     assert unused.run().ok
     for content in ("", "[]", '{"raw": 3, "project": {"classes": 4, "content": 5}}'):

@@ -76,6 +76,7 @@ def test_n5_beside_the_results(project: Project) -> None:
     assert run(project, scales=4, datasets=["raw", *RESULTS]).computed == {}
 
 
+@pytest.mark.soak
 def test_n5_metadata_is_what_viewers_read(project: Project) -> None:
     """Names and order as n5-viewer, Paintera and Neuroglancer have them: x first, and factors of the finest scale."""
     attributes = json.loads(Path("raw.n5/raw/attributes.json").read_text())
@@ -101,7 +102,9 @@ def test_n5_metadata_is_what_viewers_read(project: Project) -> None:
 LAYOUTS = [("pyramid.zarr", None, "0.4"), ("pyramid.ome.zarr", [36, 18, 32], "0.5")]
 
 
-@pytest.mark.parametrize(("container", "shards", "version"), LAYOUTS)
+@pytest.mark.parametrize(
+    ("container", "shards", "version"), [pytest.param(*LAYOUTS[0], marks=pytest.mark.soak), LAYOUTS[1]]
+)
 def test_ome_zarr_in_a_container_of_its_own(
     project: Project, container: str, shards: list[int] | None, version: str
 ) -> None:
@@ -246,6 +249,7 @@ def test_the_workflow_alone_makes_as_many_as_viewers_need(
     assert "pyramid_connected_components" in capsys.readouterr().out
 
 
+@pytest.mark.soak
 def test_workers_of_this_machine_make_them(project: Project) -> None:
     """Through Luigi's command line, as users do; the summary names the groups, and not each scale."""
     project.change("pyramid", {"scales": 3, "output": "pyramid.precomputed"})
@@ -261,6 +265,7 @@ def test_workers_of_this_machine_make_them(project: Project) -> None:
     assert run_luigi(project, workflow="PyramidWorkflow")[1].startswith("Nothing to do")
 
 
+@pytest.mark.soak
 def test_a_region_that_grows_computes_what_it_has_cut(unused: Project) -> None:
     """Also where the border lies within a coarser voxel, or moves within a coarser block."""
     roi = [[0, 36], [0, 18], [0, 63]]
@@ -280,6 +285,7 @@ def test_a_region_that_grows_computes_what_it_has_cut(unused: Project) -> None:
         assert unused.run().computed == {}
 
 
+@pytest.mark.soak
 def test_a_link_becomes_a_copy_and_back(project: Project) -> None:
     finest_scale, link = finest("thresholded"), Path("result.n5/pyramid/thresholded/s0")
     for copied in (False, True, False):
@@ -292,6 +298,7 @@ def test_a_link_becomes_a_copy_and_back(project: Project) -> None:
     assert not Path("result.n5").exists()
 
 
+@pytest.mark.soak
 def test_thresholds_that_go_and_datasets_that_come(project: Project) -> None:
     """Scales of what the configuration has no more are cleaned with all else; other people's things stay."""
     run(project, scales=2)

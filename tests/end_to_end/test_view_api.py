@@ -182,6 +182,7 @@ def test_coarser_scales_cost_nothing_and_are_those_of_the_pyramid(tmp_path: Path
             np.testing.assert_array_equal(found, before[name], err_msg=name, strict=True)
 
 
+@pytest.mark.soak
 def test_what_is_damaged_while_one_looks_is_computed_again(project: Project, expected: Expected) -> None:
     with served(lambda: computing(project)) as shown:
         before = shown.chunk("thresholded", 0, 0, 0)
@@ -199,6 +200,7 @@ def test_what_is_damaged_while_one_looks_is_computed_again(project: Project, exp
     np.testing.assert_array_equal(project.results()["connected_components"], expected["connected_components"])
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("key", "value", "again"),
     [("threshold.threshold", 0.4, 0), pytest.param("prediction.dtype", "uint8", 8, marks=pytest.mark.soak)],

@@ -86,6 +86,7 @@ def test_blocks_of_large_images_are_computed() -> None:
     np.testing.assert_array_equal(found, results("cell0")["thresholded"][:9, :9], strict=True)
 
 
+@pytest.mark.soak
 def test_small_images_are_computed_and_tried_before_and_after_the_run() -> None:
     write_images(2)
     with served(computing) as shown:

@@ -215,6 +215,7 @@ def test_old_trials_make_room_for_new_ones(project: Project, monkeypatch: pytest
         assert len(list(Path("work/live").glob("*/*/result.n5"))) == 2
 
 
+@pytest.mark.soak
 def test_what_a_killed_server_has_left_is_cleaned_and_nothing_else(
     project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

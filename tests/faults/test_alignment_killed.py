@@ -35,6 +35,7 @@ def killed_and_finished(stack: DisturbedStack, kills: list[tuple[str, int, int]]
     stack.finish()
 
 
+@pytest.mark.soak
 def test_a_small_stack_killed_while_it_is_put_in_place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wish = {"slices": "slices/*.png", "slab": 4, "model": "translation", "neighbours": 2}
     stack = DisturbedStack(folder, sorted(EXAMPLE.glob("*.png"))[:8], {"name": "local", "workers": 1}, wish)

@@ -262,6 +262,7 @@ def test_damaged_raw_chunk_is_named(project: Project) -> None:
     assert "DamagedDataError" in run.text
 
 
+@pytest.mark.soak
 def test_output_switched_away_and_back(project: Project, expected: Any) -> None:
     project.change("output", "other.n5")
     project.change("threshold.threshold", 0.4)
@@ -295,6 +296,7 @@ def test_smaller_blocks_give_the_same_bytes(project: Project, expected: Any) -> 
     assert_same(project.results(), expected)
 
 
+@pytest.mark.soak
 def test_roi_off_the_chunks(project: Project, expected: Any) -> None:
     """A region that cuts chunks; inside it, the probabilities are those of the whole volume."""
     project.change("blocks.roi", [[3, 30], [0, None], [10, 50]])

@@ -99,7 +99,7 @@ def goes_on(project: Project) -> None:
     [
         ("Ctrl-C", "2"),
         pytest.param("SIGTERM", "1", marks=pytest.mark.soak),
-        ("SIGKILL", "2"),
+        pytest.param("SIGKILL", "2", marks=pytest.mark.soak),
         pytest.param("Ctrl-C", "1", marks=pytest.mark.soak),
         pytest.param("SIGTERM", "2", marks=pytest.mark.soak),
         pytest.param("SIGKILL", "1", marks=pytest.mark.soak),
@@ -127,6 +127,7 @@ def test_ended_from_outside(
         goes_on(project)
 
 
+@pytest.mark.soak
 def test_killed_worker_is_replaced(project: Project, driver: Callable[..., subprocess.Popen[str]]) -> None:
     spoil_prediction(project)
     process = driver(workflow="PredictionWorkflow")

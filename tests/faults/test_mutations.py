@@ -30,10 +30,10 @@ def looked_at(readers: Sequence[str], count: int, kept: Path) -> tuple[Counter[s
 
 
 def test_a_few_inputs_of_every_reader(tmp_path: Path) -> None:
-    outcomes, wrong = looked_at(list(READERS), 20, tmp_path)
+    outcomes, wrong = looked_at(list(READERS), 12, tmp_path)
     assert not wrong, "\n".join(wrong)
-    assert outcomes.total() == 20 * len(READERS)
-    assert min(outcomes["read"], outcomes["refused"]) > 100
+    assert outcomes.total() == 12 * len(READERS)
+    assert min(outcomes["read"], outcomes["refused"]) > 60
 
 
 @pytest.mark.soak

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.control_groups import little_memory
 from tests.runs import ROOT
 from tests.unit.odd_step import FILLED_BYTES, odd_step
@@ -27,6 +29,7 @@ print(json.dumps(found | {"killed": oom_kills(), "limit": available_memory().siz
 """
 
 
+@pytest.mark.soak
 def test_a_run_goes_on_with_as_many_workers_as_memory_is_there_for(tmp_path: Path) -> None:
     blocks, size = 4, 4 * FILLED_BYTES
     step = odd_step(tmp_path, blocks, orders=dict.fromkeys(range(blocks), "fill in company"))

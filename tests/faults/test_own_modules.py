@@ -48,6 +48,7 @@ def test_a_command_of_its_own(beside: Project) -> None:
     assert "none.yaml" in refused.stderr
 
 
+@pytest.mark.soak
 def test_workers_run_our_files(beside: Project) -> None:
     run = call(
         beside, "-m", "luigi", "--module", "pipeline", "PredictionWorkflow", "--config", "config.yaml",

@@ -50,7 +50,7 @@ def rot(path: Path) -> None:
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-@pytest.mark.parametrize("change_detection", ["files", "metadata"])
+@pytest.mark.parametrize("change_detection", ["files", pytest.param("metadata", marks=pytest.mark.soak)])
 def test_blocks_that_may_not_have_reached_the_disk_are_checked(
     half_done: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change_detection: str
 ) -> None:

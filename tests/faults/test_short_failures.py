@@ -30,20 +30,26 @@ DATA = np.random.default_rng(3).integers(1, 200, (16, 32, 32)).astype(np.uint8)
 SOURCE = Path(__file__).with_name("short_failures.c")
 
 READ = """
-import os, sys
+import errno, json, os, sys
 from blockwise.transient import is_transient
 from blockwise.volume import DamagedDataError, open_volume
 
-address, path, when = sys.argv[1:]
-volume = open_volume(address) if when == "read" else None
-os.environ["SHORT_PATH"] = path
-try:
-    volume = volume or open_volume(address)
-    print(volume.read(tuple(slice(0, n) for n in volume.shape)).sum(dtype=int))
-except DamagedDataError as error:
-    print("damaged", error)
-except Exception as error:
-    print("transient" if is_transient(error) else "final", type(error), error)
+# Of each case: a name, address, part of the paths that are struck, call, error, and when it strikes: open or read.
+for name, address, path, call, number, when in json.loads(sys.argv[1]):
+    with open(os.environ["SHORT_FAILURES"], "wb") as left:
+        left.write(b"x")
+    os.environ["SHORT_PATH"] = "nothing so far"
+    volume = open_volume(address) if when == "read" else None
+    os.environ.update(SHORT_PATH=path, SHORT_CALL=call, SHORT_ERRNO=str(number))
+    try:
+        volume = volume or open_volume(address)
+        said = str(volume.read(tuple(slice(0, n) for n in volume.shape)).sum(dtype=int))
+    except DamagedDataError as error:
+        said = f"damaged {error}"
+    except Exception as error:
+        said = f"{'transient' if is_transient(error) else 'final'} {error!r}"
+    os.environ["SHORT_PATH"] = "nothing so far"
+    print(json.dumps([name, said, os.path.getsize(os.environ["SHORT_FAILURES"])]))
 """
 
 
@@ -57,22 +63,6 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(target), str(SOURCE), "-ldl"], check=True)
     return target
 
-
-READ_EACH = """
-import json, os, sys
-from blockwise.transient import is_transient
-from blockwise.volume import open_volume
-
-for name, (address, path) in json.loads(sys.argv[1]).items():
-    with open(os.environ["SHORT_FAILURES"], "wb") as left:
-        left.write(b"x")
-    os.environ["SHORT_PATH"] = path
-    try:
-        open_volume(address).read((slice(0, 1), slice(0, 1), slice(0, 1)))
-        print(name, "read")
-    except Exception as error:
-        print(name, "transient" if is_transient(error) else "final", repr(error))
-"""
 
 Strike = Callable[..., Path]
 
@@ -92,39 +82,46 @@ def strike(library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> St
     return _strike
 
 
-@pytest.mark.parametrize("call", ["open", "stat", "read"])
-@pytest.mark.parametrize(
-    "name",  # the others have the reader of zarr3-sharded
-    [pytest.param(name, marks=pytest.mark.soak if name in ("zarr2", "ome-zarr") else ()) for name in FORMATS],
-)
-@pytest.mark.parametrize("when", ["open", "read"])
-def test_no_short_failure_is_damage(name: str, call: str, when: str, strike: Strike, tmp_path: Path) -> None:
+def what_is_said(cases: list[tuple[str, str, str, str, int, str]], strike: Strike) -> list[tuple[str, str, int]]:
+    """Of each case, see ``READ``: its name, sum of the voxels or error, and how many failures nobody has met."""
+    strike("none so far", "nothing so far", 1)
+    command = [sys.executable, "-W", "ignore", "-c", READ, json.dumps(cases)]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(lines) == len(cases)
+    return [tuple(json.loads(line)) for line in lines]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_no_short_failure_is_damage(name: str, strike: Strike, tmp_path: Path) -> None:
     address = FORMATS[name](tmp_path, DATA, "zyx")
     path = open_volume(address).file_of((0, 0, 0))
-    left = strike(call, "nothing so far", 1, errno.EMFILE if call == "open" else errno.ESTALE)
-    command = [sys.executable, "-W", "ignore", "-c", READ, address, path, when]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if left.stat().st_size:  # this reader has no need of this call
-        assert said.strip() == str(DATA.sum(dtype=int))
-    else:  # the second look may have succeeded
-        assert said.startswith("transient") or said.strip() == str(DATA.sum(dtype=int)), said
+    numbers = {"open": errno.EMFILE, "stat": errno.ESTALE, "read": errno.ESTALE}
+    cases = [
+        (f"{call} at {when}", address, path, call, number, when)
+        for call, number in numbers.items()
+        for when in ("open", "read")
+    ]
+    right = str(DATA.sum(dtype=int))
+    for case, said, left in what_is_said(cases, strike):
+        if left:  # this reader has no need of this call
+            assert said == right, case
+        else:  # the second look may have succeeded
+            assert said.startswith("transient") or said == right, (case, said)
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
 def test_a_file_that_cannot_be_opened_now_is_not_called_damaged(number: int, strike: Strike, tmp_path: Path) -> None:
-    written = {}
+    cases = []
     for name, write in WRITERS.items():
         (tmp_path / name).mkdir()
         address = write(tmp_path / name, DATA.astype(np.uint16))
-        written[name] = (address, open_volume(address).file_of((0, 0, 0)))
-    strike("open", "nothing so far", 1, number)
-    command = [sys.executable, "-W", "ignore", "-c", READ_EACH, json.dumps(written)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert [line.split()[0] for line in said] == list(WRITERS)
-    for line in said:  # a library may try again by itself
-        assert line.split()[1] in ("transient", "read"), line
-        assert "damaged" not in line, line
-    assert sum(line.split()[1] == "transient" for line in said) > len(said) // 2, said
+        cases.append((name, address, open_volume(address).file_of((0, 0, 0)), "open", number, "open"))
+    answers = what_is_said(cases, strike)
+    right = str(DATA.sum(dtype=int))
+    for name, said, _ in answers:  # a library may try again by itself
+        assert said.startswith("transient") or said == right, (name, said)
+        assert "damaged" not in said, (name, said)
+    assert sum(said.startswith("transient") for _, said, _ in answers) > len(cases) // 2, answers
 
 
 @pytest.mark.parametrize("call", ["open", *(pytest.param(name, marks=pytest.mark.soak) for name in ("stat", "read"))])

@@ -36,7 +36,14 @@ def test_same_results_as_on_one_machine(project: Project, expected):
 
 
 @pytest.mark.parametrize(
-    ("workers", "how", "scheduler"), [("1", "SIGTERM", "local"), ("2", "SIGTERM", "local"), ("2", "Ctrl-C", "luigid")]
+    ("workers", "how", "scheduler"),
+    [
+        ("1", "SIGTERM", "local"),
+        *(
+            pytest.param("2", how, at, marks=pytest.mark.soak)
+            for how, at in (("SIGTERM", "local"), ("Ctrl-C", "luigid"))
+        ),
+    ],
 )
 def test_signals_to_luigi_cancel_all_jobs(
     project: Project, cluster: Cluster, luigid: Luigid, workers: str, how: str, scheduler: str

@@ -48,6 +48,7 @@ def test_a_killed_driver_is_taken_over(cluster: Cluster, work: Workspace, drive:
     assert is_complete(work.addition())
 
 
+@pytest.mark.soak
 def test_jobs_of_other_settings_are_ended_first(cluster: Cluster, work: Workspace, drive: Drive):
     work.hold(0, 2)
     first = drive(addend=1)
@@ -60,6 +61,7 @@ def test_jobs_of_other_settings_are_ended_first(cluster: Cluster, work: Workspac
     assert is_complete(work.addition(5))
 
 
+@pytest.mark.soak
 def test_jobs_that_read_what_has_changed_since_are_ended(cluster: Cluster, work: Workspace, drive: Drive):
     work.hold(0, 6)
     first = drive()
@@ -77,6 +79,7 @@ def test_jobs_that_read_what_has_changed_since_are_ended(cluster: Cluster, work:
     assert is_complete(work.addition())
 
 
+@pytest.mark.soak
 def test_local_workers_start_when_the_jobs_have_ended(
     cluster: Cluster, work: Workspace, drive: Drive, monkeypatch: pytest.MonkeyPatch
 ):
@@ -104,7 +107,10 @@ def test_local_workers_start_when_the_jobs_have_ended(
     assert is_complete(step)
 
 
-@pytest.mark.parametrize("signals", [(TERM,), (INT, TERM, INT)], ids=["term", "impatient"])
+@pytest.mark.parametrize(
+    "signals",
+    [pytest.param((TERM,), id="term"), pytest.param((INT, TERM, INT), id="impatient", marks=pytest.mark.soak)],
+)
 def test_signals_cancel_all_jobs(
     cluster: Cluster, work: Workspace, signals: tuple[signal.Signals, ...], drive: Drive
 ):
@@ -116,6 +122,7 @@ def test_signals_cancel_all_jobs(
     assert cluster.alive_jobs() == []
 
 
+@pytest.mark.soak
 def test_a_detached_driver_leaves_its_jobs(cluster: Cluster, work: Workspace, drive: Drive):
     work.hold(0, 2, 4, 6)
     driver = drive(detach=True)

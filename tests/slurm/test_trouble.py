@@ -32,6 +32,7 @@ def test_out_of_memory_gets_more_once(work: Workspace, drive: Drive):
     assert [len(work.runs(block)) for block in (3, 6, 7)] == [2, 2, 1]
 
 
+@pytest.mark.soak
 def test_jobs_of_a_node_that_goes_down_go_elsewhere(cluster: Cluster, work: Workspace, drive: Drive):
     work.hold(0, 2, 4, 6)
     driver = drive()
@@ -125,6 +126,7 @@ def test_a_controller_that_is_away_for_a_while_costs_no_block(cluster: Cluster, 
     assert is_complete(step)
 
 
+@pytest.mark.soak
 def test_jobs_that_somebody_cancels_are_replaced(cluster: Cluster, work: Workspace, drive: Drive):
     work.hold(0, 2)
     driver = drive(max_running=2)
@@ -144,6 +146,7 @@ def test_jobs_that_somebody_cancels_are_replaced(cluster: Cluster, work: Workspa
     assert np.array_equal(work.result(), work.values + 1)
 
 
+@pytest.mark.soak
 def test_an_array_that_loses_its_only_task_is_replaced(cluster: Cluster, work: Workspace, drive: Drive):
     driver = drive(blocks_per_job=8, sbatch=["--hold"])
     driver.wait_for_text("jobs are pending (JobHeldUser): somebody holds the jobs")
@@ -170,6 +173,7 @@ def test_a_refused_job_names_the_settings(work: Workspace, drive: Drive):
     assert "look at backend.slurm.partition, account" in text
 
 
+@pytest.mark.soak
 def test_a_partition_that_never_starts_a_job_is_explained(work: Workspace, drive: Drive):
     driver = drive(partition="short")  # its limit is one minute, the jobs' five
     driver.wait_for_text("backend.slurm.time_min is more than the partition allows")
@@ -240,6 +244,7 @@ def test_a_submission_that_seems_lost_is_not_repeated(
     assert [len(work.runs(block)) for block in range(8)] == [1] * 8
 
 
+@pytest.mark.soak
 def test_a_cluster_that_takes_few_jobs_gets_few_at_a_time(
     work: Workspace, drive: Drive, shim: Callable[[str, str], None]
 ):

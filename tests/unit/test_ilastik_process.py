@@ -116,6 +116,7 @@ def test_what_its_process_takes_is_counted_with_the_workers_own(tmp_path: Path) 
     assert run_script(tmp_path, script, fastfilters="0.3") == ["True True", "True True"]
 
 
+@pytest.mark.soak
 def test_other_filters_than_those_that_are_meant_are_refused(tmp_path: Path) -> None:
     script = """
     for tensor in ("fastfilters", "vigra"):

@@ -64,6 +64,7 @@ def test_wrong_indices_are_told(orders: tuple[Workspace, str]) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(shutil.which("unshare") is None or os.geteuid() != 0, reason="needs unshare and root")
 def test_as_the_first_process_of_a_container_it_ends_when_it_is_asked_to(orders: tuple[Workspace, str]) -> None:
     work, place = orders

@@ -160,6 +160,7 @@ def test_how_a_worker_has_ended(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.soak
 def test_a_worker_that_is_killed_among_others_makes_room(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """As where there is memory for one worker at a time: no block is at fault, and none is given up."""
     step = odd_step(tmp_path, 8, orders=dict.fromkeys(range(8), "die in company"))
@@ -297,6 +298,7 @@ def test_a_fork_leaves_the_workers_of_its_parent_alone(tmp_path: Path) -> None:
     backend.close()
 
 
+@pytest.mark.soak
 def test_a_worker_that_hangs_or_has_not_prepared_does_not_rest(tmp_path: Path) -> None:
     backend = LocalBackend(2, timeout_s=2)
     step = odd_step(tmp_path / "first", 4, orders={2: "hang"})
