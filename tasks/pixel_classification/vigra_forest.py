@@ -7,7 +7,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from tasks.pixel_classification.forest import Forest, Tree, join_trees
 from tasks.pixel_classification.project_fields import LayoutError, read_text
@@ -92,49 +91,56 @@ def _shape(forest: h5py.Group, name: str) -> tuple[int, int]:
 
 def _read_tree(group: h5py.Group, shape: tuple[int, int], name: str) -> Tree:
     """Follow a tree from its root; vigra addresses nodes by their place in ``topology``."""
-    topology, parameters = group["topology"][()], group["parameters"][()]
+    topology, parameters = _numbers(group, "topology"), _numbers(group, "parameters")
     n_features, n_classes = shape
-    if topology[:ROOT].tolist() != [n_features, n_classes]:
-        raise LayoutError(
-            f"{name}: (feature columns, classes) are {topology[:ROOT].tolist()}, expected {list(shape)}"
-        )
+    if topology[:ROOT] != [n_features, n_classes]:
+        raise LayoutError(f"{name}: (feature columns, classes) are {topology[:ROOT]}, expected {list(shape)}")
     places = _places(topology, name)
     number = {place: i for i, place in enumerate(places)}
     count = len(places)
-    tree = Tree(
-        feature=np.full(count, -1, np.int32),
-        threshold=np.zeros(count),
-        left=np.arange(count, dtype=np.int32),
-        right=np.arange(count, dtype=np.int32),
-        leaf=np.zeros((count, n_classes)),
-    )
+    left, right = list(range(count)), list(range(count))
+    feature, threshold, leaf = [-1] * count, [0.0] * count, [[0.0] * n_classes] * count
     for i, place in enumerate(places):
-        address = int(topology[place + 1])
+        address = topology[place + 1]
         length = 1 + n_classes if topology[place] == LEAF_NODE else 2
         if not 0 <= address <= len(parameters) - length:
             raise LayoutError(f"{name}: node {place} has its parameters at {address} of {len(parameters)}")
         if topology[place] == LEAF_NODE:
-            tree.leaf[i] = parameters[address + 1 : address + 1 + n_classes]
-        else:
-            tree.left[i], tree.right[i] = number[int(topology[place + 2])], number[int(topology[place + 3])]
-            tree.feature[i] = topology[place + 4]
-            tree.threshold[i] = parameters[address + 1]
-    if tree.feature.max() >= n_features or (tree.feature[topology[places] == THRESHOLD_NODE] < 0).any():
-        raise LayoutError(f"{name} tests feature columns beyond its {n_features}")
-    return tree
+            leaf[i] = parameters[address + 1 : address + 1 + n_classes]
+            continue
+        left[i], right[i], feature[i] = number[topology[place + 2]], number[topology[place + 3]], topology[place + 4]
+        threshold[i] = parameters[address + 1]
+        if not 0 <= feature[i] < n_features:
+            raise LayoutError(f"{name} tests feature columns beyond its {n_features}")
+    return Tree(
+        feature=np.array(feature, np.int32),
+        threshold=np.array(threshold, np.float64),
+        left=np.array(left, np.int32),
+        right=np.array(right, np.int32),
+        leaf=np.array(leaf, np.float64),
+    )
 
 
-def _places(topology: NDArray[Any], name: str) -> list[int]:
+def _numbers(group: h5py.Group, name: str) -> list[Any]:
+    """Of a small dataset; each process reads 200 at its start, for which h5py's other ways take thrice as long."""
+    dataset = h5py.h5d.open(group.id, name.encode())
+    values = np.empty(dataset.shape, dataset.dtype)
+    dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
+    numbers: list[Any] = values.tolist()  # to take single numbers out of an array costs ten times as much
+    return numbers
+
+
+def _places(topology: list[int], name: str) -> list[int]:
     """Places of all nodes, root first; a child may be stored anywhere after the root, but has one parent."""
     places, seen = [ROOT], {ROOT}
     for place in places:  # grows while we go
-        kind = int(topology[place])
+        kind = topology[place]
         if kind not in NODE_LENGTHS:
             raise LayoutError(f"{name}: node {place} is of type {kind:#x}, which ilastik never writes")
         if place + NODE_LENGTHS[kind] > len(topology):
             raise LayoutError(f"{name}: node {place} is cut off")
         if kind == THRESHOLD_NODE:
-            for child in (int(topology[place + 2]), int(topology[place + 3])):
+            for child in (topology[place + 2], topology[place + 3]):
                 if child in seen or not ROOT < child < len(topology):
                     raise LayoutError(f"{name}: node {place} has a child at {child}")
                 seen.add(child)
