@@ -374,7 +374,7 @@ def test_scales_of_labels(labels: Volume, tmp_path: Path) -> None:
         export(labels, f"{tmp_path}/a.zarr:x", scales=Scales(2))
 
 
-@pytest.mark.parametrize("place", ["folder", "s3"])
+@pytest.mark.parametrize("place", ["folder", pytest.param("s3", marks=pytest.mark.soak)])
 def test_scales_that_were_broken_off_cannot_be_read_and_make_room(
     labels: Volume, tmp_path: Path, s3_server: str, place: str
 ) -> None:

@@ -119,6 +119,7 @@ def test_a_run_is_taken_up_verified_and_removed(two_stages: Project, capsys: pyt
     assert sorted(path.name for path in Path().iterdir()) == ["config.yaml", "input.h5", "project.ilp"]
 
 
+@pytest.mark.soak
 def test_the_first_stage_is_exported_where_it_is_kept(
     two_stages: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:

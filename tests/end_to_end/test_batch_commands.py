@@ -151,6 +151,7 @@ def _values(failure: Any) -> dict[str, Any]:
     return {name: getattr(failure, name) for name in failure.__struct_fields__}
 
 
+@pytest.mark.soak
 def test_a_flipped_byte_is_found_and_only_its_image_is_computed_again(capsys: pytest.CaptureFixture[str]) -> None:
     write_images(3)
     assert run_here()[0].ok

@@ -90,7 +90,7 @@ def test_results_that_are_wanted_in_another_place_are_made_there_though_nobody_l
     assert Path("new/cell1.n5/thresholded").exists()
 
 
-@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("large", [pytest.param(False, marks=pytest.mark.soak), True])
 def test_a_missing_and_a_broken_project_fail_their_images_alone(
     large: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,6 +223,7 @@ def rename_classes(path: str, *names: str) -> None:
         file["PixelClassification/LabelNames"][...] = np.array([name.encode() for name in names], dtype=object)
 
 
+@pytest.mark.soak
 def test_images_that_were_moved_are_known_again() -> None:
     write_images(3)
     assert run_here()[0].computed == {"images": [0, 1, 2]}
@@ -256,6 +257,7 @@ def test_of_copied_images_the_user_says_that_they_are(capsys: pytest.CaptureFixt
     assert run_here("list.yaml")[0].computed == {}
 
 
+@pytest.mark.soak
 def test_names_of_classes_decide_about_no_image() -> None:
     write_images(2)
     assert run_here()[0].ok

@@ -86,6 +86,7 @@ def test_exports_carry_the_voxel_size_of_the_raw_volume(project: Project, tmp_pa
     assert open_volume("labels.ome.zarr").spacing.steps == (4.0, 0.5, 0.5)
 
 
+@pytest.mark.soak
 def test_plan_recommends_ingest_where_it_pays(
     unused: Project, expected: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -44,6 +44,7 @@ def test_features_of_a_project_are_ilastiks_for_every_block_shape(given: Project
     assert main(["plan", "--config", "config.yaml"]) == 0
 
 
+@pytest.mark.soak
 def test_other_features_of_the_same_sums_read_no_voxel_again(given: Project) -> None:  # noqa: F811
     given.change("connected_components", {"features": ["Kurtosis", "Mean in neighborhood"], "margin": 4})
     assert given.run().ok

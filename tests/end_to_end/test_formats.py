@@ -105,7 +105,7 @@ def test_all_formats_give_the_same_bytes(
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in ("n5", "tiff") else pytest.mark.soak) for name in FORMATS]
+    "name", [pytest.param(name, marks=() if name == "tiff" else pytest.mark.soak) for name in FORMATS]
 )
 def test_the_example_has_the_same_labels_from_every_format(
     name: str, unused: Project, expected: dict[str, Any], tmp_path: Path

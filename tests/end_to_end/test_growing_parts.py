@@ -46,6 +46,7 @@ def test_a_region_that_grows_by_a_block_computes_that_block(unused: Project, exp
     assert_is_whole_volume(unused, expected["probabilities"], box_of(roi), np.ones(SHAPE, bool))
 
 
+@pytest.mark.soak
 def test_a_mask_that_grows_by_a_block_stops_where_nothing_differs(unused: Project, expected: Any) -> None:
     inside = np.zeros(SHAPE, bool)
     inside[:, :18, :30] = inside[:, :18, 100:] = True
@@ -136,7 +137,8 @@ def changed(roi: Ends, inside: np.ndarray, rng: np.random.Generator) -> None:
         inside[tuple(slice(s, s + int(rng.integers(4, 40))) for s in start)] = grows
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(1, 30))])
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(30))
 def test_at_random(seed: int, unused: Project, expected: Any) -> None:
     rng = np.random.default_rng(seed)
     roi = [[4, 30], [3, 20], [10, 70]]

@@ -50,6 +50,7 @@ def test_a_moved_volume_is_known_again(unused: Project, expected: dict[str, Any]
     assert "raw has changed below" in run.text
 
 
+@pytest.mark.soak
 def test_plan_says_under_which_name_a_moved_volume_is_known(
     unused: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,6 +97,7 @@ def test_of_a_copy_the_user_says_that_it_is_one(unused: Project, capsys: pytest.
     assert unused.run().computed == {}
 
 
+@pytest.mark.soak
 def test_names_of_classes_decide_about_nothing(
     unused: Project, expected: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

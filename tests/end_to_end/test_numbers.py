@@ -71,6 +71,7 @@ def test_what_is_not_finite_is_counted_once_and_told(unused: Project, capsys: py
     assert report["steps"]["prediction"]["not_finite"] == expected
 
 
+@pytest.mark.soak
 def test_chunks_that_are_not_there_are_told_to_the_end(unused: Project, capsys: pytest.CaptureFixture[str]) -> None:
     chunk_files(Path("raw.n5/raw"))[3].unlink()
     said = "raw raw.n5:raw: 1 of 32 chunks are not there and are read as the fill value"
@@ -86,6 +87,7 @@ def test_chunks_that_are_not_there_are_told_to_the_end(unused: Project, capsys: 
     assert report["steps"]["prediction"]["absent_chunks"][0].startswith(said)
 
 
+@pytest.mark.soak
 def test_finite_floats_and_integers_say_nothing(unused: Project, capsys: pytest.CaptureFixture[str]) -> None:
     write_raw(unused, {})
     run = unused.run()
@@ -183,7 +185,7 @@ def test_images_of_a_batch_have_voxels_of_their_own_size() -> None:
     end_sessions()
 
 
-@pytest.mark.parametrize("exclude", [False, True])
+@pytest.mark.parametrize("exclude", [pytest.param(False, marks=pytest.mark.soak), True])
 def test_physical_columns_and_borders(exclude: bool, unused: Project, capsys: pytest.CaptureFixture[str]) -> None:
     write_raw(unused, {}, axes=["z", "y", "x"], resolution=[40.0, 4.0, 4.0], units=["nm"] * 3)
     roi = ((0, 36), (4, 36), (10, 120))

@@ -109,6 +109,7 @@ def leave_20_trees(file: h5py.File) -> None:
         del forest[name]
 
 
+@pytest.mark.soak
 def test_only_what_depends_on_a_change_is_done_again(case: Project) -> None:
     case.change("connected_components", {"classifier": "project"})
     run = case.run()
@@ -137,6 +138,7 @@ def test_only_what_depends_on_a_change_is_done_again(case: Project) -> None:
     assert touched <= set(run.computed["object_classes"]) < set(range(12))
 
 
+@pytest.mark.soak
 def test_objects_of_a_work_folder_stay_classified(case: Project, capsys: pytest.CaptureFixture[str]) -> None:
     """Whichever workflow comes next, and in every command."""
     assert "object_classification" not in [step.name for step in case.steps().all()]
@@ -155,6 +157,7 @@ def test_objects_of_a_work_folder_stay_classified(case: Project, capsys: pytest.
     assert [colours[name] for name in layer.classes] == [(255, 0, 0), (0, 255, 0)]
 
 
+@pytest.mark.soak
 def test_a_binary_image_in_the_place_of_probabilities(case: Project, capsys: pytest.CaptureFixture[str]) -> None:
     """The mask of the case itself: objects and classes are those of its probabilities."""
     identities = read(Path("expected_identities.h5"), "exported_data")[..., 0]

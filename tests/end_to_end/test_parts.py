@@ -71,6 +71,7 @@ def test_region_with_open_ends(unused: Project, expected: Any) -> None:
     assert "grid.roi: [[0, 30], [5, 36], [10, 100]] -> [[0, 30], [20, 36], [40, 90]]" in run.text
 
 
+@pytest.mark.soak
 def test_coarser_mask_within_a_region(unused: Project, expected: Any) -> None:
     coarse = np.zeros([n // 2 for n in SHAPE], bool)
     coarse[2:16, 3:18, 4:30] = True

@@ -61,6 +61,7 @@ def read_tensorstore(path: Path, driver: str) -> NDArray[Any]:
     return array.T if driver == "n5" else array
 
 
+@pytest.mark.soak
 def test_n5_beside_the_results(project: Project) -> None:
     run(project, scales=4, datasets=["raw", *RESULTS])
     opened = z5py.File("result.n5", mode="r")["pyramid"]

@@ -101,6 +101,7 @@ def test_each_threshold_equals_the_whole_volume_and_shares_the_prediction(projec
     assert "threshold_cells: core: 0.9 -> 0.95" in run.text
 
 
+@pytest.mark.soak
 def test_sizes_of_cores(project: Project, expected: Any) -> None:
     smoothed = gaussian(expected["probabilities"][0], 1.0)
     cores = label(smoothed > 0.9, connectivity=1)
@@ -170,6 +171,7 @@ def test_an_export_reads_the_segmentation_where_it_is_finished(project: Project,
     np.testing.assert_array_equal(open_volume("again.n5:data").read(everything), classes + 7)
 
 
+@pytest.mark.soak
 def test_commands_list_a_simple_segmentation_that_was_asked_for(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -237,6 +239,7 @@ def test_intensities_of_wide_numbers_are_refused(unused: Project) -> None:
     assert "intensity_odd" in dict(unused.step("measures").columns)
 
 
+@pytest.mark.soak
 def test_columns_of_the_object_table_label_nothing_again(project: Project, expected: Any) -> None:
     project.change("connected_components.intensities", True)
     run = project.run()

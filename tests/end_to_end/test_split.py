@@ -60,6 +60,7 @@ def test_parts_are_the_same_for_other_blocks(project: Project, capsys: pytest.Ca
     assert table("other/objects.csv") == rows
 
 
+@pytest.mark.soak
 def test_parts_that_are_not_wanted_any_more_are_removed(project: Project) -> None:
     project.change("connected_components.split", SPLIT)
     assert project.run().ok

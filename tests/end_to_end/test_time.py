@@ -69,7 +69,13 @@ def steps_apart(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, NDAr
     return found
 
 
-@pytest.mark.parametrize(("axes", "numbering"), [("tyxc", "restart"), ("ctyx", "continue"), ("xcyt", "restart")])
+@pytest.mark.parametrize(
+    ("axes", "numbering"),
+    [
+        ("tyxc", "restart"),
+        *(pytest.param(*case, marks=pytest.mark.soak) for case in (("ctyx", "continue"), ("xcyt", "restart"))),
+    ],
+)
 def test_time_steps_are_independent(
     axes: str, numbering: str, steps_apart: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +111,7 @@ def test_time_steps_are_independent(
     assert objects["label"].tolist() == (restarted if numbering == "restart" else list(range(1, sum(counts) + 1)))
 
 
+@pytest.mark.soak
 def test_numbering_changes_only_what_depends_on_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hdf5(tmp_path, film()[:2], "tyxc")
     project = flat_project(tmp_path, monkeypatch, "raw.h5:raw")
@@ -116,6 +123,7 @@ def test_numbering_changes_only_what_depends_on_it(tmp_path: Path, monkeypatch: 
     assert "numbering: not set -> restart" in run.text
 
 
+@pytest.mark.soak
 def test_a_damaged_chunk_of_a_time_step_is_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The box of the damage has channels between t and y."""
     hdf5(tmp_path, film()[:2], "tyxc")

@@ -375,6 +375,7 @@ def test_servers_a_run_and_many_clients_compute_each_block_once(unused: Project,
         np.testing.assert_array_equal(values, expected[name])
 
 
+@pytest.mark.soak
 def test_killed_workers_and_servers_hold_nobody_up(unused: Project, expected: Expected) -> None:
     servers = [Server(unused.folder), Server(unused.folder)]
     try:

@@ -66,6 +66,7 @@ def test_a_region_is_shown_as_part_of_the_volume(project: Project) -> None:
         assert shown.api("/blocks/prediction").json["states"] == ".....ww."
 
 
+@pytest.mark.soak
 def test_a_failed_block_is_told_with_its_log(unused: Project) -> None:
     faults = Faults(fails=1.0)
     with served(lambda: computing(unused, 1, faults)) as shown:
@@ -140,6 +141,7 @@ def test_what_is_tried_is_seen_from_afar_without_computing(tmp_path: Path, monke
         assert (coarser(np.minimum(fine, 1), (2, 2, 2), "mode") == np.minimum(mask, 1)).mean() > 0.97
 
 
+@pytest.mark.soak
 def test_objects_of_the_whole_volume_are_those_of_a_run(project: Project) -> None:
     with served(lambda: computing(project, 1)) as shown:
         final = post(shown, "trials/objects", values={}, **ALL).json

@@ -27,7 +27,7 @@ def shift(path: Path, seconds: float) -> None:
 @pytest.mark.parametrize(
     ("who", "seconds"),
     [
-        ("data", -DAY),
+        pytest.param("data", -DAY, marks=pytest.mark.soak),
         ("markers", DAY),
         pytest.param("data", DAY, marks=pytest.mark.soak),
         pytest.param("markers", -DAY, marks=pytest.mark.soak),

@@ -134,6 +134,7 @@ def test_project_is_loaded_once_a_worker(unused: Project) -> None:
     assert opens[0] == opens[1] > 0
 
 
+@pytest.mark.soak
 def test_a_run_killed_between_two_targets_leaves_no_stale_one(project: Project, expected: Any) -> None:
     """The prediction is new and finished, everything after it is of the old one."""
     project.change("prediction.dtype", "uint8")

@@ -179,6 +179,7 @@ def test_other_chunks_than_those_of_results_are_told(
     assert "probabilities has" not in capsys.readouterr().out
 
 
+@pytest.mark.soak
 def test_a_picture_that_cannot_be_drawn_ends_nothing(project: Project) -> None:
     Path("work/overview.png").mkdir(parents=True)  # nothing can take its place
     code, text = run_luigi(project)

@@ -60,13 +60,16 @@ def test_output_on_a_full_disk(unused: Project, disk: Disk, expected: Any) -> No
     check_failed_and_goes_on(unused, disk, expected, fragments)
 
 
-@pytest.mark.parametrize("size", ["8k", "40k", "100k", "140k"])
+@pytest.mark.parametrize(
+    "size", ["8k", *(pytest.param(size, marks=pytest.mark.soak) for size in ("40k", "100k", "140k"))]
+)
 def test_work_folder_on_a_full_disk(unused: Project, disk: Disk, expected: Any, size: str) -> None:
     disk(f"size={size}")
     unused.change("work_dir", "disk/work")
     check_failed_and_goes_on(unused, disk, expected, ["disk/work", "No space left on device"])
 
 
+@pytest.mark.soak
 def test_output_in_a_read_only_folder(unused: Project, disk: Disk, expected: Any) -> None:
     disk("size=50m,ro")
     unused.change("output", "disk/result.n5")

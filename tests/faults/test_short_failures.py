@@ -168,7 +168,7 @@ def test_a_store_that_fails_for_a_while_has_lost_nothing(monkeypatch: pytest.Mon
         found_dataset(f"s3://bucket/a.n5:raw?endpoint={url}&anonymous=true")
 
 
-@pytest.fixture(params=["local", "slurm"])
+@pytest.fixture(params=["local", pytest.param("slurm", marks=pytest.mark.soak)])
 def backend(request: pytest.FixtureRequest, library: Path) -> LocalBackend | SlurmBackend:
     if request.param == "local":
         return LocalBackend(2, timeout_s=60)
@@ -198,6 +198,7 @@ def test_the_step_before_keeps_its_blocks(
     assert any(marker.attempt > 1 for marker in second.markers)
 
 
+@pytest.mark.soak
 def test_a_failure_that_does_not_end_is_told_at_last(strike: Strike, tmp_path: Path) -> None:
     work = Workspace(tmp_path / "work")
     _run(work.addition(), LocalBackend(2, None))

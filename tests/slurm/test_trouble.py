@@ -157,6 +157,7 @@ def test_an_array_that_loses_its_only_task_is_replaced(cluster: Cluster, work: W
     assert "done: 8" in driver.finish()
 
 
+@pytest.mark.soak
 def test_jobs_that_cannot_start_stop_the_step(work: Workspace, drive: Drive):
     text = drive(setup="echo no such module >&2\nfalse", blocks_per_job=1).finish()
     assert "stopped:" in text
@@ -181,6 +182,7 @@ def test_a_partition_that_never_starts_a_job_is_explained(work: Workspace, drive
     driver.finish()
 
 
+@pytest.mark.soak
 def test_limits_are_kept(cluster: Cluster, tmp_path: Path, work: Workspace, drive: Drive):
     many = Workspace(tmp_path / "many", blocks=60)
     many.hold(0, 1)

@@ -340,6 +340,7 @@ def run(work: Workspace) -> Outcome:
         backend.close()
 
 
+@pytest.mark.soak
 def test_two_runs_of_one_step_come_one_after_the_other(work: Workspace) -> None:
     """As two tasks of Luigi that find damaged blocks of the same step before them."""
     for block in range(6):

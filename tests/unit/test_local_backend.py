@@ -182,6 +182,7 @@ def test_a_block_that_kills_its_worker_among_others_and_alone_is_given_up(tmp_pa
     assert events[-2:] == ["compute 1", "compute 1"]
 
 
+@pytest.mark.soak
 def test_a_block_that_is_alone_has_no_other_worker_beside_it(tmp_path: Path) -> None:
     """Not even one that waits: it has memory too. Others are started again afterwards."""
     step = odd_step(tmp_path, 6)

@@ -48,7 +48,7 @@ def race(name: str, folder: str, barrier: Any, successes: Any, dead: bool) -> No
             mine.release()
 
 
-@pytest.mark.parametrize("dead", [False, True])
+@pytest.mark.parametrize("dead", [pytest.param(False, marks=pytest.mark.soak), True])
 def test_of_two_hosts_that_start_in_one_moment_one_gets_the_folder(tmp_path: Path, dead: bool) -> None:
     for number in range(ROUNDS):
         (tmp_path / str(number)).mkdir()
