@@ -57,7 +57,7 @@ def run_here(manifest: str = "", *, show: bool = False) -> tuple[Run, BatchWorkf
     run = Run()
     luigi.task_register.Register.clear_instance_cache()
     workflow = BatchWorkflow(config="config.yaml", manifest=manifest)
-    workflow.__dict__["execution"] = Execution(InlineBackend(run), 2, show)
+    workflow.batch.__dict__["execution"] = Execution(InlineBackend(run), 2, show)
     run.ok = luigi.build([workflow], local_scheduler=True, log_level="WARNING")
     end_sessions()
     return run, workflow

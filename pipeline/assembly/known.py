@@ -30,7 +30,6 @@ from blockwise.transient import refuse_transient
 from blockwise.volume import Volume, open_volume
 from blockwise.volume.address import identity_of
 from blockwise.volume.info import VolumeInfo
-from tasks.context_prediction import ContextPredictionStep
 from tasks.pixel_classification.project import Project
 from tasks.pixel_classification.training import open_project
 from tasks.prediction import PredictionStep
@@ -133,8 +132,9 @@ def _known(prediction: PredictionStep) -> dict[str, Any]:
         "project": _names(prediction, stages[-1]),
         "region": {**region_as_json(grid.known or grid.region), "blocks": _blocks(grid)},
     }
-    if isinstance(prediction, ContextPredictionStep) and isinstance(prediction.before, PredictionStep):
-        known["before"] = _names(prediction.before, stages[0])
+    first = getattr(prediction, "before", None)  # of autocontext
+    if isinstance(first, PredictionStep):
+        known["before"] = _names(first, stages[0])
     return known
 
 

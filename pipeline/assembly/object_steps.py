@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from pipeline.assembly.object_classification import all_features, classification
 from pipeline.assembly.object_features import FeatureSteps, feature_steps, table_features
 from pipeline.assembly.object_sizes import sizes_in_voxels
 from pipeline.assembly.smoothing import sigma_in_voxels
-from pipeline.assembly.splitting import split_steps
 from pipeline.configuration.settings import ConnectedComponents, Settings, Threshold
 from tasks.components.cores_step import CoresStep
 from tasks.components.faces_step import ComponentFacesStep
@@ -36,10 +35,12 @@ from tasks.objects.image_measures import EXACT_DTYPES
 from tasks.objects.measures_step import MeasuresStep
 from tasks.objects.table_step import ObjectTableStep
 from tasks.prediction import PredictionStep
-from tasks.splitting.labels_step import SplitObjectsStep
-from tasks.splitting.merge_step import SplitMergeStep
-from tasks.splitting.parts_step import SplitPartsStep
 from tasks.threshold import ThresholdStep
+
+if TYPE_CHECKING:
+    from tasks.splitting.labels_step import SplitObjectsStep
+    from tasks.splitting.merge_step import SplitMergeStep
+    from tasks.splitting.parts_step import SplitPartsStep
 
 DATASETS = {
     "threshold": "thresholded",
@@ -155,6 +156,8 @@ def object_steps(
     final = ConnectedComponentsStep(**blocks, **storage, faces=faces, merge=merge, address=address)
     split: tuple[Any, Any, Any] = (None, None, None)
     if components.split is not None:
+        from pipeline.assembly.splitting import split_steps
+
         address = output_dataset(settings, DATASETS["split_objects"] + suffix)
         split = split_steps(components, max_size, final, thresholded, merge, address, where)
     parts, numbered, labelled = split

@@ -16,7 +16,6 @@ from pipeline.assembly.geometry import output_dataset
 from pipeline.assembly.given import given_prediction
 from pipeline.assembly.masking import mask_and_grid
 from pipeline.configuration.settings import Settings
-from tasks.context_prediction import ContextPredictionStep, check_converts
 from tasks.pixel_classification.project import Project
 from tasks.prediction import PredictionStep
 
@@ -51,6 +50,8 @@ def prediction_steps(
                 "leave it out, or name a project of autocontext"
             )
         return (PredictionStep(**fields(project, grid, mask)),)
+    from tasks.context_prediction import ContextPredictionStep, check_converts
+
     check_converts(info.dtype, info.address)
     second = fields(project.then, grid, mask)
     wide, wide_mask = _with_halo(settings, grid, mask, second["feature_halo"])

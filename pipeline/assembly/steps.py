@@ -29,7 +29,6 @@ from pipeline.assembly.known import NOTHING, Known, load_known
 from pipeline.assembly.masking import mask_and_grid
 from pipeline.assembly.object_classification import as_begun
 from pipeline.assembly.object_steps import ObjectSteps, object_steps
-from pipeline.assembly.placed_steps import finished_stack
 from pipeline.assembly.pyramid_container import RAW
 from pipeline.assembly.pyramids import Dataset, Pyramids
 from pipeline.assembly.scales import FoundScale, found_scales
@@ -197,6 +196,8 @@ def build_steps(settings: Settings, *, whole: bool = False, known: Known | None 
     stack: tuple[BlockStep, ...] = ()
     made_by = None
     if settings.takes_aligned:
+        from pipeline.assembly.placed_steps import finished_stack  # loads all that is known of slices
+
         made = finished_stack(settings)
         stack = made.all()
         made_by = made.placed.aligned if isinstance(made.placed.aligned, VolumeStep) else None

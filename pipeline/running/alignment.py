@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import luigi
 
 from blockwise.errors import UserError
 from pipeline.assembly.checks import check_memory
-from pipeline.assembly.placed_steps import placed_steps
-from pipeline.assembly.stack_steps import StackSteps, stack_steps
 from pipeline.configuration.setting_names import naming_keys
 from pipeline.configuration.settings import Settings, load_settings
 from pipeline.running.execution import execution
 from pipeline.running.session import begin_run
 from tasks.nodes.execution import Execution
 from tasks.nodes.task import BlockTask, step_tasks
+
+if TYPE_CHECKING:  # what is known of slices is loaded by workflows that have some
+    from pipeline.assembly.placed_steps import PlacedSteps
+    from pipeline.assembly.stack_steps import StackSteps
 
 
 class StackTask(luigi.Task):
@@ -35,10 +37,18 @@ class StackTask(luigi.Task):
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        from pipeline.assembly.stack_steps import stack_steps
+
         super().__init__(*args, **kwargs)
         self.settings: Settings = load_settings(self.config)
         self.stack: StackSteps = stack_steps(self.settings)
         check_memory(self.stack.all(), self.settings.backend)
+
+    def placed_steps(self) -> PlacedSteps:
+        """The steps that put the slices in place; see there."""
+        from pipeline.assembly.placed_steps import placed_steps
+
+        return placed_steps(self.settings, self.stack)
 
     @cached_property
     def execution(self) -> Execution:
@@ -51,7 +61,7 @@ class AlignedVolume(StackTask):
 
     def requires(self) -> list[BlockTask]:
         """The tasks of all steps."""
-        placed = placed_steps(self.settings, self.stack).all()
+        placed = self.placed_steps().all()
         check_memory(placed, self.settings.backend)
         with naming_keys():
             for step in placed:
@@ -103,7 +113,7 @@ class AlignmentWorkflow(StackTask):
         report, alignment = self.stack.report, self.stack.alignment
         transforms = alignment.output().tables[0]
         flagged = json.loads(transforms.file().read_text())["flagged"]
-        placed = placed_steps(self.settings, self.stack)
+        placed = self.placed_steps()
         numbers = self.stack.slices.numbers
         size = " x ".join(map(str, placed.tissue.grid.shape))
         left_out = f"; {len(flagged)} are filled: {', '.join(map(str, flagged))}" if flagged else ""

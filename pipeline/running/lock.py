@@ -14,8 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from filelock import FileLock, Timeout
-
 from blockwise.errors import UserError
 from blockwise.records import ABSENT, FolderRecords, in_store, open_records, read_json
 from blockwise.records.lease import Lease
@@ -76,6 +74,8 @@ class WorkDirLock:
     def __init__(self, folder: Path, on_loss: Callable[[str], None]) -> None:
         self.folder = folder
         self.on_loss = on_loss
+        from filelock import FileLock  # slow to load: only runs with something to do lock their folder
+
         self._lock = FileLock(folder / LOCK, timeout=0)
         self._ended = threading.Event()
         self._beating = threading.Lock()
@@ -89,6 +89,8 @@ class WorkDirLock:
             WorkDirBusyError: another run holds it.
             OSError: the folder cannot be made or written.
         """
+        from filelock import Timeout
+
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire()

@@ -16,7 +16,6 @@ from pipeline.running.picture import draw_overview
 from tasks.objects.table_step import ObjectTableStep
 from tasks.prediction import PredictionStep
 from tasks.pyramid.scale_step import ScaleStep
-from tasks.splitting.parts_step import SplitPartsStep
 
 PICTURE = "overview.png"
 """Record in the work folder."""
@@ -93,7 +92,7 @@ class RunReport:
             count, total, largest = len(voxels_each), voxels_each.sum(), voxels_each.max(initial=0)
             which = f" {table.variant}:" if table.variant else ""
             lines.append(f"  objects {which} {count:,}, {total:,} voxels in all, the largest {largest:,}")
-            if isinstance(table.faces, SplitPartsStep):
+            if table.faces.name == "split_parts":
                 too_large = int(read_column(table.parquet.file(), "too_large").to_numpy().sum())
                 lines.append(f"           {too_large:,} of them too large to be cut (column too_large)")
         lines += [f"  {'step':<{self._width + 2}}  seconds   CPU seconds   per voxel   memory"]

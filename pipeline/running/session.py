@@ -13,14 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.logging import RichHandler
-
 from blockwise.errors import UserError
 from blockwise.files import replacing
 from blockwise.logs import LARGEST_LOG, LOGS, keep_run_log
 from blockwise.records import in_store, open_records
 from pipeline.running.lock import RunLock, WorkDirBusyError, lock_of
-from tasks.nodes.terminal import TERMINAL
+from tasks.nodes.terminal import terminal
 
 logger = logging.getLogger(__name__)
 
@@ -143,9 +141,11 @@ def _log_to(path: Path, quiet: bool) -> None:
     to_file = _RunLog(path, maxBytes=LARGEST_LOG, backupCount=1)
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     to_terminal: logging.Handler = logging.StreamHandler()
-    if TERMINAL.is_terminal:
+    if sys.stderr.isatty():
+        from rich.logging import RichHandler  # slow to load, and only where a bar may be drawn as well
+
         to_terminal = RichHandler(
-            console=TERMINAL, show_path=False, show_time=False, show_level=False, highlighter=None
+            console=terminal(), show_path=False, show_time=False, show_level=False, highlighter=None
         )
     to_terminal.setLevel(logging.WARNING if quiet else logging.INFO)
     for name in PACKAGES:

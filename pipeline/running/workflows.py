@@ -15,7 +15,6 @@ from pipeline.assembly.masking import keep_what_was_found
 from pipeline.assembly.object_classification import with_classifier
 from pipeline.assembly.steps import Steps, build_steps
 from pipeline.assembly.storage import storage_notes
-from pipeline.assembly.unaligned import check_before_aligning
 from pipeline.configuration.setting_names import naming_keys
 from pipeline.configuration.settings import Settings, load_settings
 from pipeline.running.alignment import AlignmentWorkflow
@@ -49,6 +48,8 @@ class Workflow(luigi.Task):
         # Read here and once, so that a wrong setting is refused before Luigi schedules anything.
         self.settings: Settings = self.adapted(load_settings(self.config))
         if self.settings.takes_aligned:
+            from pipeline.assembly.unaligned import check_before_aligning  # loads all that is known of slices
+
             check_before_aligning(self.settings)
             self.alignment = AlignmentWorkflow(config=self.config, quiet=self.quiet)
         else:

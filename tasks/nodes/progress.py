@@ -9,11 +9,9 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
-
 from blockwise.backends import Outcome
 from blockwise.step import BlockStep
-from tasks.nodes.terminal import TERMINAL, duration, rate
+from tasks.nodes.terminal import duration, rate, terminal
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +65,8 @@ def status_text(outcome: Outcome, unit: str = "voxel") -> str:
 
 @contextlib.contextmanager
 def _terminal(step: BlockStep) -> Iterator[Callable[[Outcome], None]]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
+
     columns = (
         TextColumn("{task.description:<22}"),
         BarColumn(),
@@ -74,7 +74,7 @@ def _terminal(step: BlockStep) -> Iterator[Callable[[Outcome], None]]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[detail]}"),
     )
-    with Progress(*columns, console=TERMINAL) as progress:
+    with Progress(*columns, console=terminal()) as progress:
         bar = progress.add_task(step.label, total=None, detail="")
 
         def report(outcome: Outcome) -> None:

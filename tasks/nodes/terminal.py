@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import Progress
+if TYPE_CHECKING:
+    from rich.console import Console
 
-TERMINAL = Console(stderr=True)
-"""Shared with the run's log, so that a line of the log goes above the bar and not into it."""
+
+@functools.cache
+def terminal() -> Console:
+    """Shared with the run's log, so that a line of the log goes above the bar and not into it."""
+    from rich.console import Console  # slow to load: a run that shows nothing needs none
+
+    return Console(stderr=True)
 
 
 def rate(per_second: float, unit: str = "voxel") -> str:
@@ -38,7 +45,9 @@ def duration(seconds: float) -> str:
 @contextlib.contextmanager
 def progress_bar(name: str) -> Iterator[Callable[[float], None]]:
     """Give a function that shows which fraction of something is done, where there is a terminal."""
-    with Progress(console=TERMINAL, transient=True, disable=not TERMINAL.is_terminal) as progress:
+    from rich.progress import Progress
+
+    with Progress(console=terminal(), transient=True, disable=not terminal().is_terminal) as progress:
         bar = progress.add_task(name, total=1.0)
         yield lambda fraction: progress.update(bar, completed=fraction)
 
@@ -46,7 +55,9 @@ def progress_bar(name: str) -> Iterator[Callable[[float], None]]:
 @contextlib.contextmanager
 def counting_bar(name: str, total: int) -> Iterator[Callable[[int], None]]:
     """Give a function that takes how many of something were just done, where there is a terminal."""
+    from rich.progress import Progress
+
     columns = Progress.get_default_columns()
-    with Progress(*columns, console=TERMINAL, transient=True, disable=not TERMINAL.is_terminal) as progress:
+    with Progress(*columns, console=terminal(), transient=True, disable=not terminal().is_terminal) as progress:
         bar = progress.add_task(name, total=total)
         yield lambda number: progress.advance(bar, number)

@@ -6,7 +6,6 @@ import io
 import math
 from dataclasses import asdict, replace
 from functools import lru_cache
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -55,6 +54,8 @@ def _with_images(project: Project, states: str) -> Project:
             "remove the labels from those of the wrong kind"
         )
     channels, n_features = kinds.pop()
+    from importlib.metadata import version
+
     # Another release of the trainer may grow other trees from the same labels.
     images = digest(",".join([version("scikit-learn"), *checksums]))
     return replace(project, n_channels=channels, n_features=n_features, images=images)

@@ -93,7 +93,9 @@ def test_a_file_that_an_image_refers_to_is_watched_as_well() -> None:
     Path("store/1.h5").unlink()
     run, workflow = run_here()
     assert not run.ok
-    assert "store/1.h5" in "".join(failure.message for failure in workflow.images.small.markers.failures().values())
+    assert "store/1.h5" in "".join(
+        failure.message for failure in workflow.batch.images.small.markers.failures().values()
+    )
 
 
 def test_each_image_has_the_results_of_its_own_workflow_however_it_is_computed() -> None:
@@ -174,7 +176,7 @@ def test_rows_of_a_manifest_override_settings(kind: str) -> None:
         Path(manifest).write_text(yaml.safe_dump(rows))
     run, workflow = run_here(manifest)
     assert run.ok
-    assert workflow.images.names == ("first", "second", "cell2")
+    assert workflow.batch.images.names == ("first", "second", "cell2")
     first, special = results("first"), open_volume("special.zarr:thresholded")
     mask = special.read(tuple(slice(0, n) for n in special.shape))
     assert 0 < mask.sum() < first["thresholded"].sum()
@@ -337,7 +339,10 @@ def test_colons_and_brackets_in_names() -> None:
     run, workflow = run_here()
     assert run.ok, run.text
     assert run.computed == {"images": [0, 1]}
-    assert [image.raw.address for image in workflow.images.settings] == ["exp [1]/12:30:05.png", "exp [1]/b[2].png"]
+    assert [image.raw.address for image in workflow.batch.images.settings] == [
+        "exp [1]/12:30:05.png",
+        "exp [1]/b[2].png",
+    ]
     write_config(batch={"files": "exp [1]/*.png"})
     with pytest.raises(UserError, match=r"put it into brackets: exp \[\[\]1\]/\*\.png$"):
         load_batch("config.yaml", None)
@@ -366,13 +371,14 @@ def test_speed_is_told_in_images(monkeypatch: pytest.MonkeyPatch) -> None:
     write_images(2)
     write_config(batch={"files": "images/*.png", "small_voxels": 51 * 60 - 1}, blocks={"shape": [64, 64]})
     terminal = io.StringIO()
-    monkeypatch.setattr("tasks.nodes.progress.TERMINAL", Console(file=terminal, force_terminal=True, width=150))
+    console = Console(file=terminal, force_terminal=True, width=150)
+    monkeypatch.setattr("tasks.nodes.progress.terminal", lambda: console)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     run, workflow = run_here(show=True)
     assert run.ok
     lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue()).splitlines()
     assert any(re.match(r"images .* 1/1 [\d.]+ images/s, 0 s left", line) for line in lines), lines
     assert any(re.match(r"threshold .* 1/1 [\d.]+ [kM]?voxel/s, 0 s left", line) for line in lines), lines
-    assert workflow.images.small is not None
-    text = status_text(Outcome(total=3, computed=2, voxels=2), workflow.images.small.unit)
+    assert workflow.batch.images.small is not None
+    text = status_text(Outcome(total=3, computed=2, voxels=2), workflow.batch.images.small.unit)
     assert re.match(r"2 of 3 images done, 0 failed\n[\d.]+ images/s, ", text)

@@ -138,9 +138,9 @@ def test_status_shows_some_of_many_failures(capsys: pytest.CaptureFixture[str]) 
     run_here()
     workflow = run_here()[1]
     # A run in which everything fails is stopped early; the others have their failures here.
-    first = workflow.images.small.markers.read_failure(0)
-    for i in range(len(workflow.images.names)):
-        workflow.images.small.markers.write_failure(type(first)(**{**_values(first), "block": i}))
+    first = workflow.batch.images.small.markers.read_failure(0)
+    for i in range(len(workflow.batch.images.names)):
+        workflow.batch.images.small.markers.write_failure(type(first)(**{**_values(first), "block": i}))
     code, text, _ = call(capsys, "status")
     assert code == 30
     assert text.count(": attempt 1: ") == LONGEST_TABLE

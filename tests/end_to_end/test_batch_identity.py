@@ -109,7 +109,7 @@ def test_a_missing_and_a_broken_project_fail_their_images_alone(
     assert "4 images: " in capsys.readouterr().out
     run, workflow = run_here("list.yaml")
     assert not run.ok
-    reports = {row.name: row for row in workflow._report({})}
+    reports = {row.name: row for row in workflow.batch._report({})}
     assert [name for name, row in reports.items() if row.state == "done"] == ["cell0", "cell2"]
     for name, project in projects.items():
         assert project in reports[name].message
@@ -123,7 +123,7 @@ def test_a_missing_and_a_broken_project_fail_their_images_alone(
     run, workflow = run_here("list.yaml")
     assert run.ok, run.text
     assert before.items() <= times().items()
-    assert {row.state for row in workflow._report({})} == {"done"}
+    assert {row.state for row in workflow.batch._report({})} == {"done"}
 
 
 def test_what_is_away_for_a_while_is_done_when_it_is_there_again(capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,13 +133,13 @@ def test_what_is_away_for_a_while_is_done_when_it_is_there_again(capsys: pytest.
     shutil.move("project.ilp", "away.ilp")
     run, workflow = run_here()
     assert not run.ok
-    assert [row.state for row in workflow._report({})] == ["failed", "failed"]
+    assert [row.state for row in workflow.batch._report({})] == ["failed", "failed"]
     assert main(["verify", "--config", "config.yaml"]) == 0
     assert "images: 0 images read, 0 damaged; 2 not read" in capsys.readouterr().out
     shutil.move("away.ilp", "project.ilp")
     run, workflow = run_here()
     assert (run.ok, run.computed) == (True, {})
-    assert [row.state for row in workflow._report({})] == ["done", "done"]
+    assert [row.state for row in workflow.batch._report({})] == ["done", "done"]
     capsys.readouterr()
     assert main(["status", "--config", "config.yaml"]) == 0
     assert times() == before
