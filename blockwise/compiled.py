@@ -13,9 +13,13 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
+
+from blockwise import machine_code
+from blockwise.errors import UserError
+from blockwise.files import replacing
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Integer = int | np.integer[Any]
@@ -33,13 +37,13 @@ def cache_folder(room: Path) -> Path:
     Args:
         room: folder below ``tasks`` with all source files that the compiled functions may call.
     """
-    import llvmlite.binding
-    import numba
+    import llvmlite
 
-    digest = hashlib.sha256(llvmlite.binding.get_host_cpu_features().flatten().encode())
+    processor, features = machine_code.processor()
+    digest = hashlib.sha256(f"{machine_code.FORMAT} {llvmlite.__version__} {features}".encode())
     for path in sorted(room.rglob("*.py")):
         digest.update(path.read_bytes())
-    name = f"{numba.config.CPU_NAME or llvmlite.binding.get_host_cpu_name()}-{digest.hexdigest()[:12]}"
+    name = f"{processor}-{digest.hexdigest()[:12]}"
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(os.environ.get("NUMBA_CACHE_DIR") or Path(home) / "blockwise-ilastik") / name
 
@@ -94,82 +98,104 @@ _declaring = threading.RLock()
 
 
 class Compiled:
-    """A function that is compiled, or read from disk, when it is called for the first time.
+    """A function that is compiled, or read from disk, when it is called for the first time with values of some types.
 
-    The compiler is loaded then: it takes longer to load than most processes run, and most call nothing of this kind.
+    What is read needs no compiler, which takes longer to load than most processes run. See ``machine_code``.
 
     Attributes:
         function: in Python.
         keeps: whether its machine code is kept on disk.
         options: for the compiler.
+        found: machine code, for the types of values that it was called with.
+        made: how many pieces of machine code this process has compiled, of all functions.
     """
+
+    made: ClassVar[int] = 0
 
     def __init__(self, function: Callable[..., Any], keeps: bool = True, **options: bool) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.keeps = keeps
         self.options = options
+        self.found: dict[str, machine_code.MachineCode | None] = {}
 
     def __call__(self, *arguments: Any) -> Any:
         """Call the machine code."""
-        return self.machine_code(*arguments)
+        try:
+            types = machine_code.kinds(arguments)
+        except machine_code.UnsupportedError:
+            return self.by_compiler(*arguments)
+        if types not in self.found:
+            with _declaring:  # by one thread at a time: the folder for its code is a setting of the whole process
+                self.found[types] = self.found.get(types) or self._read(types) or self._compile(types, arguments)
+        code = self.found[types]
+        if code is not None:
+            is_good, result = code(arguments)
+            if is_good:
+                return result
+        return self.by_compiler(*arguments)  # knows what is wrong, if anything is
+
+    def _path(self, types: str) -> Path:
+        name = f"{self.function.__module__}.{self.function.__qualname__}"
+        return cache_folder(_room(self.function)) / f"{name}-{hashlib.sha256(types.encode()).hexdigest()[:12]}.code"
+
+    def _read(self, types: str) -> machine_code.MachineCode | None:
+        try:
+            return machine_code.load(self._path(types).read_bytes())
+        except OSError:
+            return None
+
+    def _compile(self, types: str, arguments: tuple[Any, ...]) -> machine_code.MachineCode | None:
+        """Compile for values of some types, and keep it; None where only the compiler can call what it makes."""
+        path = self._path(types)
+        name = "f" + hashlib.sha256(path.name.encode()).hexdigest()
+        try:
+            code = machine_code.make(self._made(is_kept=False), arguments, name)
+        except machine_code.UnsupportedError:
+            return None
+        Compiled.made += 1
+        with contextlib.suppress(OSError, UserError), replacing(path) as temporary:
+            temporary.write_bytes(code)
+        return machine_code.load(code)
 
     @cached_property
-    def machine_code(self) -> Any:
-        """What the compiler makes; it stands for the function in its module from then on."""
-        with _declaring:  # by one thread at a time: the folder for its code is a setting of the whole process
-            return self._declared()
+    def by_compiler(self) -> Any:
+        """What the compiler makes, for all types, and for what it calls."""
+        with _declaring:
+            return self._made(self.keeps)
 
-    def _declared(self) -> Any:
-        known = self.function.__globals__
-        for name in self.function.__code__.co_names:
-            if isinstance(called := known.get(name), Compiled):
-                known[name] = called.machine_code  # the compiler knows no functions but its own
-        made = self._made()
-        name = self.function.__name__
-        if known.get(name) is self:
-            known[name] = made
-        return made
-
-    def _made(self) -> Any:
+    def _made(self, is_kept: bool) -> Any:
         import numba
 
+        self._give_callees()
         compile_as = functools.partial(numba.njit, nogil=True, error_model="numpy", **self.options)
-        if not self.keeps:
+        if not is_kept:
             return compile_as(self.function)
         before = numba.config.CACHE_DIR
         # Read when a function is declared; other packages keep theirs.
         numba.config.CACHE_DIR = str(cache_folder(_room(self.function)))
         try:
-            return _reading_alone(compile_as(cache=True)(self.function))
+            return compile_as(cache=True)(self.function)
         except RuntimeError:  # neither that folder nor those that numba tries next can be written
             return compile_as()(self.function)
         finally:
             numba.config.CACHE_DIR = before
 
+    def _give_callees(self) -> None:
+        """Put what the compiler makes in the place of what the function calls: it knows no functions but its own."""
+        known = self.function.__globals__
+        for name in self.function.__code__.co_names:
+            if isinstance(called := known.get(name), Compiled):
+                known[name] = called.by_compiler
 
-def _reading_alone(dispatcher: Any) -> Any:
-    """Have a function's kept code read without all that numba loads to compile: two thirds of what reading it takes.
 
-    numba makes itself ready to compile before it looks whether there is anything to compile. Machine code that is
-    read needs its allocator alone; where nothing is kept, numba makes itself ready once more before it compiles. The
-    code is the same, byte for byte.
-    """
-    try:
-        from numba.core.caching import FunctionCache
-        from numba.core.runtime import rtsys
+class Instruction(Compiled):
+    """What becomes an instruction or two of those functions that call it, as the compiler's ``intrinsic`` has it."""
 
-        read = FunctionCache._load_overload
-    except (ImportError, AttributeError):  # of a version that keeps this elsewhere: it is no interface for others
-        return dispatcher
+    def _made(self, is_kept: bool) -> Any:
+        from numba.extending import intrinsic
 
-    class Kept(FunctionCache):
-        def load_overload(self, sig: Any, target_context: Any) -> Any:
-            rtsys.initialize(target_context)
-            return read(self, sig, target_context)
-
-    dispatcher._cache = Kept(dispatcher.py_func)
-    return dispatcher
+        return intrinsic(self.function)
 
 
 def compiled(function: Function) -> Function:
@@ -189,10 +215,10 @@ def _nothing() -> int:
     return 0
 
 
-def load_compiler() -> None:
-    """Do what the first call of any compiled function in a process does beside reading it: it takes a second.
+def load_linker() -> None:
+    """Do what the first call of any compiled function in a process does beside reading it.
 
-    For ``prepare`` of steps whose blocks call such functions: that second is no block's.
+    For ``prepare`` of steps whose blocks call such functions: that tenth of a second is no block's.
     """
     _nothing()
 

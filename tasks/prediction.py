@@ -55,7 +55,7 @@ def quantize(probabilities: NDArray[np.float32], dtype: str, *, truncate: bool =
 
 
 @lru_cache(maxsize=4)
-def _compile(engine: Engine, reach: tuple[int, ...], n_channels: int, dtype: str) -> None:
+def compile_engine(engine: Engine, reach: tuple[int, ...], n_channels: int, dtype: str) -> None:
     """Predict one voxel: where nothing is compiled yet it takes half a minute, which no block should pay.
 
     Once per process and engine: of a batch each small image comes here.
@@ -224,7 +224,7 @@ class PredictionStep(VolumeStep):
                 "workers"
             )
         reach = tuple(h if axis in self.grid.axes else 0 for axis, h in zip("zyx", self.feature_halo, strict=True))
-        _compile(engine, reach, self.n_channels, self.raw.dtype)
+        compile_engine(engine, reach, self.n_channels, self.raw.dtype)
         return engine, self.open_image(), open_mask(self.mask, self.grid)
 
     def open_image(self) -> Any:

@@ -91,15 +91,15 @@ def measure_image(
 def _narrow_sums(labels: NDArray[Any], values: NDArray[Any], count: int) -> ExactSums:
     """The same as ``exact_sums``, of 8 and 16 bits, whose sums over a block need no limbs."""
     values = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
-    table = _below(labels.ravel(), values.ravel(), count)
+    table = np.zeros((count, 4), np.int64)
+    _below(labels.ravel(), values.ravel(), table)
     squares = np.stack(np.divmod(table[:, 1], 1 << LIMB_BITS), axis=1)
     return ExactSums(table[:, :1], squares, table[:, 2], table[:, 3], np.zeros(count, np.int64))
 
 
 @compiled
-def _below(labels: Any, values: Any, count: Any) -> Any:
+def _below(labels: Any, values: Any, found: Any) -> None:
     """Sum, sum of squares, smallest and largest value below each label; a block's sums stay below 2**63."""
-    found = np.zeros((count, 4), np.int64)
     found[:, 2] = np.iinfo(np.int64).max
     found[:, 3] = np.iinfo(np.int64).min
     for i in range(labels.size):
@@ -111,7 +111,6 @@ def _below(labels: Any, values: Any, count: Any) -> Any:
         found[row, 1] += value * value
         found[row, 2] = min(found[row, 2], value)
         found[row, 3] = max(found[row, 3], value)
-    return found
 
 
 def mean_and_deviation(

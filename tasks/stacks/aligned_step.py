@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from blockwise.compiled import load_compiler
+from blockwise.compiled import load_linker
 from blockwise.grid import Block, Box, box_shape
 from blockwise.outputs import VolumeOutput
 from blockwise.sources import Source
@@ -58,7 +58,7 @@ class PlacedStep(VolumeStep):
 
     def prepare(self) -> Any:
         """Load the transforms, and the compiler."""
-        load_compiler()
+        load_linker()
         return self.alignment.placed()
 
 

@@ -21,14 +21,13 @@ known = {}
 def loaded():
     "Compiled functions whose machine code has been asked for."
     known.update((id(thing), thing) for thing in gc.get_objects() if type(thing) is Compiled)
-    return {thing.__name__ for thing in known.values() if "machine_code" in vars(thing)}
+    return {thing.__name__ for thing in known.values() if thing.found}
 
 def as_if_new():
     "Have all functions ask for their machine code again, as in a process of their own."
     loaded()
     for thing in known.values():
-        vars(thing).pop("machine_code", None)
-        thing.function.__globals__[thing.__name__] = thing
+        thing.found.clear()
 
 for step in build_steps(load_settings("config.yaml")).everything():
     if step.name not in sys.argv[1:]:

@@ -149,4 +149,4 @@ def test_views_byte_orders_and_what_may_not_be_written_make_no_difference() -> N
     others = (data.astype(">u2"), np.asfortranarray(data), np.repeat(data, 2, axis=2)[..., ::2], fixed, unaligned)
     for same in others:
         np.testing.assert_array_equal(coarser(same, (2, 2, 2), "mean"), expected)
-    assert len(kernels.mean_uint16.signatures) == 1, "processes that compile at once write the same code"
+    assert len(kernels.mean_uint16.found) == 1, "processes that compile at once write the same code"

@@ -168,5 +168,5 @@ def test_ranks_where_they_pay(monkeypatch: pytest.MonkeyPatch) -> None:
     values = rng.normal(size=(200, 3)).astype(np.float32)
     small, large = (random_forest(rng, values, (n,), 2, 60, pure=True) for n in (2, 50))
     for features, expected in (("+avx2,+fma", (False, True)), ("+avx2,+avx512f,+avx512bw", (False, False))):
-        monkeypatch.setattr("numba.config.CPU_FEATURES", features)
+        monkeypatch.setenv("NUMBA_CPU_FEATURES", features)
         assert (pack(small).ranks.columns > 0, pack(large).ranks.columns > 0) == expected

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from blockwise.compiled import compiled, load_compiler
+from blockwise.compiled import compiled, load_linker
 from blockwise.grid import Block, Box, box_shape, box_size
 from blockwise.mask import open_mask
 from blockwise.outputs import FolderOutput
@@ -133,7 +133,7 @@ class AroundStep(BlockStep):
 
     def prepare(self) -> Any:
         """Open the labels, the image and the mask; map the boxes into memory."""
-        load_compiler()
+        load_linker()
         mask = None if self.margin is None else open_mask(self.mask, self.grid)
         boxes = None if self.boxes is None else self.boxes.load()
         return open_volume(self.objects.address), open_volume(self.raw.info.address), mask, boxes

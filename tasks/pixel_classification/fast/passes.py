@@ -13,7 +13,7 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import uint64
+from numpy import uint64
 
 from blockwise.compiled import Integer, compiled, inlined
 from tasks.pixel_classification.symmetric import solve_2x2, solve_3x3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import uint64
+from numpy import uint64
 
 from blockwise.compiled import Integer, compiled
 from tasks.pixel_classification.fast.ranks import END_COLUMN, FEATURE, rank

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-import llvmlite.binding
-import numba
 import numpy as np
-from numba import uint64
+from numpy import uint64
 from numpy.typing import NDArray
 
 from blockwise.compiled import Integer, inlined, part_of_compiled
+from blockwise.machine_code import processor
 from tasks.pixel_classification.fast.ranks import NO_RANKS, Ranks, make_ranks
 from tasks.pixel_classification.fast.vectors import GROUP, LANES, WORDS, less
 from tasks.pixel_classification.forest import Forest
@@ -66,7 +65,7 @@ def pay(forest: Forest, n_tests: int) -> bool:
 
     With AVX-512 it takes four, and their results are bits already; what remains to be saved is less than ranks cost.
     """
-    features = numba.config.CPU_FEATURES or llvmlite.binding.get_host_cpu_features().flatten()
+    _, features = processor()
     return n_tests >= TESTS_FOR_RANKS * forest.n_features and "+avx512bw" not in features.split(",")
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
+
+from blockwise.compiled import Instruction
 
 LANES = 64
 WORDS = 2
@@ -35,12 +35,14 @@ def _everywhere(builder: Any, value: Any, vector: Any) -> Any:
     return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))
 
 
-@intrinsic
+@Instruction
 def less(typing_context: Any, values: Any, start: Any, limit: Any) -> tuple[Any, Builder]:
     """Bits of ``values[start : start + 64] < limit`` as uint64, bit 0 first.
 
     `values` are contiguous, either float32 with a limit in float32, or int8 with one in int32 that fits.
     """
+    from numba import types
+
     in_bytes = values.dtype == types.int8
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -54,9 +56,10 @@ def less(typing_context: Any, values: Any, start: Any, limit: Any) -> tuple[Any,
     return types.uint64(values, start, types.int32 if in_bytes else types.float32), generate
 
 
-@intrinsic
+@Instruction
 def is_nan(typing_context: Any, values: Any, start: Any) -> tuple[Any, Builder]:
     """Bits of ``isnan(values[start : start + 64])`` as uint64."""
+    from numba import types
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         value = builder.load(_pointer(context, builder, signature.args[0], args[0], args[1], _FLOATS), align=4)
@@ -65,9 +68,10 @@ def is_nan(typing_context: Any, values: Any, start: Any) -> tuple[Any, Builder]:
     return types.uint64(values, start), generate
 
 
-@intrinsic
+@Instruction
 def count(typing_context: Any, counts: Any, start: Any, bits: Any) -> tuple[Any, Builder]:
     """Add bit i of `bits` to ``counts[start + i]`` for 64 values; counts: contiguous uint8."""
+    from numba import types
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = _pointer(context, builder, signature.args[0], args[0], args[1], _BYTES)
@@ -78,9 +82,10 @@ def count(typing_context: Any, counts: Any, start: Any, bits: Any) -> tuple[Any,
     return types.void(counts, start, bits), generate
 
 
-@intrinsic
+@Instruction
 def put(typing_context: Any, numbers: Any, start: Any, bits: Any, number: Any) -> tuple[Any, Builder]:
     """``numbers[start + i] = number`` where bit i of `bits` is set, for 64 values; contiguous uint8."""
+    from numba import types
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = _pointer(context, builder, signature.args[0], args[0], args[1], _BYTES)
@@ -96,6 +101,8 @@ def _in_floats(number: int, change: Callable[[Any, Any, Any], Any]) -> Any:
     """An operation that stores ``change(builder, what is at `at`, what is at `start`)`` at `at`, for some floats."""
 
     def operation(typing_context: Any, out: Any, at: Any, source: Any, start: Any) -> tuple[Any, Builder]:
+        from numba import types
+
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             vector = ir.VectorType(_FLOAT, number)
             to = _pointer(context, builder, signature.args[0], args[0], args[1], vector)
@@ -108,17 +115,18 @@ def _in_floats(number: int, change: Callable[[Any, Any, Any], Any]) -> Any:
     return operation
 
 
-copy_8 = intrinsic(_in_floats(8, lambda builder, to, value: value))
+copy_8 = Instruction(_in_floats(8, lambda builder, to, value: value))
 """``out[at : at + 8] = source[start : start + 8]``; contiguous float32 arrays."""
-add_4 = intrinsic(_in_floats(4, lambda builder, to, value: builder.fadd(builder.load(to, align=4), value)))
+add_4 = Instruction(_in_floats(4, lambda builder, to, value: builder.fadd(builder.load(to, align=4), value)))
 """``out[at : at + 4] += source[start : start + 4]``; contiguous float32 arrays."""
 
 
-@intrinsic
+@Instruction
 def bucket(
     typing_context: Any, value: Any, centre: Any, unit: Any, lowest: Any, highest: Any, shift: Any
 ) -> tuple[Any, Builder]:
     """Number of the bucket of a float32, as int32; it never falls as the value grows. See `ranks.keys`."""
+    from numba import types
 
     def clamp(builder: Any, key: Any, lowest: Any, highest: Any) -> Any:
         key = builder.select(builder.icmp_signed("<", key, lowest), lowest, key)
@@ -138,9 +146,10 @@ def bucket(
     return types.int32(*numbers), generate
 
 
-@intrinsic
+@Instruction
 def as_byte(typing_context: Any, rank: Any, offset: Any) -> tuple[Any, Builder]:
     """``rank - offset``, at least 0 and at most 255, less 128, as int8; both int32."""
+    from numba import types
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         low, high = ir.Constant(_I32, 0), ir.Constant(_I32, 255)
