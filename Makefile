@@ -21,8 +21,11 @@ install: .venv/installed  ## make .venv and install the pipeline into it
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or later is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 install"; exit 1; }
 	$(PYTHON) -m venv .venv
+	@echo "installing the pipeline and its libraries into .venv: 1 GB, a minute or more ..."
 	$(INSTALL) .
+	@echo "byte code of Python's sources: some ten seconds ..."
 	@$(COMPILE)
+	@$(BIN)/python -m pipeline compile
 	@touch $@
 
 # .venv/test.installed and the like: an extra of pyproject.toml

@@ -117,6 +117,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_ingest(commands)
     _add_view(commands)
     _add_transforms(commands)
+    text = "compile what runs need, for this machine's processor, so that the first run need not"
+    commands.add_parser("compile", help=text, description=text).set_defaults(run=_compile)
     return parser
 
 
@@ -333,6 +335,13 @@ def _verify(options: argparse.Namespace) -> int:
     if damaged:
         print(f"the next run computes the damaged {'blocks' if images is None else 'images and blocks'} again")
     return EXIT_DAMAGED if damaged else 0
+
+
+def _compile(options: argparse.Namespace) -> int:
+    from tasks.compiling import compile_ahead
+
+    compile_ahead(functools.partial(print, flush=True))
+    return 0
 
 
 def _console() -> Console:
