@@ -127,7 +127,8 @@ class Compiled:
             return self.by_compiler(*arguments)
         if types not in self.found:
             with _declaring:  # by one thread at a time: the folder for its code is a setting of the whole process
-                self.found[types] = self.found.get(types) or self._read(types) or self._compile(types, arguments)
+                if types not in self.found:
+                    self.found[types] = self._found(types, arguments)
         code = self.found[types]
         if code is not None:
             is_good, result = code(arguments)
@@ -139,24 +140,22 @@ class Compiled:
         name = f"{self.function.__module__}.{self.function.__qualname__}"
         return cache_folder(_room(self.function)) / f"{name}-{hashlib.sha256(types.encode()).hexdigest()[:12]}.code"
 
-    def _read(self, types: str) -> machine_code.MachineCode | None:
-        try:
-            return machine_code.load(self._path(types).read_bytes())
-        except OSError:
-            return None
-
-    def _compile(self, types: str, arguments: tuple[Any, ...]) -> machine_code.MachineCode | None:
-        """Compile for values of some types, and keep it; None where only the compiler can call what it makes."""
+    def _found(self, types: str, arguments: tuple[Any, ...]) -> machine_code.MachineCode | None:
+        """Machine code that was kept, or is compiled; None where only the compiler can call what it makes."""
         path = self._path(types)
+        with contextlib.suppress(OSError):
+            code = path.read_bytes()
+            if code == machine_code.REFUSED or (kept := machine_code.load(code)) is not None:
+                return None if code == machine_code.REFUSED else kept
         name = "f" + hashlib.sha256(path.name.encode()).hexdigest()
+        Compiled.made += 1
         try:
             code = machine_code.make(self._made(is_kept=False), arguments, name)
         except machine_code.UnsupportedError:
-            return None
-        Compiled.made += 1
+            code = machine_code.REFUSED
         with contextlib.suppress(OSError, UserError), replacing(path) as temporary:
             temporary.write_bytes(code)
-        return machine_code.load(code)
+        return None if code == machine_code.REFUSED else machine_code.load(code)
 
     @cached_property
     def by_compiler(self) -> Any:

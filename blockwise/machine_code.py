@@ -23,6 +23,10 @@ import numpy as np
 
 FORMAT = 1
 """Of the files; raised where their content changes."""
+OLDEST_LLVM = 20
+"""Whose assembly has pointers as those below are written: that of numba 0.62."""
+REFUSED = b"refused"
+"""Kept in the place of the machine code of a function that numba alone can call, so that this is found out once."""
 NOTHING = "-"
 """What a function returns that returns None."""
 INTEGERS = {"i1": "i8", "i2": "i16", "i4": "i32", "i8": "i64", "u1": "i8", "u2": "i16", "u4": "i32", "u8": "i64"}
@@ -235,6 +239,8 @@ def make(dispatcher: Any, values: tuple[Any, ...], name: str) -> bytes:
     """
     import llvmlite.binding as llvm
 
+    if llvm.llvm_version_info[0] < OLDEST_LLVM:
+        raise UnsupportedError
     types = kinds(values)
     try:
         signature = tuple(map(dispatcher.typeof_pyval, values))
