@@ -45,6 +45,14 @@ class Server:
             raise RuntimeError(f"{call}: {answer.status} {content!r:.300}")
         return content
 
+    def page(self, name: str) -> str:
+        """A file of the viewer's page."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
+        connection.request("GET", f"/v/{self.token}/{name}")
+        content = connection.getresponse().read().decode()
+        connection.close()
+        return content
+
     def computed(self) -> dict[str, int]:
         """Blocks that it has computed, by step."""
         steps = json.loads(self.get("/api/status"))["steps"]
