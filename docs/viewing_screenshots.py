@@ -28,8 +28,9 @@ BEGUN, HALF = 16, 36
 """Blocks of 64: when the run is held, and when the picture is taken."""
 NUMBER = "return parseInt(document.querySelector('#panel tr.chosen .number')?.innerText ?? 0)"
 """Blocks of the chosen step that are done, as the panel has it."""
-COLOURS, OF_PANEL = 256, 48
-"""Noise of microscopes does not compress; fewer colours do. The panel has some of its own, which mean something."""
+COLOURS, OF_PANEL, GREY = 256, 80, 60
+"""Noise of microscopes does not compress; fewer colours do. The panel has some of its own, which mean something:
+bright ones, and greys, of which red, green and blue differ by no more than that."""
 
 
 @contextmanager
@@ -49,7 +50,9 @@ def take(browser: Browser, name: str) -> None:
     picture = Image.open(io.BytesIO(browser.driver.get_screenshot_as_png())).convert("RGB")
     edge = int(browser.run("return document.getElementById('panel').getBoundingClientRect().left"))
     panel = picture.crop((edge, 0, *picture.size))
-    frequent = sorted(panel.getcolors(panel.width * panel.height) or (), reverse=True)[:OF_PANEL]
+    counts = sorted(panel.getcolors(panel.width * panel.height) or [], reverse=True)
+    bright = [one for one in counts if max(one[1]) - min(one[1]) > GREY]
+    frequent = {*counts[: OF_PANEL // 2], *bright[: OF_PANEL // 2]}
     voxels = picture.crop((0, 0, edge, picture.height)).quantize(COLOURS - len(frequent), dither=Image.Dither.NONE)
     palette = Image.new("P", (1, 1))
     palette.putpalette([*(value for _, colour in frequent for value in colour), *voxels.getpalette()])
@@ -88,7 +91,7 @@ def finished(browser: Browser, config: str) -> None:
         time.sleep(3)
         take(browser, "viewing")
         script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))"
-        for name, value in (("threshold", 0.3), ("sigma", 1.0)):
+        for name, value in (("threshold", 0.05), ("sigma", 1.5)):
             slider = browser.driver.find_element("css selector", f"#panel [type=range][name={name}]")
             browser.run(script, slider, value)
         browser.run("document.querySelector('#panel input[type=checkbox]').click()")
