@@ -13,6 +13,7 @@ on a machine that does other things mean little; processor time and counts do.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import json
 import statistics
@@ -36,6 +37,7 @@ from pipeline.viewing.state import DOWNLOADS
 SHAPE = (192, 384, 384)
 BLOCK = 64
 READS = 500
+KINDS = ("servers_cpu_s", "workers_cpu_s", "clients_cpu_s")
 TRIED = (0.3, 0.35, 0.4, 0.45)
 """The first of them has workers decode the probabilities, which they keep."""
 
@@ -48,13 +50,24 @@ def main() -> None:
     options = parser.parse_args()
     rows = [measure(*case, options.clients) for case in ((1, 1), (1, 2), (2, 1))]
     trials = [trial for row in rows for trial in row.pop("trials")]
-    table = Table("servers", "workers each", "prediction", "threshold", "seconds", "CPU seconds", "ns CPU per voxel")
+    table = Table(
+        "servers",
+        "workers each",
+        "prediction",
+        "threshold",
+        "seconds",
+        "CPU: servers",
+        "workers",
+        "clients",
+        "ns per voxel",
+    )
     for row in rows:
         table.add_row(*(f"{value:g}" if isinstance(value, float) else str(value) for value in row.values()))
     console = Console(width=120)
     console.print(table)
     found = {
         "two workers, times as fast as one": round(rows[0]["seconds"] / rows[1]["seconds"], 2),
+        "the same, were servers and clients elsewhere": round(rows[0]["seconds"] / _without_others(rows[1]), 2),
         "threshold moved, two workers": trials,
         "finished chunk of 64^3": measure_reads(),
         "first picture": first_picture(),
@@ -65,19 +78,24 @@ def main() -> None:
         Path(options.json).write_text(json.dumps({"experiment": rows, **found}, indent=1) + "\n")
 
 
+def _without_others(row: dict[str, Any]) -> float:
+    """Seconds that two workers would take, did server and clients not take their share of two cores."""
+    return float(row["seconds"] - (row["servers_cpu_s"] + row["clients_cpu_s"]) / 2)
+
+
 def measure(servers: int, workers: int, clients: int) -> dict[str, Any]:
     """Ask for all of the mask of a fresh volume."""
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), workers)
         started = [start(Path(folder)) for _ in range(servers)]
         warm(started)
-        before = [server.cpu_seconds() for server in started]
+        before = _cpu_by_kind(started)
         begun = time.perf_counter()
         with ThreadPoolExecutor(clients) as pool:
             for future in [pool.submit(ask, started[i % servers], i, clients) for i in range(clients)]:
                 future.result()
         seconds = time.perf_counter() - begun
-        cpu = sum(server.cpu_seconds() for server in started) - sum(before)
+        cpu = dict(zip(KINDS, (b - a for a, b in zip(before, _cpu_by_kind(started), strict=True)), strict=True))
         counts = [server.computed() for server in started]
         trials = [measure_trial(started[0], value) for value in TRIED] if workers > 1 else []
         end(started)
@@ -87,10 +105,16 @@ def measure(servers: int, workers: int, clients: int) -> dict[str, Any]:
         "prediction": sum(count["prediction"] for count in counts),
         "threshold": sum(count["threshold"] for count in counts),
         "seconds": round(seconds, 1),
-        "cpu_seconds": round(cpu, 1),
-        "ns_per_voxel": round(cpu / np.prod(SHAPE) * 1e9),
+        **{kind: round(seconds, 1) for kind, seconds in cpu.items()},
+        "ns_per_voxel": round((cpu["servers_cpu_s"] + cpu["workers_cpu_s"]) / np.prod(SHAPE) * 1e9),
         "trials": trials,
     }
+
+
+def _cpu_by_kind(servers: list[Server]) -> tuple[float, float, float]:
+    """Processor seconds so far, in the order of ``KINDS``."""
+    found = [server.cpu_by_kind() for server in servers]
+    return sum(one[0] for one in found), sum(one[1] for one in found), time.process_time()
 
 
 def measure_trial(server: Server, threshold: float) -> dict[str, float]:
@@ -141,9 +165,10 @@ def ask(server: Server, number: int, clients: int) -> None:
     """Ask for all blocks of the mask; each client begins with another one."""
     starts = [np.multiply(index, BLOCK) for index in np.ndindex(*(n // BLOCK for n in SHAPE))]
     first = number * len(starts) // clients
-    for start_at in (*starts[first:], *starts[:first]):
-        corners = [",".join(map(str, corner)) for corner in (start_at, start_at + BLOCK)]
-        server.get(f"/api/roi/thresholded?start={corners[0]}&stop={corners[1]}")
+    with contextlib.closing(server.connect()) as connection:  # as browsers do, and programs that read much
+        for start_at in (*starts[first:], *starts[:first]):
+            corners = [",".join(map(str, corner)) for corner in (start_at, start_at + BLOCK)]
+            server.get(f"/api/roi/thresholded?start={corners[0]}&stop={corners[1]}", over=connection)
 
 
 def measure_reads() -> dict[str, float]:

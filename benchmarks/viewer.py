@@ -33,16 +33,29 @@ class Server:
     port: int
     token: str
 
-    def get(self, call: str, document: Any = None) -> bytes:
-        """The content of an answer, from a connection of its own; of a POST where there is a document."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=600)
+    def connect(self) -> http.client.HTTPConnection:
+        """A connection to it."""
+        return http.client.HTTPConnection(self.host, self.port, timeout=600)
+
+    def get(self, call: str, document: Any = None, over: http.client.HTTPConnection | None = None) -> bytes:
+        """The content of an answer; of a POST where there is a document; over a connection, or one of its own."""
+        connection = over or self.connect()
         body = None if document is None else json.dumps(document)
         connection.request("GET" if body is None else "POST", f"/{self.token}{call}", body)
         answer = connection.getresponse()
         content = answer.read()
-        connection.close()
+        if over is None:
+            connection.close()
         if answer.status != 200:
             raise RuntimeError(f"{call}: {answer.status} {content!r:.300}")
+        return content
+
+    def page(self, name: str) -> str:
+        """A file of the viewer's page."""
+        connection = self.connect()
+        connection.request("GET", f"/v/{self.token}/{name}")
+        content = connection.getresponse().read().decode()
+        connection.close()
         return content
 
     def computed(self) -> dict[str, int]:
@@ -52,8 +65,17 @@ class Server:
 
     def cpu_seconds(self) -> float:
         """Of itself and its workers, so far."""
-        family = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children()]
-        return sum(times.user + times.system for times in (process.cpu_times() for process in family))
+        return sum(self.cpu_by_kind())
+
+    def cpu_by_kind(self) -> tuple[float, float]:
+        """Processor seconds of itself, and of its workers, so far."""
+        itself = psutil.Process(self.process.pid)
+        return _cpu_seconds(itself), sum(map(_cpu_seconds, itself.children()))
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def start(folder: Path) -> Server:

@@ -17,9 +17,9 @@ from tests.processes import wait_for
 
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1000,700", "--hide-scrollbars",
-    "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
+    "--enable-unsafe-swiftshader",
 )  # fmt: skip
-"""The last two: WebGL without a graphics card."""
+"""The last one: WebGL without a graphics card. The page around it is drawn as on any machine that has none."""
 IS_READY = "return !!(window.viewer && viewer.layerManager.managedLayers.length && viewer.isReady())"
 MESSAGES = """return viewer.layerManager.managedLayers.flatMap(layer => layer.layer.dataSources.flatMap(
     source => Array.from(source.messages).map(message => layer.name + ': ' + message.message)))"""

@@ -193,7 +193,9 @@ class _Look:
         return self.masks[source.label].stamp(box)
 
     def _stamp_of_files(self, source: RawSource, box: Box) -> str:
-        volume = self.volumes.setdefault(source.label, open_volume(source.info.address))
+        volume = self.volumes.get(source.label)
+        if volume is None:
+            volume = self.volumes.setdefault(source.label, open_volume(source.info.address))
         spatial = dict(zip(source.spatial, box, strict=True))
         return array_checksum(
             volume.file_states(tuple(spatial.get(axis, slice(0, n)) for axis, n in enumerate(volume.shape)))

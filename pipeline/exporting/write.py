@@ -18,7 +18,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from blockwise.errors import UserError
@@ -249,6 +248,8 @@ def _save_tiff(
     spacing: Spacing | None,
     compress: bool,
 ) -> None:
+    import tifffile
+
     is_ome = dtype.name in _OME_TIFF_TYPES
     metadata: dict[str, Any] = {"axes": axes.upper()}
     for axis, step, unit in zip(axes, *(spacing.steps, spacing.units) if spacing else ("", ""), strict=False):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gzip
 import importlib.util
 import mimetypes
 from pathlib import Path
@@ -16,6 +18,9 @@ OLDEST = "2.41.2"
 
 PANEL = Path(__file__).parent / "panel" / "page"
 """Folder with the files of the panel beside the viewer."""
+
+LEVEL = 1
+"""Of gzip. 6 makes the files smaller by a sixth, and takes nearly three times as long."""
 
 TYPES = {".js": "text/javascript", ".wasm": "application/wasm", ".map": "application/json"}
 
@@ -50,6 +55,12 @@ _PLACES = (
     '<div id="neuroglancer-container"></div><aside id="panel"></aside><script type="module" src="panel.js"></script>'
 )
 """The viewer takes an element of this name for its own."""
+
+
+@functools.cache
+def compressed(path: Path) -> bytes:
+    """A file of the client as gzip: behind a tunnel its megabytes take longer than all else."""
+    return gzip.compress(path.read_bytes(), LEVEL, mtime=0)
 
 
 def mime_type(name: str) -> str:

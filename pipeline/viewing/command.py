@@ -113,9 +113,18 @@ async def _serve(site: Site | Gallery, wishes: Wishes) -> None:
         print(line, file=sys.stderr, flush=True)
     if wishes.browser and has_display():
         threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+    preparing = asyncio.create_task(_prepare(site, access.token))
     await ended.wait()
+    preparing.cancel()
     server.stop()
     await server.close_all_connections()
+
+
+async def _prepare(site: Site | Gallery, token: str) -> None:
+    """Open, and load, what the first page needs, while its browser begins."""
+    if isinstance(site, Site):
+        with contextlib.suppress(Exception):  # whoever opens the page is told
+            await site.state(token)
 
 
 def page_address(host: str, port: int, token: str) -> str:

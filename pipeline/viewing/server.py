@@ -13,12 +13,12 @@ import tornado.netutil
 import tornado.web
 
 from pipeline.viewing.chunks import read_chunk
-from pipeline.viewing.client import PANEL, START, client_files, mime_type, page
+from pipeline.viewing.client import PANEL, START, client_files, compressed, mime_type, page
 from pipeline.viewing.gallery import BETWEEN, Gallery
 from pipeline.viewing.gallery import page as list_page
 from pipeline.viewing.handler import Access, Handler
 from pipeline.viewing.held import Held, browser_of
-from pipeline.viewing.images.keys import chunk_at, document
+from pipeline.viewing.images.keys import chunk_at, document, documents
 from pipeline.viewing.live.handlers import trial_rules
 from pipeline.viewing.panel.handlers import panel_rules
 from pipeline.viewing.programs.handlers import api_rules
@@ -66,25 +66,49 @@ class Page(Handler):
         elif name == START:
             self.site.presence.look_again()
             state = await self.wanted(self.site.state(self.token))
-            self.send_content(start_script(state).encode(), mime_type(START))
+            self.send_content(start_script(state, self._documents()).encode(), mime_type(START))
         elif name in ("", "index.html"):
             self.send_content(page(self.files), mime_type("index.html"))
         elif name in self.files:
-            if self.files[name].parent != PANEL:  # names of the others change with their content
-                self.set_header("Cache-Control", "max-age=86400")
-            self.send_content(self.files[name].read_bytes(), mime_type(name))
+            await self._send_file(self.files[name])
         else:
             raise nothing_there()
 
     head = get
 
+    async def _send_file(self, path: Path) -> None:
+        """Send a file of the client, whose name changes with its content, or of the panel, whose name does not."""
+        read = path.read_bytes
+        if path.parent != PANEL:
+            self.set_header("Cache-Control", "max-age=86400, immutable")
+            self.set_header("Vary", "Accept-Encoding")
+            if "gzip" in self.request.headers.get("Accept-Encoding", ""):
+                self.set_header("Content-Encoding", "gzip")
+                read = functools.partial(compressed, path)
+        self.send_content(await self.site.in_thread(read), mime_type(path.name))
 
-def start_script(state: Mapping[str, Any]) -> str:
-    """A script that gives a page this state if it is opened without one."""
+    def _documents(self) -> dict[str, str]:
+        """What viewers ask of each layer before they ask for its voxels, by address."""
+        return {
+            f"/{self.token}/data/{layer.name}/{layer.fingerprint}/{key}": found.decode()
+            for layer in self.site.layers.values()
+            for key, found in documents(layer)
+        }
+
+
+def start_script(state: Mapping[str, Any], documents: Mapping[str, str]) -> str:
+    """A script that gives a page this state if it is opened without one, and what the viewer would ask for first.
+
+    Args:
+        state: of the viewer.
+        documents: contents by address, for ``quiet.js``.
+    """
     return (
+        f"window.documentsOfLayers = {json.dumps(documents)};\n"
         "if (location.hash.length < 3) {\n"
         f"  const state = {json.dumps(json.dumps(state))}.replaceAll('{{origin}}', location.origin);\n"
         "  history.replaceState(null, '', '#!' + encodeURIComponent(state));\n"
+        "  window.isFirstPicture = true;\n"
         "}\n"
     )
 

@@ -67,6 +67,7 @@ def first_state(
         "layout": "4panel" if "z" in along else "xy",
         "concurrentDownloads": DOWNLOADS,
         "showAxisLines": False,
+        "showDefaultAnnotations": False,  # panel.js shows them once there is a picture
         "layers": [
             layer_state(layer, names[layer.name], base, colours, raw_range) | {"visible": is_visible(layer)}
             for layer in shown

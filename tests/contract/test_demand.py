@@ -18,6 +18,7 @@ import pytest
 from blockwise.backends import LocalBackend
 from blockwise.backends.local_executor import LocalExecutor
 from blockwise.demand import BlockFailedError, BusyError, Demand
+from blockwise.demand import presence as presence_module
 from blockwise.demand import wishes as demand_module
 from blockwise.demand.beginning import PlaceTakenError
 from blockwise.demand.presence import Presence, needed_blocks, stands_alone
@@ -26,7 +27,7 @@ from blockwise.plan import is_complete, plan_step
 from blockwise.run import run_step
 from blockwise.step import BlockStep
 from blockwise.trust.ownership import recorded_id
-from blockwise.volume import Address, create_volume
+from blockwise.volume import Address, create_volume, open_volume
 from tests.contract.steps import Workspace
 from tests.processes import wait_for
 from tests.runs import ROOT, Project
@@ -304,8 +305,12 @@ def test_only_volumes_of_volumes_stand_alone(finished: Project, monkeypatch: pyt
 
 
 def test_present_stamps_are_those_of_a_plan(finished: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or a run would compute again what a server has computed."""
+    """Or a run would compute again what a server has computed. What is given is opened once for all blocks."""
     monkeypatch.chdir(finished.folder)
+    opened: list[str] = []
+    monkeypatch.setattr(
+        presence_module, "open_volume", lambda address: opened.append(address) or open_volume(address)
+    )
     presence = Presence()
     for step in finished.steps().everything():
         if stands_alone(step) and recorded_id(step):
@@ -315,3 +320,4 @@ def test_present_stamps_are_those_of_a_plan(finished: Project, monkeypatch: pyte
                 boxes = step.reads(block)
                 stamps = {name: snapshot.stamp(boxes[name]) for name, snapshot in snapshots.items()}
                 assert presence.item(step, block.id).stamps == stamps
+    assert len(opened) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from blockwise.volume import open_volume
 from blockwise.volume.stack import StackVolume
 from pipeline.viewing.chunk_cache import ChunkCache
+from pipeline.viewing.client import client_files
 from pipeline.viewing.command import page_address, tunnel_line
 from pipeline.viewing.handler import Access
 from pipeline.viewing.images.slabs import DEPTH
@@ -150,6 +153,23 @@ def test_nothing_else_is_to_be_had(shown: Served) -> None:
     assert set(LAYERS) <= set(unknown["layers"])
     assert shown.ask(f"/state/{TOKEN}", "POST", b"[" * 100_000).status == 400
     assert shown.ask(f"/state/{TOKEN}", "POST", b'{"c": "a", "g": 2}').json == {"g": "a/2"}
+
+
+def test_a_page_has_its_files_compressed_and_what_is_asked_of_layers_first(shown: Served) -> None:
+    name, path = next(
+        (name, path) for name, path in client_files().items() if name.startswith("main") and path.suffix == ".js"
+    )
+    answer = shown.ask(f"/v/{TOKEN}/{name}", Accept_Encoding="gzip, br")
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert "immutable" in answer.headers["Cache-Control"]
+    assert len(answer.body) < path.stat().st_size / 2
+    assert gzip.decompress(answer.body) == shown.ask(f"/v/{TOKEN}/{name}").body == path.read_bytes()
+    script = shown.ask(f"/v/{TOKEN}/start.js").body.decode()
+    documents, _ = json.JSONDecoder().raw_decode(script.partition(" = ")[2])
+    keys = (".zattrs", "0/.zarray", "0/.zattrs")
+    assert set(documents) == {f"{shown.path(layer)}/{key}" for layer in shown.site.layers for key in keys}
+    for address, content in documents.items():
+        assert shown.ask(address).body.decode() == content
 
 
 def test_other_pages_may_read_only_on_request(project: Project) -> None:

@@ -88,6 +88,10 @@ def test_colours_are_where_they_must_be(shown: Served, browser: Browser, expecte
     first = without_panel(browser)
     assert (first.max(2) - first.min(2) > 30).mean() > 0.05
     assert len(np.unique(first.reshape(-1, 3), axis=0)) > 200
+    asked = browser.run("return performance.getEntriesByType('resource').map(one => one.name)")
+    assert any(address.endswith("/start.js") for address in asked)
+    assert not any(".z" in address for address in asked), "documents of layers come with the page"
+    wait_for(lambda: browser.run("return viewer.showDefaultAnnotations.value"), 20, browser.errors)
     show_only(browser, "classes")
     rows, columns, seen = voxels_seen(browser)
     colours = np.array(list(shown.site.colours().values()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ LEVEL, COMPRESSOR, SHUFFLE = 5, "lz4", 1
 CODEC = {"id": "blosc", "cname": COMPRESSOR, "clevel": LEVEL, "shuffle": SHUFFLE, "blocksize": 0}
 """How chunks are compressed, as Zarr 2 says it."""
 
+ASKED_OF_SCALES = (".zarray", ".zattrs")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
@@ -39,6 +41,14 @@ def document(layer: Layer, key: str) -> bytes | None:
     """The content of a metadata key; None where the layer has none of this name."""
     found = _documents(layer, key)
     return None if found is None else json.dumps(found).encode()
+
+
+def documents(layer: Layer) -> Iterator[tuple[str, bytes]]:
+    """Metadata keys that a viewer asks for, and their content."""
+    for key in (".zattrs", *(f"{number}/{name}" for number in range(len(layer.scales)) for name in ASKED_OF_SCALES)):
+        found = document(layer, key)
+        if found is not None:
+            yield key, found
 
 
 def _documents(layer: Layer, key: str) -> dict[str, Any] | None:

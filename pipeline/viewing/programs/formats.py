@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import h5py
-import imageio.v3 as imageio
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from blockwise.grid import Box, box_shape
@@ -53,6 +51,8 @@ def _hdf5(data: NDArray[Any], layer: Layer) -> bytes:
 
 
 def _tiff(data: NDArray[Any], layer: Layer) -> bytes:
+    import tifffile
+
     file = io.BytesIO()
     shown = data.astype(np.float32) if data.dtype == np.float16 else data
     tifffile.imwrite(file, shown, photometric="minisblack", metadata={"axes": layer.axes.upper()})
@@ -60,6 +60,8 @@ def _tiff(data: NDArray[Any], layer: Layer) -> bytes:
 
 
 def _png(data: NDArray[Any], layer: Layer) -> bytes:
+    import imageio.v3 as imageio
+
     plane = _plane(data, layer)
     if layer.kind == "probabilities" and plane.dtype.kind == "f":
         plane = np.rint(plane * 255)

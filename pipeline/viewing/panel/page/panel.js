@@ -7,8 +7,20 @@ import { Trials, fingerprintShown } from "./trials.js";
 
 const panel = document.getElementById("panel");
 
+const PATIENCE_MS = 5000;
+
+// The edges of the volume come after the first picture, in which their programs would take the longest to compile; or
+// after a while, where voxels have to be computed first.
+async function showEdges() {
+  const begun = performance.now();
+  while (!viewer.isReady() && performance.now() - begun < PATIENCE_MS) await new Promise((done) => setTimeout(done, 50));
+  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+  viewer.showDefaultAnnotations.value = true;
+}
+
 async function begin() {
   await viewerThere();
+  if (window.isFirstPicture) showEdges();
   const fold = element("button", { className: "fold", textContent: "»", title: "fold the panel" });
   fold.onclick = () => (fold.textContent = panel.classList.toggle("folded") ? "«" : "»");
   const blockMap = new BlockMap();
