@@ -100,12 +100,16 @@ def _scales(features: Sequence[Feature], n_channels: int, n_z: int, tensor: Stru
 def _smoothed(
     image: NDArray[np.generic], scales: list[FeatureScale], box: list[tuple[int, int]]
 ) -> NDArray[np.float32]:
-    """The pre-smoothed volumes of a block with its margin, mirrored at the volume's border; (scales * c, z, y, x)."""
+    """The pre-smoothed volumes of a block with its margin, mirrored at the volume's border.
+
+    Float32 (scales * c, z, y, x), with room behind it.
+    """
     margins = [0 if all(scale.in_2d for scale in scales) else MARGIN, MARGIN, MARGIN]
     wide = [(a - m, b + m) for (a, b), m in zip(box, margins, strict=True)]
     shape, n_channels = image.shape[:3], image.shape[3]
     inside = [(max(a, 0), min(b, n)) for (a, b), n in zip(wide, shape, strict=True)]
-    out = np.empty((len(scales) * n_channels, *(b - a for a, b in wide)), np.float32)
+    sides = (len(scales) * n_channels, *(b - a for a, b in wide))
+    out = with_room(math.prod(sides))[: math.prod(sides)].reshape(sides)
     box_inside = (inside[0], inside[1], inside[2])
     corner = (inside[0][0] - wide[0][0], inside[1][0] - wide[1][0], inside[2][0] - wide[2][0])
     size = math.prod(shape)
