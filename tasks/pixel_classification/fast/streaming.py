@@ -75,15 +75,19 @@ def gather(features: Any, starts: Any, ranks: Any, found: Any, group: Any) -> No
 @compiled
 def scatter(values: Any, classes: Any, shape: Any, group: Any, extent: Any, corner: Any, out: Any) -> None:
     """Write the probabilities (columns, GROUP) of a group to their place in the block (classes, z, y, x)."""
-    r = 0
+    given, to, r = values.reshape(-1), out.reshape(-1), np.int64(0)
     for z in range(group[0], group[0] + extent[0]):
         for y in range(group[1], group[1] + extent[1]):
             for x in range(group[2], group[2] + extent[2], ROW):
-                if z < shape[0] and y < shape[1]:
-                    for column in range(classes.size):
-                        target = out[classes[column], corner[0] + z, corner[1] + y]
-                        for i in range(min(shape[2] - x, ROW)):
-                            target[corner[2] + x + i] = values[column, ROW * r + i]
+                width = min(shape[2] - x, ROW) if z < shape[0] and y < shape[1] else np.int64(0)
+                for column in range(classes.size):
+                    at = (classes[column] * out.shape[1] + corner[0] + z) * out.shape[2] + corner[1] + y
+                    at, first = at * out.shape[3] + corner[2] + x, column * GROUP + ROW * r
+                    if width == ROW:
+                        copy_8(to, at, given, first)
+                    else:
+                        for i in range(width):
+                            to[at + i] = given[first + i]
                 r += 1
 
 
