@@ -19,6 +19,7 @@ from blockwise.upstream import BlocksSource
 from blockwise.volume import Volume, open_volume
 from blockwise.volume_step import Holds, VolumeStep, giving
 from tasks.ilastik_smoothing import reach, smooth_as_ilastik
+from tasks.smoothing.gaussian import smoothed_part
 
 Like = Literal["skimage", "ilastik"]
 """Whose threshold is meant: scikit-image's Gaussian and ``>``, or that of ilastik's threshold applet and ``>=``."""
@@ -34,7 +35,7 @@ CORE_OUTSIDE = 3
 
 
 def smooth(
-    probabilities: NDArray[Any], sigma: tuple[float, ...], inside: NDArray[np.bool_] | None = None
+    probabilities: NDArray[Any], sigma: tuple[float, ...], interior: Box, inside: NDArray[np.bool_] | None = None
 ) -> NDArray[Any]:
     """Smooth with a Gaussian.
 
@@ -42,22 +43,29 @@ def smooth(
         probabilities: any axes; float32 as it is, uint8 as 0..255 for 0..1. Where the array ends the edge value is
             repeated.
         sigma: standard deviation per axis, in voxels.
+        interior: the part to return.
         inside: voxels that count, of the same shape; None for all. The result is then the weighted mean of what
             lies inside alone (normalised convolution: Knutsson and Westin 1993), so that the mask's border, like the
             volume's, draws values neither up nor down. It means nothing outside.
 
     Returns:
-        float32 (float64 for uint8) of the same shape.
+        float32 (float64 for uint8) of the interior's shape.
     """
-    from skimage.filters import gaussian  # slow to load: a run with nothing to do is over before
-
     if inside is None:
-        smoothed: NDArray[Any] = gaussian(probabilities, sigma=sigma, mode="nearest", truncate=TRUNCATE)
-        return smoothed
+        return _gaussian(probabilities, sigma, interior)
     kept = np.where(inside, probabilities, probabilities.dtype.type(0))
     # Where all neighbours lie inside the weight is exactly 1, being rounded to float32 after each axis.
-    weight = gaussian(inside.astype(np.float32), sigma=sigma, mode="nearest", truncate=TRUNCATE)
-    return smooth(kept, sigma) / np.where(inside, weight, np.float32(1))
+    weight = _gaussian(inside.astype(np.float32), sigma, interior)
+    return _gaussian(kept, sigma, interior) / np.where(inside[interior], weight, np.float32(1))
+
+
+def _gaussian(values: NDArray[Any], sigma: tuple[float, ...], interior: Box) -> NDArray[Any]:
+    if values.dtype == np.float32:
+        return smoothed_part(values, sigma, TRUNCATE, interior)
+    from skimage.filters import gaussian  # slow to load: a run with nothing to do is over before
+
+    smoothed: NDArray[Any] = gaussian(values, sigma=sigma, mode="nearest", truncate=TRUNCATE)[interior]
+    return smoothed
 
 
 def smooth_and_threshold(
@@ -113,18 +121,18 @@ def smoothed_values(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """What objects and cores are cut at their thresholds; see ``smooth_and_threshold``."""
     smoothing = smooth if like == "skimage" else _smooth_as_ilastik
-    smoothed = smoothing(probabilities, sigma, inside)[interior]
+    smoothed = smoothing(probabilities, sigma, interior, inside)
     if core_probabilities is None:
         return smoothed, smoothed
-    of_core = smoothing(core_probabilities, sigma, inside)[interior]
+    of_core = smoothing(core_probabilities, sigma, interior, inside)
     return smoothed + of_core, of_core
 
 
 def _smooth_as_ilastik(
-    probabilities: NDArray[Any], sigma: tuple[float, ...], inside: NDArray[np.bool_] | None
+    probabilities: NDArray[Any], sigma: tuple[float, ...], interior: Box, inside: NDArray[np.bool_] | None
 ) -> NDArray[np.float32]:
     kept = probabilities if inside is None else np.where(inside, probabilities, probabilities.dtype.type(0))
-    return smooth_as_ilastik(kept, sigma)
+    return smooth_as_ilastik(kept, sigma)[interior]
 
 
 class ThresholdStep(VolumeStep):
@@ -207,8 +215,10 @@ class ThresholdStep(VolumeStep):
     def prepare(self) -> Any:
         """Open the probabilities and the mask."""
         # Loads what is slow to load, for no block.
-        nothing = np.zeros((1,) * len(self.sigma), np.float32)
-        _ = smooth_as_ilastik(nothing, self.sigma) if self.like == "ilastik" else smooth(nothing, self.sigma)
+        whole = (slice(0, 1),) * len(self.sigma)
+        for dtype in {self.probabilities.output().dtype, "float32"}:  # weights of a mask are float32
+            nothing = np.zeros((1,) * len(self.sigma), dtype)
+            smoothed_values(nothing, self.sigma, whole, like=self.like)
         return open_volume(self.probabilities.address), open_mask(self.mask, self.grid)
 
     def compute(self, block: Block, prepared: Any) -> NDArray[np.uint8]:

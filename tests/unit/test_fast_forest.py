@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from tasks.pixel_classification.fast import ranks as tables
 from tasks.pixel_classification.fast.ranks import make_ranks, rank
 from tasks.pixel_classification.fast.streaming import GROUP_3D, group_buffers, predict_groups
-from tasks.pixel_classification.fast.tile import MARGIN
 from tasks.pixel_classification.fast.traversal import PackedForest, pack
 from tasks.pixel_classification.fast.vectors import GROUP, LANES
 from tasks.pixel_classification.forest import Forest, evaluate
@@ -24,13 +23,11 @@ FAR = np.float32([np.inf, -np.inf, 0.0, -0.0, 1e-45, -1e-45, 1e-38, 3.4e38, -3.4
 
 
 def vote_by_groups(forest: Forest, values: NDArray[np.float32], packed: PackedForest) -> NDArray[np.float32]:
-    """Probabilities of samples, put as voxels into a tile that does not fill its groups; its margin is NaN."""
+    """Probabilities of samples, put as voxels into a tile that does not fill its groups; behind it is NaN."""
     shape = (-(-len(values) // 55), 5, 11)
     tile = np.zeros((forest.n_features, *shape), np.float32)
     tile.reshape(forest.n_features, -1)[:, : len(values)] = values.T
-    margins = [(0, 0)] + [(MARGIN, MARGIN)] * 3
-    features = np.pad(tile, margins, constant_values=np.nan).reshape(forest.n_features, -1)
-    features = np.pad(features, [(0, 0), (0, LANES)], constant_values=np.nan)
+    features = np.pad(tile.reshape(forest.n_features, -1), [(0, 0), (0, LANES)], constant_values=np.nan)
     columns, ranks = len(forest.classes), packed.ranks.arrays
     buffers = group_buffers(forest.n_features, columns, packed.arrays, ranks)
     out = np.zeros((columns, *shape), np.float32)

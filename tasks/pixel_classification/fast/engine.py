@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tasks.pixel_classification.engine import Interior
 from tasks.pixel_classification.fast import tile as columns
-from tasks.pixel_classification.fast.presmoothing import mirrored, presmooth
+from tasks.pixel_classification.fast.presmoothing import mirrored, presmooth, with_room
 from tasks.pixel_classification.fast.streaming import predict_tiles
 from tasks.pixel_classification.fast.tile import INNER, MARGIN, N_KERNELS, NARROW, OUTER
 from tasks.pixel_classification.fast.traversal import PackedForest, pack
@@ -100,19 +100,25 @@ def _scales(features: Sequence[Feature], n_channels: int, n_z: int, tensor: Stru
 def _smoothed(
     image: NDArray[np.generic], scales: list[FeatureScale], box: list[tuple[int, int]]
 ) -> NDArray[np.float32]:
-    """The pre-smoothed volumes of a block with its margin, mirrored at the volume's border; (scales * c, z, y, x)."""
+    """The pre-smoothed volumes of a block with its margin, mirrored at the volume's border.
+
+    Float32 (scales * c, z, y, x), with room behind it.
+    """
     margins = [0 if all(scale.in_2d for scale in scales) else MARGIN, MARGIN, MARGIN]
     wide = [(a - m, b + m) for (a, b), m in zip(box, margins, strict=True)]
     shape, n_channels = image.shape[:3], image.shape[3]
     inside = [(max(a, 0), min(b, n)) for (a, b), n in zip(wide, shape, strict=True)]
-    out = np.empty((len(scales) * n_channels, *(b - a for a, b in wide)), np.float32)
+    sides = (len(scales) * n_channels, *(b - a for a, b in wide))
+    out = with_room(math.prod(sides))[: math.prod(sides)].reshape(sides)
     box_inside = (inside[0], inside[1], inside[2])
     corner = (inside[0][0] - wide[0][0], inside[1][0] - wide[1][0], inside[2][0] - wide[2][0])
+    size = math.prod(shape)
+    raw = with_room(size)
     for channel in range(n_channels):
-        raw = np.require(image[..., channel], np.float32, ["C", "W"])
+        raw[:size].reshape(shape)[...] = image[..., channel]
         for k, scale in enumerate(scales):
             volume = out[k * n_channels + channel]
-            presmooth(raw, scale.smoothing, box_inside, scale.in_2d, corner, volume)
+            presmooth(raw, shape, scale.smoothing, box_inside, scale.in_2d, corner, volume)
     for axis, ((a, b), n) in enumerate(zip(wide, shape, strict=True)):
         by_axis = np.moveaxis(out, 1 + axis, 0)
         for position, source in zip(range(a, b), mirrored(a, b, n), strict=True):

@@ -1,10 +1,8 @@
-"""One-dimensional filters and pointwise formulas on the flat buffers of a tile.
+"""Filters along an axis of a tile's plane, and pointwise formulas on flat buffers.
 
-All buffers of a tile share one index space: voxel (z, y, x) of the tile with its margin stands at
-``z * plane + y * row + x``, and a filter along an axis reads at that index plus and minus multiples of the axis'
-step. So one loop serves all three axes, runs over whole planes and is vectorised; where it runs past the end of a
-row it computes values that nobody reads. Kernels are even or odd, of radius 2 at most (taps 0..2, float32). Sums
-start at the centre and go outwards, without fused operations: the same roundings as in the reference engine.
+A plane with its margin is a flat buffer: voxel (y, x) stands at ``y * row + x``, rows of the margin included, so that
+one loop runs over all rows at once. Where it runs past the end of a row it computes values that nobody reads. What is
+filtered along x has no margin any more, and is dense: ``y * n_x + x``.
 """
 
 from __future__ import annotations
@@ -16,150 +14,165 @@ import numpy as np
 from numpy import uint64
 
 from blockwise.compiled import Integer, compiled, inlined
+from tasks.pixel_classification.fast.correlations import (
+    slope_1,
+    slope_2,
+    smooth_1,
+    smooth_2,
+    smooth_and_slope_1,
+    smooth_and_slope_2,
+    smooth_slope_and_curve_2,
+)
 from tasks.pixel_classification.symmetric import solve_2x2, solve_3x3
 
 Buffer = np.ndarray[Any, np.dtype[np.float32]]
+Span = tuple[Integer, Integer, Integer, Integer, Integer, Integer]
+"""Where a filter's first voxel goes, where it stands in the source, voxels of a row, rows, how far rows of the output
+and of the source are apart."""
 
 
 @inlined
-def _steps(even: Buffer, step: Integer) -> tuple[Integer, Integer]:
+def steps(even: Buffer, step: Integer) -> tuple[Integer, Integer]:
     """Distances of the taps; a tap that is 0 stays where memory has been written."""
-    s1 = step if even[1] != 0 else 0
-    return uint64(s1), uint64(2 * step if even[2] != 0 else s1)
+    near = step if even[1] != 0 else 0
+    return near, 2 * step if even[2] != 0 else near
 
 
 @compiled
-def smooth(
-    out: Buffer,
-    src: Buffer,
-    even: Buffer,
-    z0: Integer,
-    z1: Integer,
-    plane: Integer,
-    lo: Integer,
-    hi: Integer,
-    step: Integer,
-) -> None:
-    """Filter with an even kernel: planes z0..z1, within each the flat range lo..hi."""
-    a0, a1, a2 = even[0], even[1], even[2]
-    s1, s2 = _steps(even, step)
-    for z in range(z0, z1):
-        for i in range(uint64(z * plane + lo), uint64(z * plane + hi)):
-            out[i] = src[i] * a0 + a1 * (src[i + s1] + src[i - s1]) + a2 * (src[i + s2] + src[i - s2])
+def smooth(out: Buffer, src: Buffer, span: Span, step: Integer, even: Buffer) -> None:
+    """Filter with an even kernel."""
+    at, start, n, rows, row_out, row_src = span
+    near, far = steps(even, step)
+    for y in range(rows):
+        smooth_2(out, at + y * row_out, src, start + y * row_src, n, near, far, even)
 
 
 @compiled
 def smooth_and_slope(
-    out0: Buffer,
-    out1: Buffer,
-    src: Buffer,
-    even: Buffer,
-    odd: Buffer,
-    z0: Integer,
-    z1: Integer,
-    plane: Integer,
-    lo: Integer,
-    hi: Integer,
-    step: Integer,
+    out0: Buffer, out1: Buffer, src: Buffer, span: Span, step: Integer, even: Buffer, odd: Buffer
 ) -> None:
     """Filter with an even and with an odd kernel in one go."""
-    a0, a1, a2, b1, b2 = even[0], even[1], even[2], odd[1], odd[2]
-    s1, s2 = _steps(even, step)
-    for z in range(z0, z1):
-        for i in range(uint64(z * plane + lo), uint64(z * plane + hi)):
-            p1, q1, p2, q2 = src[i + s1], src[i - s1], src[i + s2], src[i - s2]
-            out0[i] = src[i] * a0 + a1 * (p1 + q1) + a2 * (p2 + q2)
-            out1[i] = b1 * (p1 - q1) + b2 * (p2 - q2)
+    at, start, n, rows, row_out, row_src = span
+    near, far = steps(even, step)
+    for y in range(rows):
+        smooth_and_slope_2(out0, out1, at + y * row_out, src, start + y * row_src, n, near, far, even, odd)
 
 
 @compiled
 def smooth_slope_and_curve(
-    out0: Buffer,
-    out1: Buffer,
-    out2: Buffer,
-    src: Buffer,
-    taps: Buffer,
-    z0: Integer,
-    z1: Integer,
-    plane: Integer,
-    lo: Integer,
-    hi: Integer,
-    step: Integer,
+    out0: Buffer, out1: Buffer, out2: Buffer, src: Buffer, span: Span, step: Integer, taps: Buffer
 ) -> None:
     """Filter with the derivatives of order 0, 1 and 2 (the rows of `taps`) in one go."""
-    a0, a1, a2, b1, b2 = taps[0, 0], taps[0, 1], taps[0, 2], taps[1, 1], taps[1, 2]
-    c0, c1, c2 = taps[2, 0], taps[2, 1], taps[2, 2]
-    s1, s2 = _steps(taps[0], step)
-    for z in range(z0, z1):
-        for i in range(uint64(z * plane + lo), uint64(z * plane + hi)):
-            p1, q1, p2, q2 = src[i + s1], src[i - s1], src[i + s2], src[i - s2]
-            e1, e2 = p1 + q1, p2 + q2
-            out0[i] = src[i] * a0 + a1 * e1 + a2 * e2
-            out1[i] = b1 * (p1 - q1) + b2 * (p2 - q2)
-            out2[i] = src[i] * c0 + c1 * e1 + c2 * e2
+    at, start, n, rows, row_out, row_src = span
+    order0, order1, order2 = taps[0], taps[1], taps[2]
+    near, far = steps(order0, step)
+    for y in range(rows):
+        to, first = at + y * row_out, start + y * row_src
+        smooth_slope_and_curve_2(out0, out1, out2, to, src, first, n, near, far, order0, order1, order2)
 
 
 @compiled
-def product(
-    out: Buffer, a: Buffer, b: Buffer, z0: Integer, z1: Integer, plane: Integer, lo: Integer, hi: Integer
+def smooth_inner(out: Buffer, src: Buffer, span: Span, step: Integer, even: Buffer) -> None:
+    """As `smooth`, without the second tap where it is 0: for slopes that are squared, the signs of zeros are lost."""
+    at, start, n, rows, row_out, row_src = span
+    near, far = steps(even, step)
+    for y in range(rows):
+        to, first = at + y * row_out, start + y * row_src
+        if even[2] == 0:
+            smooth_1(out, to, src, first, n, near, far, even)
+        else:
+            smooth_2(out, to, src, first, n, near, far, even)
+
+
+@compiled
+def slope_inner(out: Buffer, src: Buffer, span: Span, step: Integer, even: Buffer, odd: Buffer) -> None:
+    """Filter with an odd kernel; see `smooth_inner`. The even one belongs to it."""
+    at, start, n, rows, row_out, row_src = span
+    near, far = steps(even, step)
+    for y in range(rows):
+        to, first = at + y * row_out, start + y * row_src
+        if even[2] == 0:
+            slope_1(out, to, src, first, n, near, far, odd)
+        else:
+            slope_2(out, to, src, first, n, near, far, odd)
+
+
+@compiled
+def smooth_and_slope_inner(
+    out0: Buffer, out1: Buffer, src: Buffer, span: Span, step: Integer, even: Buffer, odd: Buffer
 ) -> None:
+    """As `smooth_and_slope`, see `smooth_inner`."""
+    at, start, n, rows, row_out, row_src = span
+    near, far = steps(even, step)
+    for y in range(rows):
+        to, first = at + y * row_out, start + y * row_src
+        if even[2] == 0:
+            smooth_and_slope_1(out0, out1, to, src, first, n, near, far, even, odd)
+        else:
+            smooth_and_slope_2(out0, out1, to, src, first, n, near, far, even, odd)
+
+
+@compiled
+def copy(out: Buffer, src: Buffer, span: Span) -> None:
+    """Copy voxels."""
+    at, start, n, rows, row_out, row_src = span
+    for y in range(rows):
+        to, first = uint64(at + y * row_out), uint64(start + y * row_src)
+        for i in range(uint64(n)):
+            out[to + i] = src[first + i]
+
+
+@compiled
+def product(out: Buffer, at: Integer, a: Buffer, b: Buffer, start: Integer, n: Integer) -> None:
     """Multiply voxel by voxel."""
-    for z in range(z0, z1):
-        for i in range(uint64(z * plane + lo), uint64(z * plane + hi)):
-            out[i] = a[i] * b[i]
+    to, first = uint64(at), uint64(start)
+    for i in range(uint64(n)):
+        out[to + i] = a[first + i] * b[first + i]
 
 
 @compiled
-def difference(
-    out: Buffer, a: Buffer, b: Buffer, z0: Integer, z1: Integer, plane: Integer, lo: Integer, hi: Integer
-) -> None:
+def difference(out: Buffer, at: Integer, a: Buffer, b: Buffer, n: Integer) -> None:
     """Subtract voxel by voxel."""
-    for z in range(z0, z1):
-        for i in range(uint64(z * plane + lo), uint64(z * plane + hi)):
-            out[i] = a[i] - b[i]
+    to = uint64(at)
+    for i in range(uint64(n)):
+        out[to + i] = a[i] - b[i]
 
 
 @compiled
-def trace(
-    out: Buffer, h: Buffer, in_2d: bool, z0: Integer, z1: Integer, plane: Integer, lo: Integer, hi: Integer
-) -> None:
+def trace(out: Buffer, at: Integer, h: Buffer, in_2d: bool, n: Integer) -> None:
     """Laplacian from the second derivatives `h` (rows zz, zy, zx, yy, yx, xx)."""
     zz, yy, xx = h[0], h[3], h[5]
-    for z in range(z0, z1):
-        if in_2d:
-            for i in range(uint64(z * plane + lo), uint64(z * plane + hi)):
-                out[i] = yy[i] + xx[i]
-        else:
-            for i in range(uint64(z * plane + lo), uint64(z * plane + hi)):
-                out[i] = zz[i] + yy[i] + xx[i]
+    to = uint64(at)
+    if in_2d:
+        for i in range(uint64(n)):
+            out[to + i] = yy[i] + xx[i]
+    else:
+        for i in range(uint64(n)):
+            out[to + i] = zz[i] + yy[i] + xx[i]
 
 
 @compiled
-def magnitude(
-    out: Buffer, g: Buffer, in_2d: bool, z0: Integer, z1: Integer, plane: Integer, lo: Integer, hi: Integer
-) -> None:
+def magnitude(out: Buffer, at: Integer, g: Buffer, in_2d: bool, n: Integer) -> None:
     """Length of the gradient `g` (rows z, y, x)."""
     gz, gy, gx = g[0], g[1], g[2]
-    for z in range(z0, z1):
-        if in_2d:
-            for i in range(uint64(z * plane + lo), uint64(z * plane + hi)):
-                out[i] = math.sqrt(gy[i] * gy[i] + gx[i] * gx[i])
-        else:
-            for i in range(uint64(z * plane + lo), uint64(z * plane + hi)):
-                out[i] = math.sqrt(gz[i] * gz[i] + gy[i] * gy[i] + gx[i] * gx[i])
+    to = uint64(at)
+    if in_2d:
+        for i in range(uint64(n)):
+            out[to + i] = math.sqrt(gy[i] * gy[i] + gx[i] * gx[i])
+    else:
+        for i in range(uint64(n)):
+            out[to + i] = math.sqrt(gz[i] * gz[i] + gy[i] * gy[i] + gx[i] * gx[i])
 
 
 @compiled
-def eigenvalues(
-    out: Buffer, h: Buffer, in_2d: bool, z0: Integer, z1: Integer, plane: Integer, lo: Integer, hi: Integer
-) -> None:
+def eigenvalues(out: Buffer, at: Integer, h: Buffer, in_2d: bool, n: Integer) -> None:
     """Eigenvalues of the matrices `h` (rows zz, zy, zx, yy, yx, xx) into the first 3, or in 2D 2, rows of `out`."""
     zz, zy, zx, yy, yx, xx = h[0], h[1], h[2], h[3], h[4], h[5]
     first, second, third = out[0], out[1], out[out.shape[0] - 1]
-    for z in range(z0, z1):
-        if in_2d:
-            for i in range(uint64(z * plane + lo), uint64(z * plane + hi)):
-                first[i], second[i] = solve_2x2(yy[i], yx[i], xx[i])
-        else:
-            for i in range(uint64(z * plane + lo), uint64(z * plane + hi)):
-                first[i], second[i], third[i] = solve_3x3(zz[i], zy[i], zx[i], yy[i], yx[i], xx[i])
+    to = uint64(at)
+    if in_2d:
+        for i in range(uint64(n)):
+            first[to + i], second[to + i] = solve_2x2(yy[i], yx[i], xx[i])
+    else:
+        for i in range(uint64(n)):
+            first[to + i], second[to + i], third[to + i] = solve_3x3(zz[i], zy[i], zx[i], yy[i], yx[i], xx[i])

@@ -9,7 +9,7 @@ from numpy import uint64
 
 from blockwise.compiled import Integer, compiled
 from tasks.pixel_classification.fast.ranks import END_COLUMN, FEATURE, rank
-from tasks.pixel_classification.fast.tile import MARGIN, N_BUFFERS, load, scale_features
+from tasks.pixel_classification.fast.tile import MARGIN, N_BUFFERS, ROOM, scale_features
 from tasks.pixel_classification.fast.vectors import GROUP, LANES, WORDS, copy_8, is_nan
 from tasks.pixel_classification.fast.voting import vote
 
@@ -27,12 +27,11 @@ def place(shape: Any, group: Any, extent: Any, starts: Any, bits: Any) -> None:
         shape: of the tile without its margin.
         group: first voxel (z, y, x) of the group in the tile.
         extent: shape of a group.
-        starts: int64 (ROWS,), receives the cell in which each row starts; that of the first for rows outside.
+        starts: int64 (ROWS,), receives the tile's voxel where each row starts; that of the first for rows outside.
         bits: uint64 (WORDS,), receives the bits of those voxels that lie in the tile.
     """
-    row = shape[2] + 2 * MARGIN
-    plane = (shape[1] + 2 * MARGIN) * row
-    first = (group[0] + MARGIN) * plane + (group[1] + MARGIN) * row + group[2] + MARGIN
+    row, plane = shape[2], shape[1] * shape[2]
+    first = group[0] * plane + group[1] * row + group[2]
     bits[:] = 0
     r = 0
     for z in range(extent[0]):
@@ -51,7 +50,7 @@ def gather(features: Any, starts: Any, ranks: Any, found: Any, group: Any) -> No
     """Bring the features of a group of voxels together.
 
     Args:
-        features: float32 (features, cells) of the tile with its margin.
+        features: float32 (features, voxels of the tile, and room for a row).
         starts: see `place`.
         ranks: arrays of `Ranks`. Without sources, feature k is written to values at GROUP * k, else its columns.
         found: see `rank`.
@@ -59,12 +58,12 @@ def gather(features: Any, starts: Any, ranks: Any, found: Any, group: Any) -> No
             (WORDS,), from which those of voxels with a feature that is not a number are taken away.
     """
     values, columns, bits = group
-    n_sources, cells = ranks[0].shape[0], features.shape[1]
+    n_sources, voxels = ranks[0].shape[0], features.shape[1]
     flat = features.reshape(-1)
     at, source = np.int64(0), np.int64(0)  # one type from the start: what they call is compiled for each
     for k in range(features.shape[0]):
         for r in range(ROWS):
-            copy_8(values, at + r * ROW, flat, k * cells + starts[r])
+            copy_8(values, at + r * ROW, flat, k * voxels + starts[r])
         for word in range(WORDS):
             bits[word] &= ~is_nan(values, at + word * LANES)
         while source < n_sources and ranks[0][source, FEATURE] == k:
@@ -76,15 +75,19 @@ def gather(features: Any, starts: Any, ranks: Any, found: Any, group: Any) -> No
 @compiled
 def scatter(values: Any, classes: Any, shape: Any, group: Any, extent: Any, corner: Any, out: Any) -> None:
     """Write the probabilities (columns, GROUP) of a group to their place in the block (classes, z, y, x)."""
-    r = 0
+    given, to, r = values.reshape(-1), out.reshape(-1), np.int64(0)
     for z in range(group[0], group[0] + extent[0]):
         for y in range(group[1], group[1] + extent[1]):
             for x in range(group[2], group[2] + extent[2], ROW):
-                if z < shape[0] and y < shape[1]:
-                    for column in range(classes.size):
-                        target = out[classes[column], corner[0] + z, corner[1] + y]
-                        for i in range(min(shape[2] - x, ROW)):
-                            target[corner[2] + x + i] = values[column, ROW * r + i]
+                width = min(shape[2] - x, ROW) if z < shape[0] and y < shape[1] else np.int64(0)
+                for column in range(classes.size):
+                    at = (classes[column] * out.shape[1] + corner[0] + z) * out.shape[2] + corner[1] + y
+                    at, first = at * out.shape[3] + corner[2] + x, column * GROUP + ROW * r
+                    if width == ROW:
+                        copy_8(to, at, given, first)
+                    else:
+                        for i in range(width):
+                            to[at + i] = given[first + i]
                 r += 1
 
 
@@ -116,17 +119,17 @@ def tile_features(
     limits: Any,
     margin_z: Integer,
     work: Any,
+    slopes: Any,
     out: Any,
 ) -> None:
     """Features of a tile at a corner of the block; `limits` as in `scale_features`, otherwise see `predict_tiles`."""
-    box_y, box_x = shape[1] + 2 * MARGIN, shape[2] + 2 * MARGIN
-    z, y, x = corner
-    at = (MARGIN - margin_z) * box_y * box_x
+    flat, strides = smoothed.reshape(-1), np.zeros(2, np.int64)
+    strides[0], strides[1] = smoothed.shape[2] * smoothed.shape[3], smoothed.shape[3]
+    start = (corner[0] + margin_z) * strides[0] + corner[1] * strides[1] + corner[2]
     for scale in range(plans.shape[0]):
         for channel in range(n_channels):
-            volume = smoothed[scale * n_channels + channel]
-            load(volume, z, y, x, shape[0] + 2 * margin_z, box_y, box_x, work[0], at)
-            scale_features(work, taps[scale], plans[scale], channel, shape, limits, out)
+            first = start + (scale * n_channels + channel) * smoothed.shape[1] * strides[0]
+            scale_features(work, slopes, flat, first, strides, taps[scale], plans[scale], channel, shape, limits, out)
 
 
 @compiled
@@ -210,7 +213,7 @@ def predict_tiles(
 
     Args:
         smoothed: float32 (scales * channels, z, y, x) with a margin of MARGIN along y and x, and along z unless all
-            scales are in 2D.
+            scales are in 2D, and ROOM behind it.
         taps: float32 (scales, N_KERNELS, 3).
         plans: int64 (scales, 8), see `tile`.
         n_channels: of the raw image.
@@ -224,9 +227,10 @@ def predict_tiles(
         out: float32 (classes, z, y, x); classes without a column are left alone.
     """
     margin_z = (smoothed.shape[1] - out.shape[1]) // 2
-    cells = (tile[0] + 2 * MARGIN) * (tile[1] + 2 * MARGIN) * (tile[2] + 2 * MARGIN) + LANES
-    work = np.zeros((N_BUFFERS, cells), np.float32)
-    features = np.zeros((n_features, cells), np.float32)
+    plane = (tile[1] + 2 * MARGIN) * (tile[2] + 2 * MARGIN)
+    work = np.zeros((N_BUFFERS, plane + ROOM), np.float32)
+    slopes = np.zeros((3, (tile[0] + 2 * MARGIN) * plane + ROOM), np.float32)
+    features = np.zeros((n_features, tile[0] * tile[1] * tile[2] + LANES), np.float32)
     buffers = group_buffers(n_features, classes.size, forest, ranks)
     extent = np.array(GROUP_2D if out.shape[1] == 1 else GROUP_3D)
     corner, shape, part = np.zeros((3, 3), np.int64)
@@ -241,7 +245,9 @@ def predict_tiles(
                 uniform = is_uniform(smoothed, corner, shape, margin_z)
                 for axis in range(3):
                     part[axis] = 1 if uniform else shape[axis]
-                tile_features(smoothed, taps, plans, n_channels, corner, part, limits, margin_z, work, features)
+                tile_features(
+                    smoothed, taps, plans, n_channels, corner, part, limits, margin_z, work, slopes, features
+                )
                 predict_groups(features, part, extent, forest, ranks, classes, buffers, corner, out)
                 if uniform:
                     spread(out, corner, shape)

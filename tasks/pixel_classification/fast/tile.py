@@ -1,7 +1,7 @@
-"""Features of one tile of voxels, from the pre-smoothed volumes, in buffers that stay in the processor's cache.
+"""Features of one tile of voxels, from the pre-smoothed volumes, plane by plane in buffers that stay in the cache.
 
-A tile has a margin of `MARGIN` voxels on every side. All its buffers are flat and share one index space (see
-`passes`); after each filter the region with valid values shrinks towards the tile.
+Filters read a margin of `MARGIN` voxels on every side. Along z they read the pre-smoothed volume itself; what they
+give is a plane with its margin along y and x, from which the passes along y and x make dense planes (see `passes`).
 """
 
 from __future__ import annotations
@@ -9,101 +9,100 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy import uint64
 
 from blockwise.compiled import Integer, compiled
+from tasks.pixel_classification.fast.correlations import FLOATS, smooth_products_1, smooth_products_2
 from tasks.pixel_classification.fast.passes import (
+    copy,
     difference,
     eigenvalues,
     magnitude,
     product,
+    slope_inner,
     smooth,
     smooth_and_slope,
+    smooth_and_slope_inner,
+    smooth_inner,
     smooth_slope_and_curve,
+    steps,
     trace,
 )
 
 MARGIN = 3
-N_BUFFERS = 16
+ROOM = 2 * FLOATS  # behind a buffer's last voxel, for what is computed or read with it
+N_BUFFERS = 17
 # columns of a scale's plan: first feature column of each filter for raw channel 0, or -1; then other numbers
 IN_2D, GAUSSIAN, LAPLACIAN, MAGNITUDE, DIFFERENCE, TENSOR, HESSIAN, TENSOR_MARGIN = range(8)
 # rows of a scale's kernels (taps 0..2 each): orders 0, 1, 2 of the filter; the narrow Gaussian of the difference;
 # orders 0 and 1 for the structure tensor's slopes; the smoothing of their products
 NARROW, INNER, OUTER = 3, 4, 6
 N_KERNELS = 7
+# rows of the buffers: after the pass along z, along y, dense
+ALONG_Z, ALONG_Y, SMOOTHED, SECOND, FIRST, END = 0, 3, 6, 7, 13, 16
 
 
 @compiled
-def load(
-    volume: Any,
-    z0: Integer,
-    y0: Integer,
-    x0: Integer,
-    n_z: Integer,
-    n_y: Integer,
-    n_x: Integer,
-    out: Any,
-    at: Integer,
-) -> None:
-    """Copy a box of a volume into a flat buffer, from index `at` on."""
-    first = uint64(at)
-    for z in range(n_z):
-        for y in range(n_y):
-            row = volume[z0 + z, y0 + y]
-            for x in range(uint64(n_x)):
-                out[first + x] = row[uint64(x0) + x]
-            first += uint64(n_x)
+def _derivatives(work: Any, volume: Any, start: Integer, strides: Any, taps: Any, plan: Any, shape: Any) -> None:
+    """Derivatives of a plane at the filter's sigma, dense: SECOND zz, zy, zx, yy, yx, xx; FIRST z, y, x; SMOOTHED.
 
-
-@compiled
-def derivatives(work: Any, taps: Any, plan: Any, shape: Any) -> None:
-    """Derivatives at the filter's sigma: Hessian into work[7:13], gradient into work[13:16], smoothed into work[2].
-
-    Reads the pre-smoothed tile in work[0]; uses work[1:7]. Only what the plan needs is computed.
+    Only what the plan needs is computed. For the arguments see `scale_features`; `start` is the plane's.
     """
     m, zero, one = np.int64(MARGIN), np.int64(0), np.int64(1)
-    n_z, n_y, row = shape[0], shape[1], shape[2] + 2 * m
-    plane = (n_y + 2 * m) * row
-    a, b = m, m + n_z
-    rows, stop_rows, cells, stop_cells = m * row, (m + n_y) * row, m * row + m, (m + n_y) * row - m
-    p, z_0, z_1, z_2, y_0, y_1, y_2 = work[0], work[1], work[2], work[3], work[4], work[5], work[6]
+    n_y, n_x, row = shape[1], shape[2], shape[2] + 2 * m
+    through = (zero, start, row, n_y + 2 * m, row, strides[1])
+    down, across = (zero, m * row, n_y * row, one, zero, zero), (zero, m, n_x, n_y, n_x, row)
+    z_0, z_1, z_2 = work[ALONG_Z], work[ALONG_Z + 1], work[ALONG_Z + 2]
+    y_0, y_1, y_2 = work[ALONG_Y], work[ALONG_Y + 1], work[ALONG_Y + 2]
     zz, zy, zx, yy, yx, xx = work[7], work[8], work[9], work[10], work[11], work[12]
-    gz, gy, gx = work[13], work[14], work[15]
+    gz, gy, gx, smoothed = work[13], work[14], work[15], work[SMOOTHED]
     order0, order1 = taps[0], taps[1]
     second, mixed = plan[LAPLACIAN] >= 0 or plan[HESSIAN] >= 0, plan[HESSIAN] >= 0
     first = plan[MAGNITUDE] >= 0
     if plan[IN_2D]:
-        z_0 = p
+        copy(z_0, volume, through)
     elif second:
-        smooth_slope_and_curve(z_0, z_1, z_2, p, taps, a, b, plane, zero, plane, plane)
+        smooth_slope_and_curve(z_0, z_1, z_2, volume, through, strides[0], taps)
     elif first:
-        smooth_and_slope(z_0, z_1, p, order0, order1, a, b, plane, zero, plane, plane)
+        smooth_and_slope(z_0, z_1, volume, through, strides[0], order0, order1)
     else:
-        smooth(z_0, p, order0, a, b, plane, zero, plane, plane)
+        smooth(z_0, volume, through, strides[0], order0)
     if not plan[IN_2D]:
         if second:
-            smooth(y_0, z_2, order0, a, b, plane, rows, stop_rows, row)
-            smooth(zz, y_0, order0, a, b, plane, cells, stop_cells, one)
+            smooth(y_0, z_2, down, row, order0)
+            smooth(zz, y_0, across, one, order0)
         if mixed:
-            smooth_and_slope(y_0, y_1, z_1, order0, order1, a, b, plane, rows, stop_rows, row)
-            smooth_and_slope(gz, zx, y_0, order0, order1, a, b, plane, cells, stop_cells, one)
-            smooth(zy, y_1, order0, a, b, plane, cells, stop_cells, one)
+            smooth_and_slope(y_0, y_1, z_1, down, row, order0, order1)
+            smooth_and_slope(gz, zx, y_0, across, one, order0, order1)
+            smooth(zy, y_1, across, one, order0)
         elif first:
-            smooth(y_0, z_1, order0, a, b, plane, rows, stop_rows, row)
-            smooth(gz, y_0, order0, a, b, plane, cells, stop_cells, one)
-    smoothed = work[2]
+            smooth(y_0, z_1, down, row, order0)
+            smooth(gz, y_0, across, one, order0)
     if second:
-        smooth_slope_and_curve(y_0, y_1, y_2, z_0, taps, a, b, plane, rows, stop_rows, row)
-        smooth_slope_and_curve(smoothed, gx, xx, y_0, taps, a, b, plane, cells, stop_cells, one)
-        smooth_and_slope(gy, yx, y_1, order0, order1, a, b, plane, cells, stop_cells, one)
-        smooth(yy, y_2, order0, a, b, plane, cells, stop_cells, one)
+        smooth_slope_and_curve(y_0, y_1, y_2, z_0, down, row, taps)
+        smooth_slope_and_curve(smoothed, gx, xx, y_0, across, one, taps)
+        smooth_and_slope(gy, yx, y_1, across, one, order0, order1)
+        smooth(yy, y_2, across, one, order0)
     elif first:
-        smooth_and_slope(y_0, y_1, z_0, order0, order1, a, b, plane, rows, stop_rows, row)
-        smooth_and_slope(smoothed, gx, y_0, order0, order1, a, b, plane, cells, stop_cells, one)
-        smooth(gy, y_1, order0, a, b, plane, cells, stop_cells, one)
+        smooth_and_slope(y_0, y_1, z_0, down, row, order0, order1)
+        smooth_and_slope(smoothed, gx, y_0, across, one, order0, order1)
+        smooth(gy, y_1, across, one, order0)
     else:
-        smooth(y_0, z_0, order0, a, b, plane, rows, stop_rows, row)
-        smooth(smoothed, y_0, order0, a, b, plane, cells, stop_cells, one)
+        smooth(y_0, z_0, down, row, order0)
+        smooth(smoothed, y_0, across, one, order0)
+
+
+@compiled
+def _narrow(work: Any, volume: Any, start: Integer, strides: Any, taps: Any, plan: Any, shape: Any) -> None:
+    """The narrow Gaussian of a plane, dense, into SECOND; otherwise see `_derivatives`."""
+    m, zero, one = np.int64(MARGIN), np.int64(0), np.int64(1)
+    n_y, n_x, row = shape[1], shape[2], shape[2] + 2 * m
+    through, even = (zero, start, row, n_y + 2 * m, row, strides[1]), taps[NARROW]
+    if plan[IN_2D]:
+        copy(work[ALONG_Z], volume, through)
+    else:
+        smooth(work[ALONG_Z], volume, through, strides[0], even)
+    smooth(work[ALONG_Y], work[ALONG_Z], (zero, m * row, n_y * row, one, zero, zero), row, even)
+    smooth(work[SECOND], work[ALONG_Y], (zero, m, n_x, n_y, n_x, row), one, even)
 
 
 @compiled
@@ -135,86 +134,123 @@ def _reflect(buffer: Any, m: Integer, m_z: Integer, shape: Any, ends: Any) -> No
 
 
 @compiled
-def structure_tensor(work: Any, taps: Any, plan: Any, shape: Any, ends: Any) -> None:
-    """Smoothed products of the slopes into work[7:13]; reads the pre-smoothed tile in work[0], uses work[1:7]."""
+def _slopes(
+    work: Any, slopes: Any, at: Integer, volume: Any, start: Integer, strides: Any, taps: Any, plan: Any, shape: Any
+) -> None:
+    """Slopes z, y, x of a plane with its margin, from index `at` of `slopes` on; otherwise see `_derivatives`."""
     m, zero, one = np.int64(MARGIN), np.int64(0), np.int64(1)
-    n_z, n_y, row = shape[0], shape[1], shape[2] + 2 * m
-    reach = plan[TENSOR_MARGIN]
-    plane = (n_y + 2 * m) * row
-    in_2d = plan[IN_2D]
-    a, b = (m, m + n_z) if in_2d else (m - reach, m + n_z + reach)
-    wide, stop_wide = (m - reach) * row, (m + n_y + reach) * row
-    rows, stop_rows, cells, stop_cells = m * row, (m + n_y) * row, m * row + m, (m + n_y) * row - m
-    even, odd, outer = taps[INNER], taps[INNER + 1], taps[OUTER]
-    p, z_0, z_1, y_0, y_1, y_2 = work[0], work[1], work[2], work[3], work[4], work[5]
-    gz, gy, gx = work[6], work[1], work[2]
-    if in_2d:
-        z_0 = p
+    row, reach = shape[2] + 2 * m, plan[TENSOR_MARGIN]
+    wide, n = (m - reach) * row, (shape[1] + 2 * reach) * row
+    even, odd = taps[INNER], taps[INNER + 1]
+    through, down = (zero, start, row, shape[1] + 2 * m, row, strides[1]), (wide, wide, n, one, zero, zero)
+    across = (at + wide, wide, n, one, zero, zero)
+    z_0, z_1, y_0, y_1 = work[ALONG_Z], work[ALONG_Z + 1], work[ALONG_Y], work[ALONG_Y + 1]
+    if plan[IN_2D]:
+        copy(z_0, volume, through)
     else:
-        smooth_and_slope(z_0, z_1, p, even, odd, a, b, plane, zero, plane, plane)
-        smooth(y_2, z_1, even, a, b, plane, wide, stop_wide, row)
-        smooth(gz, y_2, even, a, b, plane, wide + 1, stop_wide - 1, one)
-    smooth_and_slope(y_0, y_1, z_0, even, odd, a, b, plane, wide, stop_wide, row)
-    smooth(gy, y_1, even, a, b, plane, wide + 1, stop_wide - 1, one)
-    smooth_and_slope(y_1, gx, y_0, even, odd, a, b, plane, wide + 1, stop_wide - 1, one)
-    at_border = False
-    for axis in range(1 if in_2d else 0, 3):
-        at_border |= ends[axis, 0] > -reach or ends[axis, 1] < shape[axis] + reach
-    for k in range(3 if in_2d else 0, 6):
-        left, right = (gz if k < 3 else gy if k < 5 else gx), (gz if k == 0 else gy if k in (1, 3) else gx)
-        product(y_0, left, right, a, b, plane, wide, stop_wide)
-        if at_border:
-            _reflect(y_0, reach, 0 if in_2d else reach, shape, ends)
-        if in_2d:
-            smooth(y_2, y_0, outer, m, m + n_z, plane, rows, stop_rows, row)
-        else:
-            smooth(y_1, y_0, outer, m, m + n_z, plane, wide, stop_wide, plane)
-            smooth(y_2, y_1, outer, m, m + n_z, plane, rows, stop_rows, row)
-        smooth(work[7 + k], y_2, outer, m, m + n_z, plane, cells, stop_cells, one)
+        smooth_and_slope_inner(z_0, z_1, volume, through, strides[0], even, odd)
+        smooth_inner(y_0, z_1, down, row, even)
+        smooth_inner(slopes[0], y_0, across, one, even)
+    smooth_and_slope_inner(y_0, y_1, z_0, down, row, even, odd)
+    smooth_inner(slopes[1], y_1, across, one, even)
+    slope_inner(slopes[2], y_0, across, one, even, odd)
 
 
 @compiled
-def scale_features(work: Any, taps: Any, plan: Any, channel: Integer, shape: Any, ends: Any, features: Any) -> None:
-    """All features of one scale and raw channel, from the pre-smoothed tile in work[0].
+def structure_tensor(
+    work: Any,
+    slopes: Any,
+    volume: Any,
+    start: Integer,
+    strides: Any,
+    taps: Any,
+    plan: Any,
+    shape: Any,
+    ends: Any,
+    out: Any,
+) -> None:
+    """Eigenvalues of the smoothed products of the slopes into `out`, 3 or in 2D 2 rows; see `scale_features`."""
+    m, zero, one = np.int64(MARGIN), np.int64(0), np.int64(1)
+    n_z, n_y, n_x, row = shape[0], shape[1], shape[2], shape[2] + 2 * m
+    reach, in_2d, outer = plan[TENSOR_MARGIN], plan[IN_2D] != 0, taps[OUTER]
+    plane, wide, n_wide = (n_y + 2 * m) * row, (m - reach) * row, (n_y + 2 * reach) * row
+    deep = zero if in_2d else reach
+    for z in range(-deep, n_z + deep):
+        _slopes(work, slopes, (m + z) * plane, volume, start + z * strides[0], strides, taps, plan, shape)
+    at_border = False
+    for axis in range(1 if in_2d else 0, 3):
+        at_border |= ends[axis, 0] > -reach or ends[axis, 1] < shape[axis] + reach
+    if at_border:
+        for k in range(1 if in_2d else 0, 3):
+            _reflect(slopes[k], reach, deep, shape, ends)
+    gz, gy, gx = slopes[0], slopes[1], slopes[2]
+    zz, zy, zx, yy, yx, xx = work[0], work[1], work[2], work[3], work[4], work[5]
+    near, far = steps(outer, plane)
+    for z in range(n_z):
+        first = (m + z) * plane + wide
+        if in_2d:
+            product(yy, wide, gy, gy, first, n_wide)
+            product(yx, wide, gy, gx, first, n_wide)
+            product(xx, wide, gx, gx, first, n_wide)
+        elif outer[2] == 0:
+            smooth_products_1(zz, zy, zx, yy, yx, xx, wide, gz, gy, gx, first, n_wide, near, far, outer)
+        else:
+            smooth_products_2(zz, zy, zx, yy, yx, xx, wide, gz, gy, gx, first, n_wide, near, far, outer)
+        for k in range(3 if in_2d else 0, 6):
+            smooth(work[SMOOTHED], work[k], (zero, m * row, n_y * row, one, zero, zero), row, outer)
+            smooth(work[SECOND + k], work[SMOOTHED], (zero, m, n_x, n_y, n_x, row), one, outer)
+        eigenvalues(out, z * n_y * n_x, work[SECOND:FIRST], in_2d, n_y * n_x)
+
+
+@compiled
+def scale_features(
+    work: Any,
+    slopes: Any,
+    volume: Any,
+    start: Integer,
+    strides: Any,
+    taps: Any,
+    plan: Any,
+    channel: Integer,
+    shape: Any,
+    ends: Any,
+    features: Any,
+) -> None:
+    """All features of one scale and raw channel.
 
     Args:
-        work: float32 (N_BUFFERS, cells).
+        work: float32 (N_BUFFERS, a plane with its margin, and ROOM).
+        slopes: float32 (3, the tile with its margin, and ROOM).
+        volume: flat float32, pre-smoothed volumes, with ROOM behind them.
+        start: index of the tile's first plane in it, with its margin along y and x.
+        strides: int64 (2,), how far planes and rows of `volume` are apart.
         taps: float32 (N_KERNELS, 3), kernels of the scale.
         plan: int64 (8,), see the constants above.
         channel: raw channel.
         shape: of the tile without its margin.
         ends: int64 (3, 2), the volume's first voxel and end relative to the tile.
-        features: float32 (features, cells); the rows of this scale and channel are written.
+        features: float32 (features, voxels of the tile); the rows of this scale and channel are written.
     """
-    m, zero, one = np.int64(MARGIN), np.int64(0), np.int64(1)
-    n_z, n_y, row = shape[0], shape[1], shape[2] + 2 * m
-    plane = (n_y + 2 * m) * row
-    lo, hi = m * row + m, (m + n_y) * row - m
-    in_2d = plan[IN_2D] != 0
-    n_axes = 2 if in_2d else 3
-    derivatives(work, taps, plan, shape)
-    smoothed = work[2]
-    if plan[GAUSSIAN] >= 0:
-        out = features[plan[GAUSSIAN] + channel]
-        for z in range(m, m + n_z):
-            for i in range(uint64(z * plane + lo), uint64(z * plane + hi)):
-                out[i] = smoothed[i]
-    if plan[LAPLACIAN] >= 0:
-        trace(features[plan[LAPLACIAN] + channel], work[7:13], in_2d, m, m + n_z, plane, lo, hi)
-    if plan[MAGNITUDE] >= 0:
-        magnitude(features[plan[MAGNITUDE] + channel], work[13:16], in_2d, m, m + n_z, plane, lo, hi)
-    if plan[HESSIAN] >= 0:
-        first = plan[HESSIAN] + channel * n_axes
-        eigenvalues(features[first : first + n_axes], work[7:13], in_2d, m, m + n_z, plane, lo, hi)
-    if plan[DIFFERENCE] >= 0:
-        source, narrow = work[0], taps[NARROW]
-        if not in_2d:
-            smooth(work[1], source, narrow, m, m + n_z, plane, zero, plane, plane)
-            source = work[1]
-        smooth(work[3], source, narrow, m, m + n_z, plane, m * row, (m + n_y) * row, row)
-        smooth(work[4], work[3], narrow, m, m + n_z, plane, lo, hi, one)
-        difference(features[plan[DIFFERENCE] + channel], smoothed, work[4], m, m + n_z, plane, lo, hi)
+    in_2d, n = plan[IN_2D] != 0, shape[1] * shape[2]
+    n_axes, plain = 2 if in_2d else 3, False
+    for column in (GAUSSIAN, LAPLACIAN, MAGNITUDE, DIFFERENCE, HESSIAN):
+        plain |= plan[column] >= 0
+    for z in range(shape[0] if plain else 0):
+        at, plane = z * n, start + z * strides[0]
+        _derivatives(work, volume, plane, strides, taps, plan, shape)
+        if plan[GAUSSIAN] >= 0:
+            copy(features[plan[GAUSSIAN] + channel], work[SMOOTHED], (at, 0, n, 1, 0, 0))
+        if plan[LAPLACIAN] >= 0:
+            trace(features[plan[LAPLACIAN] + channel], at, work[SECOND:FIRST], in_2d, n)
+        if plan[MAGNITUDE] >= 0:
+            magnitude(features[plan[MAGNITUDE] + channel], at, work[FIRST:END], in_2d, n)
+        if plan[HESSIAN] >= 0:
+            first = plan[HESSIAN] + channel * n_axes
+            eigenvalues(features[first : first + n_axes], at, work[SECOND:FIRST], in_2d, n)
+        if plan[DIFFERENCE] >= 0:
+            _narrow(work, volume, plane, strides, taps, plan, shape)
+            difference(features[plan[DIFFERENCE] + channel], at, work[SMOOTHED], work[SECOND], n)
     if plan[TENSOR] >= 0:
-        structure_tensor(work, taps, plan, shape, ends)
         first = plan[TENSOR] + channel * n_axes
-        eigenvalues(features[first : first + n_axes], work[7:13], in_2d, m, m + n_z, plane, lo, hi)
+        out = features[first : first + n_axes]
+        structure_tensor(work, slopes, volume, start, strides, taps, plan, shape, ends, out)

@@ -15,6 +15,7 @@ from llvmlite import ir
 from blockwise.compiled import Instruction
 
 LANES = 64
+LINE = 32
 WORDS = 2
 GROUP = WORDS * LANES
 _I8, _I32, _I64, _FLOAT = ir.IntType(8), ir.IntType(32), ir.IntType(64), ir.FloatType()
@@ -30,9 +31,9 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any
 
 
 def _everywhere(builder: Any, value: Any, vector: Any) -> Any:
-    undefined = ir.Constant(vector, ir.Undefined)
+    undefined, number = ir.Constant(vector, ir.Undefined), vector.count
     first = builder.insert_element(undefined, value, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_I32, number), [0] * number))
 
 
 @Instruction
@@ -159,3 +160,59 @@ def as_byte(typing_context: Any, rank: Any, offset: Any) -> tuple[Any, Builder]:
         return builder.trunc(builder.sub(rest, ir.Constant(_I32, 128)), _I8)
 
     return types.int8(types.int32, types.int32), generate
+
+
+@Instruction
+def weigh(
+    typing_context: Any, out: Any, at: Any, source: Any, starts: Any, line: Any, offset: Any, taps: Any
+) -> tuple[Any, Builder]:
+    """Correlate `LINE` voxels across lines with an even kernel, from the centre outwards.
+
+    Into ``out[at : at + LINE]``; `starts` has where each line starts in `source`, less `offset`. The middle one is
+    number `line`, tap t weighs those t away from it. Contiguous arrays: float32, int64 `starts`, at least one tap.
+    The sum stays in registers for all taps.
+    """
+    from numba import types
+    from numba.core import cgutils
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        out, at, source, starts, line, offset, taps = zip(signature.args, args, strict=True)
+        vector = ir.VectorType(_FLOAT, LINE)
+
+        def number(array: Any, index: Any) -> Any:
+            return builder.load(builder.gep(context.make_array(array[0])(context, builder, array[1]).data, [index]))
+
+        def voxels(index: Any) -> Any:
+            place = builder.add(number(starts, index), offset[1])
+            return builder.load(_pointer(context, builder, *source, place, vector), align=4)
+
+        def tap(index: Any) -> Any:
+            return _everywhere(builder, number(taps, index), vector)
+
+        zero, one = ir.Constant(_I64, 0), ir.Constant(_I64, 1)
+        n_taps = builder.extract_value(context.make_array(taps[0])(context, builder, taps[1]).shape, 0)
+        total = cgutils.alloca_once_value(builder, builder.fmul(voxels(line[1]), tap(zero)))
+        with cgutils.for_range_slice(builder, one, n_taps, one) as (t, _):
+            pair = builder.fadd(voxels(builder.add(line[1], t)), voxels(builder.sub(line[1], t)))
+            builder.store(builder.fadd(builder.load(total), builder.fmul(tap(t), pair)), total)
+        builder.store(builder.load(total), _pointer(context, builder, *out, at[1], vector), align=4)
+        return context.get_dummy_value()
+
+    return types.void(out, types.int64, source, starts, types.int64, types.int64, taps), generate
+
+
+@Instruction
+def fetch(typing_context: Any, values: Any, index: Any) -> tuple[Any, Builder]:
+    """Have memory brought into the cache; nothing else happens, whatever the index."""
+    from numba import types
+    from numba.core import cgutils
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        pointer = builder.bitcast(builder.gep(data, [args[1]]), _I8.as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        builder.call(function, [pointer, *(ir.Constant(_I32, number) for number in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(values, types.int64), generate

@@ -113,7 +113,13 @@ def vote(group: Any, forest: Any, scratch: Any, out: Any) -> None:
     for k in range(ends.size):
         vote_of_forest(group, forest, first, ends[k], totals[k], scratch, out)
         first = ends[k]
+    trees = np.float32(first)
     for column in range(out.shape[0]):
-        for i in range(GROUP):
-            inside = (bits[i // LANES] >> uint64(i % LANES)) & uint64(1)
-            out[column, i] = out[column, i] / np.float32(first) if inside else np.float32(0)
+        share = out[column]
+        for i in range(uint64(GROUP)):
+            share[i] = share[i] / trees
+        for word in range(WORDS):
+            if ~bits[word]:
+                for i in range(LANES):
+                    if not (bits[word] >> uint64(i)) & uint64(1):
+                        share[LANES * word + i] = np.float32(0)
