@@ -1,8 +1,8 @@
 """The borders of a block: what touches across them, found on the faces of the blocks on both sides.
 
-Faces are labels as ``pack_faces`` has them, and a face of a 2D block is one row of a plane. All is one call of compiled
-code for each block: there are a dozen neighbours, and Python would take longer to name their faces than it takes to
-compare them.
+Faces are labels as ``pack_faces`` has them, and a face of a 2D block is one row of a plane. All is one call of
+compiled code for each block: there are a dozen neighbours, and Python would take longer to name their faces than it
+takes to compare them.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ def _join_planes(
     before_two: Any, rows: Any, columns: Any, spare: Any,
 ) -> None:  # fmt: skip
     """Join what touches across a border; an edge is one row, a corner one voxel."""
-    last_a, last_b = 0, 0
+    last_a, last_b = np.int64(0), np.int64(0)
     for i in range(rows):
         for j in range(columns):
             a = np.int64(one[begin_one + i * width_one + j])
