@@ -11,6 +11,7 @@ machine that does other things as well.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import multiprocessing
 import resource
@@ -22,6 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -39,8 +42,9 @@ from blockwise.backends.slurm.script import SlurmOptions, batch_script
 from blockwise.faults import Faults
 from blockwise.grid import Grid
 from blockwise.job import Order
-from blockwise.plan import Item, begin, finish, is_complete, plan_step
-from blockwise.records.markers import Marker
+from blockwise.plan import Item, Totals, begin, finish, is_complete, plan_step
+from blockwise.records.markers import BLOCKS_PER_FOLDER, DONE, Marker
+from blockwise.stamps import Checksums
 from blockwise.volume import create_volume
 from blockwise.volume.info import VolumeInfo
 from tasks.prediction import PredictionStep
@@ -54,11 +58,15 @@ def main() -> None:
     """Run all parts and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--blocks", type=int, nargs="+", default=[100_000], help="of the virtual volumes")
+    parser.add_argument("--undone", action="store_true", help="only what needs no markers: there are two a block")
     parser.add_argument("--folder", help="where to work; on the kind of disk that is to be measured")
     parser.add_argument("--json", help="write the figures there")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        rows = [row for blocks in options.blocks for row in _blocks(Path(folder) / f"blocks{blocks}", blocks)]
+        rows = []
+        for blocks in options.blocks:
+            place, side = Path(folder) / f"blocks{blocks}", round(blocks ** (1 / 3))
+            rows += ([] if options.undone else _done(place, side)) + _undone(place, side)
     show(rows, options.json)
 
 
@@ -78,20 +86,30 @@ def show(rows: list[dict[str, Any]], file: str | None) -> None:
         Path(file).write_text(json.dumps(rows, indent=1) + "\n")
 
 
-def _blocks(folder: Path, blocks: int) -> list[dict[str, Any]]:
-    """Driver's work over many finished blocks."""
-    side = round(blocks ** (1 / 3))
+def _done(folder: Path, side: int) -> list[dict[str, Any]]:
+    """Driver's work over finished blocks."""
     step = threshold_step(folder, (side * BLOCK,) * 3)
     count = len(step.grid)
-    rows = [measured(f"write {2 * count:,} markers", 2 * count, _finish_all, str(folder), side)]
-    rows.append(measured(f"is_complete, {count:,} blocks", count, _is_complete, str(folder), side))
-    rows.append(measured(f"plan with all done, {count:,} blocks", count, _plan, str(folder), side))
-    step.forget_target()
-    shutil.rmtree(step.folder)
-    rows.append(measured(f"plan with nothing done, {count:,} blocks", count, _plan, str(folder), side))
-    rows.append(measured(f"cut {count:,} blocks into jobs and write them", count, _write_jobs, str(folder), side))
-    rows.append(measured(f"read the jobs of {count:,} blocks", count, _read_jobs, str(folder), side))
-    rows.append(measured(f"deal {count:,} blocks to Dask workers", count, _deal_slices, str(folder), side))
+    rows = [
+        measured(f"write {2 * count:,} markers", 2 * count, _finish_all, str(folder), side),
+        measured(f"is_complete, {count:,} blocks", count, _is_complete, str(folder), side),
+        measured(f"plan with all done, {count:,} blocks", count, _plan, str(folder), side),
+    ]
+    shutil.rmtree(folder)
+    return rows
+
+
+def _undone(folder: Path, side: int) -> list[dict[str, Any]]:
+    """Driver's work over blocks that are to be computed."""
+    count = len(threshold_step(folder, (side * BLOCK,) * 3).grid)
+    where = (str(folder), side)
+    rows = [
+        measured(f"make two datasets, finish one step of {count:,} blocks", count, _finish_first, *where),
+        measured(f"plan with nothing done, {count:,} blocks", count, _plan, *where),
+        measured(f"cut {count:,} blocks into jobs and write them", count, _write_jobs, *where),
+        measured(f"read the jobs of {count:,} blocks", count, _read_jobs, *where),
+        measured(f"deal {count:,} blocks to Dask workers", count, _deal_slices, *where),
+    ]
     shutil.rmtree(folder)
     return rows
 
@@ -159,18 +177,38 @@ def threshold_step(folder: Path, shape: tuple[int, ...], block: int = BLOCK) -> 
 def _finish_all(folder: str, side: int) -> None:
     """Write what a run would have left, but for the data: chunks of zeros are not stored anyway."""
     step = threshold_step(Path(folder), (side * BLOCK,) * 3)
-    raw = _prediction_step(Path(folder), step.grid.shape).raw
-    create_volume(raw.address, step.grid.shape, (BLOCK,) * 3, "uint8", {"axes": ["z", "y", "x"]})
+    _make_raw(folder, side)
     for each in (step.probabilities, step):
         plan = plan_step(each)
         begin(each, plan)
         files = each.output().files()
         for item in plan.items:
             stamp = files.stamp(each.grid.block(item.block))
-            each.markers.write(
-                Marker(item.block, each.fingerprint, "0" * 32, dict(item.stamps), stamp, 1.0, 1.0, 300.0, 1, "host")
+            marker = Marker(
+                item.block, each.fingerprint, "0" * 32, dict(item.stamps), stamp, 1.0, 1.0, 300.0, 1, "host"
             )
+            path = Path(each.folder, each.markers.key(DONE, item.block))
+            if item.block % BLOCKS_PER_FOLDER == 0:
+                path.parent.mkdir(parents=True)
+            path.write_bytes(msgspec.json.encode(marker))  # a worker would write it beside, and rename it
         finish(each, plan_step(each), 1.0)
+
+
+def _make_raw(folder: str, side: int) -> None:
+    raw = _prediction_step(Path(folder), (side * BLOCK,) * 3).raw
+    create_volume(raw.address, raw.shape, (BLOCK,) * 3, "uint8", {"axes": ["z", "y", "x"]})
+
+
+def _finish_first(folder: str, side: int) -> None:
+    """Write what a finished prediction would have left, but for data and markers."""
+    step = threshold_step(Path(folder), (side * BLOCK,) * 3)
+    _make_raw(folder, side)
+    prediction = step.probabilities
+    plan = plan_step(prediction)
+    begin(prediction, plan)
+    checksums = Checksums(prediction.grid, np.full(prediction.grid.blocks_per_axis, b"0" * 32))
+    totals = Totals(checksums, 0.0, 0.0, None)
+    finish(prediction, dataclasses.replace(plan, items=[], totals=totals), 1.0)
 
 
 def _is_complete(folder: str, side: int) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from blockwise.grid import Block, Box, Grid
 from blockwise.identity import array_checksum, digest, file_digest
 from blockwise.outputs.base import NotOursError
-from blockwise.outputs.npz import arrays_of
+from blockwise.outputs.npz import array_of, arrays_of
 from blockwise.outputs.table import Table
 from blockwise.records import Records, read_json, write_json
 from blockwise.stamps import WrittenFiles
@@ -204,17 +204,15 @@ class FilesOutput:
         Raises:
             FileNotFoundError: it is not there.
         """
-        array: NDArray[Any] = np.load(self.records.file(self.key(name)))
-        return array
+        return array_of(self.records.file(self.key(name)).read_bytes())
 
     def mapped(self, name: str) -> NDArray[Any]:
-        """An array that is read only where it is looked at.
+        """An array of which a large one is read only where it is looked at.
 
         Raises:
             FileNotFoundError: it is not there.
         """
-        array: NDArray[Any] = np.load(self.records.file(self.key(name)), mmap_mode="r")
-        return array
+        return _load(self.records.file(self.key(name)))
 
     def write(self, block: Block, data: Arrays) -> str:
         """Write the arrays, each atomically."""
@@ -253,7 +251,9 @@ class FilesOutput:
 
 def _load(path: Path) -> NDArray[Any]:
     """An array from its file; a large one is read only where it is looked at."""
-    array: NDArray[Any] = np.load(path, mmap_mode="r" if path.stat().st_size > LARGE_FILE else None)
+    if path.stat().st_size <= LARGE_FILE:
+        return array_of(path.read_bytes())
+    array: NDArray[Any] = np.load(path, mmap_mode="r")
     return array
 
 

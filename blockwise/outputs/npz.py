@@ -1,4 +1,4 @@
-"""Named arrays as they lie in an ``.npz`` file in memory.
+"""Named arrays as they lie in an ``.npz`` file in memory, and one as it lies in an ``.npy`` file.
 
 ``zipfile`` with ``zlib`` takes seven times as long for the files of a block, and who reads those of all blocks does
 little else.
@@ -46,7 +46,7 @@ def arrays_of(content: bytes, names: tuple[str, ...] | None = None) -> dict[str,
         _expect(names is None or found.keys() == set(names))
     except (_OtherKindError, struct.error):
         found = _members_by_zipfile(content, names)
-    return {name: _array(found[name]) for name in names or found}
+    return {name: array_of(found[name]) for name in names or found}
 
 
 def _members(content: bytes, names: tuple[str, ...] | None) -> Iterator[tuple[str, bytes]]:
@@ -92,7 +92,7 @@ def _members_by_zipfile(content: bytes, names: tuple[str, ...] | None) -> dict[s
         raise zipfile.BadZipFile(str(error)) from error
 
 
-def _array(content: bytes) -> NDArray[Any]:
+def array_of(content: bytes) -> NDArray[Any]:
     """An array out of an ``.npy`` file; numpy would parse each header anew, which takes most of its time."""
     if content[:8] != b"\x93NUMPY\x01\x00":
         return np.load(io.BytesIO(content))  # type: ignore[no-any-return]
