@@ -162,6 +162,13 @@ class Grid:
             return np.ones([len(r) for r in self._index_ranges], bool)
         return self._kept[tuple(slice(r.start, r.stop) for r in self._index_ranges)]
 
+    @property
+    def computed(self) -> NDArray[np.bool_]:
+        """Per block of the whole volume, whether it touches the domain and is kept."""
+        found = np.zeros(self.blocks_per_axis, bool)
+        found[tuple(slice(r.start, r.stop) for r in self._index_ranges)] = self._kept_in_domain
+        return found
+
     def identity(self) -> dict[str, Any]:
         """What of the grid can change a result, as JSON; of a region that has grown, what it was at first."""
         region = self.known or self.region

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-import json
 import os
 import signal
 import socket
@@ -17,6 +16,8 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+
+import msgspec
 
 from blockwise.advice import Advice
 from blockwise.errors import UserError
@@ -49,7 +50,7 @@ BEGINS = "job begins: "
 """First line of a job's log; without it the program has never started."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Order:
     """A block that is to be computed, by a job or by a worker of this machine.
 
@@ -80,6 +81,9 @@ class Order:
         return replace(self, attempt=self.attempt + 1, short_failures=short, pause_s=pause_s or 0.0)
 
 
+_ORDERS = msgspec.json.Decoder(list[Order])
+
+
 def write_orders(
     records: Records,
     step: BlockStep,
@@ -98,12 +102,12 @@ def write_orders(
         timeout_s: longest time for one block; None for no limit.
         advice: for blocks that fail for want of memory or time.
     """
-    lines = (json.dumps([asdict(order) for order in orders]) + "\n" for orders in lists)
+    lines = (msgspec.json.encode(orders) + b"\n" for orders in lists)
     if in_store(records.place()):
         for number in range(-(-len(lists) // TOGETHER)):
-            records.put(_part(number), "".join(itertools.islice(lines, TOGETHER)).encode())
+            records.put(_part(number), b"".join(itertools.islice(lines, TOGETHER)))
     else:
-        with records.writing(TASKS) as path, path.open("w") as file:
+        with records.writing(TASKS) as path, path.open("wb") as file:
             file.writelines(lines)
     array = {"step": step.to_json(), "fingerprint": step.fingerprint, "output": recorded_id(step)}
     limits = {"timeout_s": timeout_s, "advice": asdict(advice or Advice())}
@@ -114,9 +118,9 @@ def read_orders(records: Records) -> list[list[Order]]:
     """Read the orders of all tasks."""
     if in_store(records.place()):
         parts = sorted(records.get_many(records.keys(PARTS)))
-        return [_parse_orders(line) for _, content in parts for line in content.decode().splitlines()]
-    with records.file(TASKS).open() as file:
-        return [_parse_orders(line) for line in file]
+        return [_ORDERS.decode(line) for _, content in parts for line in content.splitlines()]
+    with records.file(TASKS).open("rb") as file:
+        return [_ORDERS.decode(line) for line in file]
 
 
 def _read_order(records: Records, task: int) -> list[Order]:
@@ -126,14 +130,14 @@ def _read_order(records: Records, task: int) -> list[Order]:
         UserError: there is no such task.
     """
     if in_store(records.place()):
-        lines = (records.get(_part(task // TOGETHER)) or b"").decode().splitlines()
+        lines = (records.get(_part(task // TOGETHER)) or b"").splitlines()
         line = next(itertools.islice(lines, task % TOGETHER, None), None)
     else:
-        with records.file(TASKS).open() as file:
+        with records.file(TASKS).open("rb") as file:
             line = next(itertools.islice(file, task, None), None)
     if line is None:
         raise UserError(f"there is no task {task} in {records.place(TASKS)}, which has a line for each, from 0 on")
-    return _parse_orders(line)
+    return _ORDERS.decode(line)
 
 
 def _part(number: int) -> str:
@@ -173,10 +177,6 @@ def run_job(records: Records, task: int, log: str) -> None:
         failed += result.state == "failed"
         print(f"block {block}: {result.state} after {result.seconds:.1f} s")
     print(f"job ends: {len(orders)} blocks, {failed} failed")
-
-
-def _parse_orders(line: str) -> list[Order]:
-    return [Order(**{**value, "item": Item(**value["item"])}) for value in json.loads(line)]
 
 
 def task_index(environment: Mapping[str, str]) -> int | None:

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from blockwise.claims import StepLock, claims_of
-from blockwise.grid import Block
 from blockwise.identity import differences
 from blockwise.not_finite import NotFiniteTotals, total
 from blockwise.outputs import Output, new_attributes
 from blockwise.records import read_json, write_json
 from blockwise.records.markers import Marker
 from blockwise.region import outgrown
-from blockwise.stamps import UNWATCHED, Checksums, Snapshot, WrittenFiles, differs
+from blockwise.stamps import UNWATCHED, Checksums, Snapshot, differs
 from blockwise.step import CHECKSUMS, BlockStep
 from blockwise.trust.absence import absent_chunks
 from blockwise.trust.durability import UNSETTLED_FILES, begin_to_write, power_was_lost, settle
 from blockwise.trust.ownership import record_output, recorded_id, recorded_region, why_not_ours
+from blockwise.verdicts import Verdicts
 
 IDENTITY = "identity.json"
 
@@ -30,7 +31,7 @@ CLAIMED_AT_ONCE = 100
 """Blocks whose stale markers are removed together: where records are in a store, that is one request."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """A block that is to be done.
 
@@ -87,26 +88,16 @@ class Plan:
     totals: Totals | None
 
 
-@dataclass
-class _Tally:
-    missing: int = 0
-    stale: dict[str, int] = field(default_factory=dict)
-    cut: int = 0
-    touched: int = 0
-    doubtful: int = 0
-    adopted: int = 0
-
-
 def plan_step(step: BlockStep) -> Plan:
     """Compare markers, sources and output with each other; nothing is changed."""
     step.output().check_ours()
     snapshots = {name: source.snapshot() for name, source in step.inputs.items()}
     new_output, reasons = _output_state(step)
-    markers = {} if new_output else step.markers.scan()
-    files = step.output().files() if markers and step.change_detection != "metadata" else None
     before = (None if new_output else recorded_region(step)) or step.grid.region
-    items, tally = _items(step, snapshots, markers, files, power_was_lost(step), outgrown(step, before))
-    reasons += _tally_reasons(tally, len(step.grid), fresh=new_output or not markers)
+    verdicts = Verdicts(step, snapshots, () if new_output else step.markers, outgrown(step, before))
+    files = step.output().files() if verdicts.heard and step.change_detection != "metadata" else None
+    items = list(itertools.starmap(Item, verdicts.to_do(files, doubtful=power_was_lost(step))))
+    reasons += verdicts.tally.reasons(len(step.grid), fresh=not verdicts.heard)
     return Plan(
         items=items,
         done=len(step.grid) - len(items),
@@ -115,7 +106,7 @@ def plan_step(step: BlockStep) -> Plan:
         files="" if items else UNWATCHED if files is None else files.digest,
         new_output=new_output,
         grown=before != step.grid.region,
-        totals=None if items else _totals(step, markers),
+        totals=None if items else _totals(step, verdicts),
     )
 
 
@@ -135,12 +126,12 @@ def present_marker(step: BlockStep, item: Item, output: Output | None = None) ->
     return marker
 
 
-def _totals(step: BlockStep, markers: Mapping[int, Marker]) -> Totals:
+def _totals(step: BlockStep, verdicts: Verdicts) -> Totals:
     return Totals(
-        checksums=Checksums.of(step.grid, markers.values()),
-        cpu_seconds=round(sum(marker.cpu_seconds for marker in markers.values()), 3),
-        peak_memory_mb=max((marker.peak_memory_mb for marker in markers.values()), default=0.0),
-        not_finite=not_finite_of(step, markers),
+        checksums=verdicts.checksums(),
+        cpu_seconds=round(verdicts.cpu_seconds, 3),
+        peak_memory_mb=verdicts.peak_memory_mb,
+        not_finite=total(verdicts.not_finite, one_volume=step.unit == "voxel"),
     )
 
 
@@ -301,58 +292,3 @@ def other_fingerprints(step: BlockStep) -> list[str]:
     """Fingerprints with which a step of this label has been run before."""
     others = [name for name in step.work.children(step.label) if name != step.fingerprint]
     return [name for name in others if step.work.state(f"{step.label}/{name}/{IDENTITY}") is not None]
-
-
-def _items(
-    step: BlockStep,
-    snapshots: Mapping[str, Snapshot],
-    markers: Mapping[int, Marker],
-    files: WrittenFiles | None,
-    doubtful: bool,
-    is_cut: Callable[[Block], bool],
-) -> tuple[list[Item], _Tally]:
-    items: list[Item] = []
-    tally = _Tally()
-    for block in step.grid:
-        boxes = step.reads(block)
-        stamps = {name: snapshot.stamp(boxes[name]) for name, snapshot in snapshots.items()}
-        marker = markers.get(block.id)
-        if marker is None:
-            tally.missing += 1
-            items.append(Item(block.id, stamps))
-        elif is_cut(block):
-            tally.cut += 1
-            items.append(Item(block.id, stamps))
-        elif changed := [name for name in stamps if differs(marker.stamps.get(name), stamps[name])]:
-            adopted = step.adopts(marker, stamps)
-            tally.adopted += adopted
-            for name in () if adopted else changed:
-                tally.stale[name] = tally.stale.get(name, 0) + 1
-            items.append(Item(block.id, stamps, check=adopted))
-        elif doubtful or marker.files == UNSETTLED_FILES:
-            tally.doubtful += 1
-            items.append(Item(block.id, stamps, check=True))
-        elif files and marker.files != files.stamp(block):
-            tally.touched += 1
-            items.append(Item(block.id, stamps, check=True))
-    return items, tally
-
-
-def _tally_reasons(tally: _Tally, total: int, fresh: bool) -> list[str]:
-    reasons = []
-    if tally.missing and not fresh:
-        reasons.append(f"{tally.missing} of {total} blocks are not done yet")
-    if tally.cut:
-        reasons.append(f"the region has grown: {tally.cut} of {total} blocks were cut by its former border")
-    for name, count in tally.stale.items():
-        reasons.append(f"{name} has changed below {count} of {total} blocks")
-    if tally.doubtful:
-        reasons.append(
-            f"this machine went down while blocks were being written: {tally.doubtful} of {total} finished blocks "
-            "are checked"
-        )
-    if tally.touched:
-        reasons.append(f"the files of {tally.touched} of {total} finished blocks were touched: they are checked")
-    if tally.adopted:
-        reasons.append(f"{tally.adopted} of {total} finished blocks are checked before anything is computed again")
-    return reasons

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import errno
 import io
-import math
 import os
 import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 from blockwise.grid import Block, Box, Grid
 from blockwise.identity import array_checksum, digest, file_digest
 from blockwise.outputs.base import NotOursError
+from blockwise.outputs.npz import array_of, arrays_of
 from blockwise.outputs.table import Table
 from blockwise.records import Records, read_json, write_json
 from blockwise.stamps import WrittenFiles
@@ -120,9 +119,7 @@ class FolderOutput:
             content = self.records.get(key)
             if content is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-            with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                members = [f"{name}.npy" for name in names] if names else archive.namelist()
-                return {member.removesuffix(".npy"): _array(archive.read(member)) for member in members}
+            return arrays_of(content, names)
         except (*UNREADABLE, zipfile.BadZipFile, zlib.error) as error:
             _refuse_trouble(error)
             message = f"cannot read {self.records.place(key)}: {error}"
@@ -207,17 +204,15 @@ class FilesOutput:
         Raises:
             FileNotFoundError: it is not there.
         """
-        array: NDArray[Any] = np.load(self.records.file(self.key(name)))
-        return array
+        return array_of(self.records.file(self.key(name)).read_bytes())
 
     def mapped(self, name: str) -> NDArray[Any]:
-        """An array that is read only where it is looked at.
+        """An array of which a large one is read only where it is looked at.
 
         Raises:
             FileNotFoundError: it is not there.
         """
-        array: NDArray[Any] = np.load(self.records.file(self.key(name)), mmap_mode="r")
-        return array
+        return _load(self.records.file(self.key(name)))
 
     def write(self, block: Block, data: Arrays) -> str:
         """Write the arrays, each atomically."""
@@ -254,25 +249,11 @@ class FilesOutput:
         return _NamedFiles({0: self.files_stamp(_ONLY_BLOCK)})
 
 
-def _array(content: bytes) -> NDArray[Any]:
-    """An array out of an ``.npy`` file; numpy would parse each header anew, which takes most of its time."""
-    if content[:8] != b"\x93NUMPY\x01\x00":
-        return np.load(io.BytesIO(content))  # type: ignore[no-any-return]
-    begin = 10 + int.from_bytes(content[8:10], "little")
-    shape, is_fortran, dtype = _header(content[8:begin])
-    array = np.frombuffer(content, dtype, math.prod(shape), begin)
-    return array.reshape(shape, order="F" if is_fortran else "C").copy("K")
-
-
-@lru_cache(maxsize=1024)
-def _header(content: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, order and type; most files of a step have the same."""
-    return np.lib.format.read_array_header_1_0(io.BytesIO(content))
-
-
 def _load(path: Path) -> NDArray[Any]:
     """An array from its file; a large one is read only where it is looked at."""
-    array: NDArray[Any] = np.load(path, mmap_mode="r" if path.stat().st_size > LARGE_FILE else None)
+    if path.stat().st_size <= LARGE_FILE:
+        return array_of(path.read_bytes())
+    array: NDArray[Any] = np.load(path, mmap_mode="r")
     return array
 
 

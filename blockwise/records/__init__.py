@@ -5,6 +5,7 @@ Whoever has them goes through ``Records``; where they lie is decided here, and n
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 from blockwise.records.base import ABSENT, ANY, Records, Version, read_json, write_json
@@ -35,4 +36,10 @@ def open_records(place: str | Path) -> Records:
         from blockwise.records.store import StoreRecords  # with all that opens datasets, which few records need
 
         return StoreRecords.at(str(place))
+    return _folder(str(place))
+
+
+@functools.lru_cache(maxsize=1024)
+def _folder(place: str) -> FolderRecords:
+    """Steps ask for theirs at every turn."""
     return FolderRecords(str(Path(place)))

@@ -4,7 +4,7 @@ from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing
 from blockwise.volume.base import ABSENT, DamagedDataError, Volume
 from blockwise.volume.creation import check_writable, create_volume, delete_volume, remove_bare_container
-from blockwise.volume.formats import description_files, open_volume, stored_attributes, volume_exists
+from blockwise.volume.formats import description_files, open_volume, opening_once, stored_attributes, volume_exists
 from blockwise.volume.ingest import ingest
 from blockwise.volume.store import DamagedMetadataError
 
@@ -21,6 +21,7 @@ __all__ = [
     "description_files",
     "ingest",
     "open_volume",
+    "opening_once",
     "remove_bare_container",
     "stored_attributes",
     "volume_exists",

@@ -13,7 +13,7 @@ from blockwise.volume.address import (
     PRECOMPUTED_SUFFIX,
     Address,
 )
-from blockwise.volume.formats import CONTAINER_SUFFIXES, no_dataset, open_store, parsed
+from blockwise.volume.formats import CONTAINER_SUFFIXES, forget_opened, no_dataset, open_store, parsed
 from blockwise.volume.metadata import DTYPES, UNFINISHED, Kind, NewArray, encode, group_documents
 from blockwise.volume.ome import Level
 from blockwise.volume.store import Store
@@ -58,6 +58,7 @@ def create_volume(
     kind: Kind = "precomputed" if is_precomputed else _kind(store, address, zarr_format, shards)
     _check_array(address, shape, chunks, dtype, shards)
     is_ome = address.suffix == ".ome.zarr" and not is_scale
+    forget_opened(address)
     store.create(address.key, NewArray(kind, tuple(shape), tuple(chunks), dtype, attributes, shards, is_ome, levels))
 
 
@@ -118,6 +119,7 @@ def delete_volume(address: Address | str) -> None:
     """Delete a dataset; the caller has made sure that it is ours."""
     address = parsed(address)
     check_writable(address, is_scale=True)
+    forget_opened(address)
     open_store(address).delete(address.key)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ from blockwise.volume.store import LocalStore, Store, path_exists
 from blockwise.volume.z5 import Z5Volume, has_root, z5py_reads
 
 CONTAINER_SUFFIXES = N5_SUFFIXES + ZARR_SUFFIXES
+_IN_ANY_MEMORY = 1 << 26
+"""So many bytes every machine has; to ask for its memory takes as long as to open a small file."""
 _TIFFS = TIFF_SUFFIXES + TIFF_KIND_SUFFIXES
 
 
@@ -47,6 +50,40 @@ def open_volume(address: Address | str, mode: str = "r") -> Volume:
             what it says about itself cannot be understood, whatever library has stumbled over it.
     """
     address = parsed(address)
+    kept = _kept.get()
+    if kept is not None and (known := kept.get(address)) is not None and mode in ("r", known[0]):
+        return known[1]
+    volume = _opened(address, mode)
+    if kept is not None:
+        kept[address] = (mode, volume)
+    return volume
+
+
+@contextlib.contextmanager
+def opening_once() -> Iterator[None]:
+    """Have each dataset opened once, by this thread and until the end: for many small ones that is half of reading.
+
+    What is made, or deleted, is opened anew.
+    """
+    token = _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
+def forget_opened(address: Address) -> None:
+    """Open a dataset anew when it is opened next."""
+    kept = _kept.get()
+    if kept is not None:
+        kept.pop(address, None)
+
+
+_kept: ContextVar[dict[Address, tuple[str, Volume]] | None] = ContextVar("kept", default=None)
+"""Datasets that are opened once, with the mode of each."""
+
+
+def _opened(address: Address, mode: str) -> Volume:
     try:
         return _refuse_too_large(_refuse_empty(_open(address, mode)))
     except UserError as error:
@@ -155,8 +192,8 @@ def _refuse_too_large(volume: Volume) -> Volume:
     unit = volume.decode_shape
     if volume.address.suffix in N5_SUFFIXES:  # chunks may be cut where the volume ends
         unit = tuple(map(min, unit, volume.shape))
-    size, memory = math.prod(unit) * volume.dtype.itemsize, psutil.virtual_memory().total
-    if size > memory:
+    size = math.prod(unit) * volume.dtype.itemsize
+    if size > _IN_ANY_MEMORY and size > (memory := psutil.virtual_memory().total):
         raise UserError(
             f"{volume.address}: {size / 1e9:,.1f} GB of it must be decoded at once (chunks of "
             f"{' x '.join(map(str, volume.decode_shape))} voxels, {volume.dtype}), and this machine has "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from blockwise.volume.axes import Spacing
 from blockwise.volume.base import DamagedDataError, Volume
 from blockwise.volume.stack_names import SHOWN, stack_names
 
+_SMALL = 1 << 20
+"""Most values of an image that stays in memory until another one is read."""
 _PLANE = 3
 """Most axes of a plane: y, x and colours."""
 
@@ -101,11 +104,18 @@ class StackVolume(Volume):
         if header != self._first:
             raise self._odd([f"{name} {header}"])
         if header.is_plane:
-            return _decode(name)[box]
+            return self._plane(name)[box]
         try:
             return _open_tiff(name).read(box)
         except DamagedDataError as error:
             raise OSError(str(error)) from error
+
+    def _plane(self, name: str) -> NDArray[Any]:
+        """A plane; a small image is looked at, and read soon after."""
+        if len(self._files) > 1 or math.prod(self._first.shape) > _SMALL:
+            return _decode(name)
+        status = os.stat(name)
+        return _decode_once(name, status.st_size, status.st_mtime_ns)
 
     def verify(self) -> None:
         """Compare the headers of all slices with the first one's.
@@ -188,6 +198,11 @@ def _open_tiff(name: str) -> Volume:
     from blockwise.volume.tiff import TiffVolume  # loads tifffile
 
     return TiffVolume(Address(name, ""))
+
+
+@functools.lru_cache(maxsize=1)
+def _decode_once(name: str, size: int, time_ns: int) -> NDArray[Any]:
+    return _decode(name)
 
 
 def _decode(name: str) -> NDArray[Any]:

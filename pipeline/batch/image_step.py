@@ -21,6 +21,7 @@ from blockwise.scratch import own_folder, scratch_path
 from blockwise.sources import Source
 from blockwise.stamps import differs
 from blockwise.step import BASE_MEMORY, BlockStep
+from blockwise.volume import opening_once
 from pipeline.assembly.known import keep_known, load_known
 from pipeline.batch.earlier_markers import has_results_of, is_earlier
 from pipeline.batch.image_chains import ImageChains, image_steps
@@ -176,7 +177,7 @@ class ImagesStep(BlockStep):
         """Run all steps of one image; the checksum of what they have written, and what of it is not finite."""
         settings = self.image_settings(block.id)
         parent = own_folder(scratch_folder(self.work_dir))
-        with tempfile.TemporaryDirectory(prefix="image-", dir=parent) as scratch:
+        with opening_once(), tempfile.TemporaryDirectory(prefix="image-", dir=parent) as scratch:
             known = load_known(settings.work_dir)
             steps = image_steps(settings.model_copy(update={"work_dir": scratch}), known)
             steps.prediction.check_raw()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -18,7 +19,7 @@ from blockwise.upstream import BlocksSource
 from blockwise.volume import open_volume
 from blockwise.volume_step import VolumeStep, giving
 from tasks.components.core_sizes import describe_cores, places_of_cores
-from tasks.components.labelling import face_labels, label_components, load_labelling, pack_faces, unpack_faces
+from tasks.components.labelling import face_labels, label_components, load_labelling, pack_faces
 from tasks.components.measures import (
     MeasureColumns,
     Measures,
@@ -148,16 +149,22 @@ class ComponentFacesStep(BlockStep):
                 found["core_places"] = places_of_cores(cores, labels)
         return found
 
+    @cached_property
+    def _written(self) -> FolderOutput:
+        """The output, once for all that is read of it: to name its place takes as long as to read a small block."""
+        return self.output()
+
     def read_table(self, block: Block, name: str) -> NDArray[np.int64]:
         """Read what ``compute`` has written of a block's ``components`` or ``cores``."""
-        table: NDArray[np.int64] = self.output().read(block, name)
+        table: NDArray[np.int64] = self._written.read(block, name)
         return table
 
-    def read_with_faces(self, block: Block, table: str, faces: str) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
+    def read_with_faces(self, block: Block, table: str, faces: str) -> tuple[NDArray[np.int64], NDArray[Any]]:
         """Read ``components`` with ``faces`` of a block, or ``cores`` with ``core_faces``, at once."""
-        found = self.output().read_several(block, (table, faces))
-        return found[table], unpack_faces(found[faces], self._shape(block))
+        found = self._written.read_several(block, (table, faces))
+        return found[table], found[faces]
 
-    def read_faces(self, block: Block, name: str) -> dict[str, NDArray[Any]]:
+    def read_faces(self, block: Block, name: str) -> NDArray[Any]:
         """Read what ``compute`` has written of a block's ``faces`` or ``core_faces``."""
-        return unpack_faces(self.output().read(block, name), self._shape(block))
+        faces: NDArray[Any] = self._written.read(block, name)
+        return faces

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,20 +75,11 @@ def load_labelling() -> None:
 
 
 def pack_faces(faces: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-    """All faces in one flat array: opening many small arrays costs more than reading them."""
+    """All faces in one flat array: the lower ones, then the upper ones, in the order of their axes.
+
+    Opening many small arrays costs more than reading them.
+    """
     return np.concatenate([faces[name].ravel() for name in sorted(faces)])
-
-
-def unpack_faces(faces: NDArray[Any], shape: tuple[int, ...]) -> dict[str, NDArray[Any]]:
-    """Give the faces of a packed block of this shape."""
-    found, begin = {}, 0
-    for side in ("lower", "upper"):  # in the order of their sorted names
-        for axis in range(len(shape)):
-            face = shape[:axis] + shape[axis + 1 :]
-            size = math.prod(face)
-            found[f"{side}{axis}"] = faces[begin : begin + size].reshape(face)
-            begin += size
-    return found
 
 
 def face_labels(labels: NDArray[Any]) -> dict[str, NDArray[Any]]:

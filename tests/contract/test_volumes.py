@@ -23,6 +23,7 @@ from blockwise.volume import (
     create_volume,
     delete_volume,
     open_volume,
+    opening_once,
     volume_exists,
 )
 from blockwise.volume.decoding import check_decodes
@@ -423,3 +424,21 @@ def test_metadata_of_new_arrays_ends_with_the_document_that_counts() -> None:
         array = NewArray(kind, (4, 4), (2, 2), "uint8", {"fingerprint": "x"})
         assert list(array.documents())[-1] == name
         assert list(NewArray(kind, (4, 4), (2, 2), "uint8", {}, is_ome=kind != "n5").documents())[-1].endswith(name)
+
+
+def test_what_is_opened_once_is_opened_anew_when_it_was_made_anew(tmp_path):
+    address = f"{tmp_path / 'a.n5'}:x"
+    with opening_once():
+        create_volume(address, (4,), (4,), "uint8", {"axes": ["x"]})
+        written = open_volume(address, "a")
+        written.write((slice(0, 4),), np.arange(4, dtype=np.uint8))
+        assert open_volume(address) is written
+        np.testing.assert_array_equal(open_volume(address).read((slice(0, 4),)), np.arange(4))
+        delete_volume(address)
+        with pytest.raises(UserError, match="no dataset"):
+            open_volume(address)
+        create_volume(address, (6,), (6,), "uint8", {"axes": ["x"]})
+        found = open_volume(address)
+        assert found.shape == (6,)
+        assert open_volume(address, "a") is not found, "what was opened to be read cannot be written"
+    assert open_volume(address) is not open_volume(address)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -314,6 +315,24 @@ def test_a_step_that_another_has_begun_and_computed_meanwhile_stays(work: Worksp
     assert recorded_id(step) == output
     worker = Worker(step, "no log")
     assert [worker.run(item, 1).state for item in plan.items] == ["found"] * 4 + ["computed"] * 2
+
+
+def test_a_marker_of_no_block_and_one_that_stands_twice_change_nothing(work: Workspace) -> None:
+    step = work.addition()
+    compute_all(step, 6)
+    totals = plan_step(step).totals
+    marker = step.markers.read(3)
+    assert marker is not None
+    for name, block in (("9", 9), ("4000", 3), ("-1", -1)):
+        step.records.put(
+            f"done/000000/{name}.json", msgspec.json.encode(msgspec.structs.replace(marker, block=block))
+        )
+    plan = plan_step(step)
+    assert plan.items == []
+    assert plan.totals is not None
+    assert totals is not None
+    assert plan.totals.checksums.digest == totals.checksums.digest
+    assert plan.totals.cpu_seconds == totals.cpu_seconds
 
 
 def test_a_stale_marker_goes_and_one_that_came_meanwhile_stays(work: Workspace) -> None:

@@ -86,7 +86,7 @@ def test_component_that_winds_through_all_blocks():
 
 
 def test_faces_that_have_no_room_are_read_again(monkeypatch):
-    monkeypatch.setattr("tasks.components.joining.FACE_CACHE_BYTES", 1)
+    monkeypatch.setattr("tasks.components.borders.FACE_CACHE_BYTES", 1)
     mask = (np.random.default_rng(3).random((12, 13, 14)) < 0.2).astype(np.uint8)
     found, _ = blocked_components(mask, 1, 26, Grid("zyx", mask.shape, (3, 3, 3)))
     np.testing.assert_array_equal(found, whole_components(mask, 1, 26))
