@@ -16,6 +16,7 @@ from tasks.pixel_classification.features import Feature
 from tasks.pixel_classification.forest import Forest
 from tasks.pixel_classification.project import Project
 from tasks.prediction import compile_engine
+from tasks.threshold import load_smoothing
 
 
 def compile_ahead(tell: Callable[[str], None]) -> None:
@@ -29,7 +30,7 @@ def compile_ahead(tell: Callable[[str], None]) -> None:
     folder = cache_folder(Path(__file__).parent / "pixel_classification").parent
     for what, takes, make in (
         ("the prediction", "half a minute", _prediction),
-        ("what labels objects", "a few seconds", _objects),
+        ("what smooths and labels objects", "a few seconds", _objects),
     ):
         tell(f"machine code of {what}, for this processor, in {folder}: {takes} where there is none yet ...")
         before, start = Compiled.made, time.monotonic()
@@ -44,6 +45,7 @@ def _prediction() -> None:
 
 
 def _objects() -> None:
+    load_smoothing(("uint8", "float32"), (1.0, 1.0, 1.0))
     load_labelling()
     load_joining()
 

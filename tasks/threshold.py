@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -128,6 +128,13 @@ def smoothed_values(
     return smoothed + of_core, of_core
 
 
+def load_smoothing(dtypes: Iterable[str], sigma: tuple[float, ...], like: Like = "skimage") -> None:
+    """Read what is compiled for ``smoothed_values`` of probabilities of these types, so that no block pays for it."""
+    whole = (slice(0, 1),) * len(sigma)
+    for dtype in dtypes:
+        smoothed_values(np.zeros((1,) * len(sigma), dtype), sigma, whole, like=like)
+
+
 def _smooth_as_ilastik(
     probabilities: NDArray[Any], sigma: tuple[float, ...], interior: Box, inside: NDArray[np.bool_] | None
 ) -> NDArray[np.float32]:
@@ -214,11 +221,8 @@ class ThresholdStep(VolumeStep):
 
     def prepare(self) -> Any:
         """Open the probabilities and the mask."""
-        # Loads what is slow to load, for no block.
-        whole = (slice(0, 1),) * len(self.sigma)
-        for dtype in {self.probabilities.output().dtype, "float32"}:  # weights of a mask are float32
-            nothing = np.zeros((1,) * len(self.sigma), dtype)
-            smoothed_values(nothing, self.sigma, whole, like=self.like)
+        # Weights of a mask are float32.
+        load_smoothing({self.probabilities.output().dtype, "float32"}, self.sigma, self.like)
         return open_volume(self.probabilities.address), open_mask(self.mask, self.grid)
 
     def compute(self, block: Block, prepared: Any) -> NDArray[np.uint8]:

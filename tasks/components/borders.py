@@ -82,15 +82,15 @@ class Borders:
         faces, index = self._checked(block, faces)
         time = block.index[0] if self._is_timed else 0
         self._firsts[block.id] = first
-        begin = 0
+        begin, missing = 0, np.full(1, -1, np.int64)
         while True:
-            begin, missing = _join_block(
+            begin = _join_block(
                 parents, self._firsts, self._slots, self._kept, faces, index, time, self._blocks, self._lengths,
-                self._offsets, self._reach, self._flat, begin,
+                self._offsets, self._reach, self._flat, begin, missing,
             )  # fmt: skip
-            if missing < 0:
+            if begin == len(self._offsets):
                 break
-            other = self._grid.block(missing)
+            other = self._grid.block(int(missing[0]))
             self._keep(other, self._checked(other, self._again(other))[0])
         self._keep(block, faces)
 
@@ -116,12 +116,13 @@ class Borders:
 @compiled
 def _join_block(
     parents: Any, firsts: Any, slots: Any, kept: Any, faces: Any, index: Any, time: Any, blocks: Any, lengths: Any,
-    offsets: Any, reach: Any, flat: Any, begin: Any,
-) -> tuple[int, int]:  # fmt: skip
+    offsets: Any, reach: Any, flat: Any, begin: Any, missing: Any,
+) -> int:  # fmt: skip
     """Join a block to its neighbours at the offsets from ``begin`` on.
 
     Returns:
-        Where it stops because the faces of a block are not there, and which one's; beyond the last, and -1.
+        Where it stops because the faces of a block are not there, whose number is put into ``missing``; beyond the
+        last if there are all.
     """
     here = time
     for axis in range(3):
@@ -140,7 +141,8 @@ def _join_block(
         if not is_inside or firsts[other] < 0:
             continue
         if slots[other] < 0:
-            return number, other
+            missing[0] = other
+            return number
         one, two = 0 if face > 0 else 1, 2 if face < 2 else 1
         width_there, width_here = lengths[two, there[two]], lengths[two, index[two]]
         rows = 1 if offset[one] else lengths[one, index[one]]
@@ -156,7 +158,7 @@ def _join_block(
             parents, kept[slots[other]], begin_there, width_there, firsts[other] - 1,
             faces, begin_here, width_here, firsts[here] - 1, rows, columns, spare,
         )  # fmt: skip
-    return offsets.shape[0], -1
+    return int(offsets.shape[0])
 
 
 @compiled

@@ -142,7 +142,8 @@ def test_images_of_a_batch(large: bool, capsys: pytest.CaptureFixture[str]) -> N
     write_config(batch={"files": "images/*.tif", **limit}, blocks={"shape": [64, 64]})
     run, workflow = run_here()
     assert run.ok
-    assert [row.message for row in workflow._report({})] == ["", "1 voxel is not finite (1 NaN), the first at (7, 3)"]
+    messages = [row.message for row in workflow.batch._report({})]
+    assert messages == ["", "1 voxel is not finite (1 NaN), the first at (7, 3)"]
     assert main(["status", "--config", "config.yaml"]) == 0
     told = capsys.readouterr().out
     if large:

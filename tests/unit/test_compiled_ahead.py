@@ -26,7 +26,7 @@ def test_workers_need_no_compiler_after_it(project: Project, capfd: pytest.Captu
     said = capfd.readouterr().out.splitlines()
     assert [line.split(",")[0] for line in said[::2]] == [
         "machine code of the prediction",
-        "machine code of what labels objects",
+        "machine code of what smooths and labels objects",
     ]
     assert main(["compile"]) == 0
     assert capfd.readouterr().out.splitlines()[1::2] == ["  is there"] * 2
