@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 # not pip's to compile; where PYTHONDONTWRITEBYTECODE is set, each process would do it for itself.
 COMPILE := $(BIN)/python -W ignore -m compileall -q -j 0 -x '/tests?/' .venv/lib blockwise pipeline tasks || true
 
-.PHONY: help install run view test bench soak container check format clean
+.PHONY: help install run view test slurm bench soak container check format clean
 .NOTPARALLEL:  # two pips must not write into one .venv
 
 help:  ## list these verbs
@@ -41,7 +41,10 @@ view: .venv/view.installed  ## look at the example in a browser (or CONFIG=my.ya
 	@$(BIN)/blockwise-ilastik view --config $(CONFIG)
 
 test: .venv/test.installed  ## run the tests
-	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not soak and not container"
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not soak and not slurm and not container"
+
+slurm: .venv/test.installed  ## run the tests against a real SLURM (apt-get install slurm-wlm; as root)
+	REQUIRE_SLURM=1 $(BIN)/python -m pytest -n 4 --dist worksteal -m "slurm and not soak"
 
 bench: .venv/bench.installed  ## compare the engines' speed and memory (about 5 minutes); writes benchmarks/results.json
 	$(BIN)/python -m benchmarks

@@ -1,7 +1,9 @@
 """What all tests share: fixtures that make real runs and real servers, and examples that no clock cuts short."""
 
+import gc
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -32,6 +34,8 @@ __all__ = [
     "unused_stack",
 ]
 
+SLURM = Path(__file__).with_name("slurm")
+
 # Where this is set, each of the many hundred processes that tests start would compile all of the sources for itself:
 # a second of CPU, of three that a whole run takes.
 sys.dont_write_bytecode = False
@@ -44,7 +48,15 @@ settings.load_profile("no clock")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what tries random examples, so that `make soak` tries all of them."""
+    """Mark what tries random examples, so that `make soak` tries all of them, and what talks to SLURM."""
+    gc.freeze()  # the many thousand objects that collection has made stay to the end
     for item in items:
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker("examples")
+        values = getattr(getattr(item, "callspec", None), "params", {}).values()
+        if (
+            SLURM in item.path.parents
+            or "cluster" in getattr(item, "fixturenames", ())
+            or "slurm" in map(str, values)
+        ):
+            item.add_marker("slurm")

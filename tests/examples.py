@@ -8,6 +8,6 @@ MANY = "MANY_EXAMPLES" in os.environ
 FEWEST = 8
 
 
-def examples(number: int) -> int:
-    """Of so many examples, those that are tried now: all or a quarter."""
-    return number if MANY else min(number, max(FEWEST, number // 4))
+def examples(number: int, part: int = 4) -> int:
+    """Of so many examples, those that are tried now: all, or one of each ``part`` of them."""
+    return number if MANY else min(number, max(FEWEST, number // part))

@@ -149,6 +149,7 @@ def test_a_block_that_kills_its_worker_fails_alone(run: Run, work: Workspace):
     assert np.array_equal(work.result(), expected)
 
 
+@pytest.mark.soak
 def test_a_block_that_hangs_fails_alone(backend: Backend, work: Workspace):
     work.hold(1, attempts=99)
     work.hold(6)

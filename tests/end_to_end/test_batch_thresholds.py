@@ -38,6 +38,7 @@ def rows_of(image: str, *tables: str) -> int:
     return sum(len(pd.read_csv(f"work/images/{image}/objects_{table}.csv")) for table in tables)
 
 
+@pytest.mark.soak
 def test_several_thresholds_of_small_and_large_images() -> None:
     write_images(3)
     write_config(connected_components={"connectivity": 4})

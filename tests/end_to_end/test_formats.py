@@ -58,7 +58,7 @@ def results(output: str, roi: tuple[slice, ...]) -> dict[str, NDArray[Any]]:
                 case,
                 ("hdf5", other),
                 id=f"{case}-{other}",
-                marks=pytest.mark.soak if other in ("n5", "zarr2") else (),
+                marks=pytest.mark.soak if other not in ("png", "zarr3-sharded") else (),
             )
             for case, other in OTHERS.items()
         ),

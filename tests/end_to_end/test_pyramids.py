@@ -103,6 +103,7 @@ def test_n5_metadata_is_what_viewers_read(project: Project) -> None:
 LAYOUTS = [("pyramid.zarr", None, "0.4"), ("pyramid.ome.zarr", [36, 18, 32], "0.5")]
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("container", "shards", "version"), [pytest.param(*LAYOUTS[0], marks=pytest.mark.soak), LAYOUTS[1]]
 )

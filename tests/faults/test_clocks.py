@@ -67,7 +67,9 @@ def test_data_and_markers_of_different_clocks(
     assert project.run().computed == {"threshold": [3]}
 
 
-@pytest.mark.parametrize("seconds", [-20 * 365 * DAY, -3600, DAY])
+@pytest.mark.parametrize(
+    "seconds", [-20 * 365 * DAY, *(pytest.param(one, marks=pytest.mark.soak) for one in (-3600, DAY))]
+)
 def test_raw_data_written_by_another_clock(project: Project, seconds: float) -> None:
     raw = z5py.File("raw.n5", mode="a")["raw"]
     before = {path: path.stat().st_mtime_ns for path in chunk_files(Path("raw.n5/raw"))}

@@ -104,7 +104,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.mark.parametrize(
     ("change", "every"),
     [
-        ("threshold", 25),
+        ("threshold", 60),
         pytest.param("threshold", 1, marks=pytest.mark.soak),
         pytest.param("raw", 1, marks=pytest.mark.soak),
     ],

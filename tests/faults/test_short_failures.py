@@ -143,7 +143,7 @@ def test_metadata_that_cannot_be_read_are_not_gone(call: str, strike: Strike, tm
 
 @pytest.mark.parametrize(
     "look",
-    ["blockwise.volume.description_files", "pipeline.assembly.known.files_of"],
+    ["blockwise.volume.description_files", pytest.param("pipeline.assembly.known.files_of", marks=pytest.mark.soak)],
 )
 def test_files_that_cannot_be_looked_at_are_not_others(look: str, strike: Strike, tmp_path: Path) -> None:
     """Taken for fewer files, or for none, others would pass for them, or they for others."""
@@ -176,6 +176,7 @@ def backend(request: pytest.FixtureRequest, library: Path) -> LocalBackend | Slu
     return SlurmBackend(SlurmOptions(poll_s=0.2, grace_s=0.5, blocks_per_job=3, time_min=5))
 
 
+@pytest.mark.soak
 def test_the_step_before_keeps_its_blocks(
     backend: LocalBackend | SlurmBackend, strike: Strike, tmp_path: Path
 ) -> None:

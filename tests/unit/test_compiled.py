@@ -98,6 +98,7 @@ print(room.doubled(few).sum(), Compiled.made)
 """
 
 
+@pytest.mark.soak
 def test_code_that_is_kept_is_called_without_the_compiler_and_does_the_same(tmp_path: Path) -> None:
     """Numba takes half a second of CPU to load; values and errors are those of code just made."""
     (tmp_path / "room.py").write_text(ROOM)

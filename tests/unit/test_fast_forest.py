@@ -43,7 +43,7 @@ def assert_as_plain(forest: Forest, values: NDArray[np.float32]) -> None:
         np.testing.assert_array_equal(vote_by_groups(forest, values, pack(forest, by_ranks)), expected)
 
 
-@settings(max_examples=examples(60))
+@settings(max_examples=examples(60, part=8))
 @given(
     seed=st.integers(0, 2**32 - 1),
     sizes=st.lists(st.integers(1, 6), min_size=1, max_size=3).map(tuple),

@@ -267,7 +267,7 @@ def test_steps_share_workers_and_nothing_else(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "how",
-    ["killed", pytest.param("too long", marks=pytest.mark.soak), pytest.param("too large", marks=pytest.mark.soak)],
+    [pytest.param(how, marks=pytest.mark.soak) for how in ("killed", "too long", "too large")],
 )
 def test_workers_that_cannot_go_on_after_a_rest_are_replaced(
     tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch

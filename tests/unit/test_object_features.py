@@ -165,7 +165,7 @@ def made(case: dict[str, Any]) -> tuple[Image, Image, Image]:
     return mask, image, inside
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(60, part=8), deadline=None)
 @given(cases())
 def test_all_features_equal_the_whole_volume_for_every_block_shape(case: dict[str, Any]) -> None:
     mask, image, inside = made(case)
