@@ -422,7 +422,7 @@ def test_a_store_is_like_a_dictionary(home: Home) -> None:
     """Each request takes its time, so this is one long story."""
     dice = random.Random(5)
     kinds = ["put", "put", "create", "delete", "clear"]
-    actions = [(dice.choice(kinds), dice.choice(KEYS), dice.randbytes(2)) for _ in range(4 * home.many)]
+    actions = [(dice.choice(kinds), dice.choice(KEYS), dice.randbytes(2)) for _ in range(2 * home.many)]
     play(home.records, [(kind, key[0] if kind == "clear" else key, content) for kind, key, content in actions])
 
 

@@ -108,6 +108,7 @@ class Interrupted(InlineBackend):
         super().run(step, items, referee, report)
 
 
+@pytest.mark.soak
 def test_a_short_run_in_a_store(stored: Stored, expected: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     """Two steps; badly answered, interrupted, gone on with, looked at and removed."""
     weather, project = stored.weather, stored.project
