@@ -71,6 +71,10 @@ def without_panel(browser: Browser) -> NDArray[np.int64]:
     return browser.picture()[80:-40, :700].astype(np.int64)
 
 
+def number_of_colours(browser: Browser) -> int:
+    return len(np.unique(without_panel(browser).reshape(-1, 3), axis=0))
+
+
 def move(browser: Browser, name: str, value: float) -> None:
     """A slider of the panel, as a hand would."""
     script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))"
@@ -132,14 +136,16 @@ def test_a_threshold_is_moved(shown: Served, browser: Browser) -> None:
         assert not np.ptp(seen[~inside], axis=1).any()
         masks.append(mask)
     assert masks[0].sum() > masks[1].sum()
+    of_mask = number_of_colours(browser)
     browser.driver.find_element("css selector", "#panel input[type=checkbox]").click()
     wait_for(lambda: browser.run(f"{LAYER} return !!layer", "tried objects, provisional"), 60, browser.errors)
+    wait_for(lambda: number_of_colours(browser) > of_mask, 60, browser.errors)  # it calls itself ready before
     assert "provisional: they end at the visible box" in browser.run("return panel.innerText")
     # Whoever opens the link sees the same, what is tried included, and the panel has its values.
     browser.wait_until_drawn()
     before, link = without_panel(browser), browser.run("return location.href")
     browser.open(link)
-    wait_for(lambda: (np.abs(without_panel(browser) - before) > 30).mean() < 0.01, 20, browser.errors)
+    wait_for(lambda: (np.abs(without_panel(browser) - before) > 30).mean() < 0.01, 60, browser.errors)
     wait_for_panel(browser)
     assert browser.run("return document.querySelector('#panel input[name=threshold]').value") == "0.7"
     assert browser.run(f"{LAYER} return !!layer", "tried mask")
