@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -142,6 +143,7 @@ def test_a_threshold_is_moved(shown: Served, browser: Browser) -> None:
     wait_for(lambda: number_of_colours(browser) > of_mask, 60, browser.errors)  # it calls itself ready before
     assert "provisional: they end at the visible box" in browser.run("return panel.innerText")
     # Whoever opens the link sees the same, what is tried included, and the panel has its values.
+    wait_for(lambda: "tried objects" in unquote(browser.run("return location.href")), 20)  # it follows after a moment
     browser.wait_until_drawn()
     before, link = without_panel(browser), browser.run("return location.href")
     browser.open(link)
