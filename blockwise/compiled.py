@@ -120,7 +120,11 @@ class Compiled:
         self.found: dict[str, machine_code.MachineCode | None] = {}
 
     def __call__(self, *arguments: Any) -> Any:
-        """Call the machine code."""
+        """Call the machine code.
+
+        Raises:
+            RuntimeError: it has ended with an error that did not come again.
+        """
         try:
             types = machine_code.kinds(arguments)
         except machine_code.UnsupportedError:
@@ -130,11 +134,17 @@ class Compiled:
                 if types not in self.found:
                     self.found[types] = self._found(types, arguments)
         code = self.found[types]
-        if code is not None:
-            is_good, result = code(arguments)
-            if is_good:
-                return result
-        return self.by_compiler(*arguments)  # knows what is wrong, if anything is
+        if code is None:
+            return self.by_compiler(*arguments)
+        is_good, result = code(arguments)
+        if is_good:
+            return result
+        self.by_compiler(*arguments)  # says what is wrong
+        # Memory may be there again. What the first call has changed was changed once more.
+        raise RuntimeError(
+            f"{self.function.__module__}.{self.function.__qualname__} has ended with an error, most likely for want of "
+            "memory, and without one when it was asked again: what it has written cannot be trusted"
+        )
 
     def _path(self, types: str) -> Path:
         name = f"{self.function.__module__}.{self.function.__qualname__}"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from blockwise.compiled import compiling_once
+from blockwise.compiled import compiling_once, load_linker
+from blockwise.machine_code import MachineCode
 from tests.runs import ROOT
 
 TOY = """
@@ -152,3 +153,10 @@ def test_nobody_waits_where_nothing_can_be_kept(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file" / "cache"))
     with compiling_once(tmp_path, "anything"), compiling_once(tmp_path, "anything"):
         pass
+
+
+def test_a_call_that_has_failed_is_not_made_good_by_a_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have added to its arrays before it failed; the second call adds once more."""
+    monkeypatch.setattr(MachineCode, "__call__", lambda code, values: (False, None))
+    with pytest.raises(RuntimeError, match=r"compiled\._nothing has ended with an error.* cannot be trusted"):
+        load_linker()
