@@ -142,8 +142,8 @@ class Compiled:
         self.by_compiler(*arguments)  # says what is wrong
         # Memory may be there again. What the first call has changed was changed once more.
         raise RuntimeError(
-            f"{self.function.__module__}.{self.function.__qualname__} has ended with an error, most likely for want of "
-            "memory, and without one when it was asked again: what it has written cannot be trusted"
+            f"{self.function.__module__}.{self.function.__qualname__} has ended with an error, most likely for want "
+            "of memory, and without one when it was asked again: what it has written cannot be trusted"
         )
 
     def _path(self, types: str) -> Path:
@@ -220,8 +220,8 @@ def compiled(function: Function) -> Function:
 
 
 @compiled
-def _nothing() -> int:
-    return 0
+def _nothing(number: int) -> int:
+    return number  # a literal would have a type of its own, which only the compiler can give back
 
 
 def load_linker() -> None:
@@ -229,7 +229,7 @@ def load_linker() -> None:
 
     For ``prepare`` of steps whose blocks call such functions: that tenth of a second is no block's.
     """
-    _nothing()
+    _nothing(0)
 
 
 def inlined(function: Function) -> Function:

@@ -160,3 +160,11 @@ def test_a_call_that_has_failed_is_not_made_good_by_a_second_one(monkeypatch: py
     monkeypatch.setattr(MachineCode, "__call__", lambda code, values: (False, None))
     with pytest.raises(RuntimeError, match=r"compiled\._nothing has ended with an error.* cannot be trusted"):
         load_linker()
+
+
+def test_the_linker_is_loaded_without_the_compiler() -> None:
+    load_linker()  # compiles, and keeps, what it calls
+    code = "import sys; from blockwise.compiled import load_linker; load_linker(); print('numba' in sys.modules)"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    )
