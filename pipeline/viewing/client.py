@@ -52,7 +52,8 @@ def page(files: dict[str, Path]) -> bytes:
 
 
 _PLACES = (
-    '<div id="neuroglancer-container"></div><aside id="panel"></aside><script type="module" src="panel.js"></script>'
+    '<div id="neuroglancer-container"></div><aside id="panel"></aside><script src="look.js"></script>'
+    '<script type="module" src="panel.js"></script>'
 )
 """The viewer takes an element of this name for its own."""
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from blockwise.demand.presence import stands_alone
 from blockwise.errors import UserError
 from blockwise.files import replacing
+from pipeline.viewing.first_look import picture
 from pipeline.viewing.gallery import Gallery
 from pipeline.viewing.handler import Access, new_token
 from pipeline.viewing.programs.boxes import parse_roi
@@ -124,7 +125,7 @@ async def _prepare(site: Site | Gallery, token: str) -> None:
     """Open, and load, what the first page needs, while its browser begins."""
     if isinstance(site, Site):
         with contextlib.suppress(Exception):  # whoever opens the page is told
-            await site.state(token)
+            await picture(site, await site.state(token))
 
 
 def page_address(host: str, port: int, token: str) -> str:

@@ -14,6 +14,7 @@ import tornado.web
 
 from pipeline.viewing.chunks import read_chunk
 from pipeline.viewing.client import PANEL, START, client_files, compressed, mime_type, page
+from pipeline.viewing.first_look import PICTURE, picture, place
 from pipeline.viewing.gallery import BETWEEN, Gallery
 from pipeline.viewing.gallery import page as list_page
 from pipeline.viewing.handler import Access, Handler
@@ -66,7 +67,11 @@ class Page(Handler):
         elif name == START:
             self.site.presence.look_again()
             state = await self.wanted(self.site.state(self.token))
-            self.send_content(start_script(state, self._documents()).encode(), mime_type(START))
+            self.send_content(
+                start_script(state, self._documents(), place(self.site, state)).encode(), mime_type(START)
+            )
+        elif name == PICTURE:
+            await self._send_picture()
         elif name in ("", "index.html"):
             self.send_content(page(self.files), mime_type("index.html"))
         elif name in self.files:
@@ -75,6 +80,14 @@ class Page(Handler):
             raise nothing_there()
 
     head = get
+
+    async def _send_picture(self) -> None:
+        """Send what is seen until the viewer has drawn; nothing where that would take as long."""
+        content = await self.wanted(picture(self.site, await self.site.state(self.token)))
+        if content:
+            self.send_content(content, mime_type(PICTURE))
+        else:
+            self.set_status(204)
 
     async def _send_file(self, path: Path) -> None:
         """Send a file of the client, whose name changes with its content, or of the panel, whose name does not."""
@@ -96,19 +109,20 @@ class Page(Handler):
         }
 
 
-def start_script(state: Mapping[str, Any], documents: Mapping[str, str]) -> str:
+def start_script(state: Mapping[str, Any], documents: Mapping[str, str], first_look: Mapping[str, Any]) -> str:
     """A script that gives a page this state if it is opened without one, and what the viewer would ask for first.
 
     Args:
         state: of the viewer.
         documents: contents by address, for ``quiet.js``.
+        first_look: where the picture lies that is seen first, for ``look.js``.
     """
     return (
         f"window.documentsOfLayers = {json.dumps(documents)};\n"
         "if (location.hash.length < 3) {\n"
         f"  const state = {json.dumps(json.dumps(state))}.replaceAll('{{origin}}', location.origin);\n"
         "  history.replaceState(null, '', '#!' + encodeURIComponent(state));\n"
-        "  window.isFirstPicture = true;\n"
+        f"  window.firstLook = {json.dumps(first_look)};\n"
         "}\n"
     )
 

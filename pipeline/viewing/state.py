@@ -14,6 +14,9 @@ ORIGIN = "{origin}"
 WIDTH = 400
 """Pixels that a volume takes at first."""
 
+OPACITY = 0.35
+"""Of what lies over the raw volume."""
+
 DOWNLOADS = 4
 """At a time. A browser has six connections to a server: two are left for the panel, and for other tabs. With more
 downloads than connections none would be given up when one looks elsewhere."""
@@ -122,12 +125,12 @@ def _source(layer: Layer, address: str) -> dict[str, Any]:
 
 def _appearance(layer: Layer, colours: Mapping[str, Colour], raw_range: tuple[float, float] | None) -> dict[str, Any]:
     if layer.kind == "labels":
-        return {"type": "segmentation", "selectedAlpha": 0.35, "notSelectedAlpha": 0.35}
+        return {"type": "segmentation", "selectedAlpha": OPACITY, "notSelectedAlpha": OPACITY}
     found: dict[str, Any] = {"type": "image", "shader": _shader(layer, colours)}
     if layer.kind == "raw":
         limits = {"range": list(raw_range)} if raw_range else {}
         return found | {"opacity": 1.0, "shaderControls": {"normalized": limits}}
-    return found | {"opacity": 0.35, "blend": "default"}
+    return found | {"opacity": OPACITY, "blend": "default"}
 
 
 def _shader(layer: Layer, colours: Mapping[str, Colour]) -> str:

@@ -87,7 +87,29 @@ def wait_for_panel(browser: Browser) -> None:
     wait_for(lambda: browser.run("return document.getElementById('panel').dataset.ready"), 60, browser.errors)
 
 
+def first_look(shown: Served, browser: Browser) -> list[float]:
+    """The page without the viewer's own program: left, top, width and height of the picture, which has colours."""
+    browser.driver.execute_cdp_cmd("Network.enable", {})
+    browser.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/main*.js*"]})
+    try:
+        browser.driver.get(shown.page)
+        wait_for(
+            lambda: browser.run("return document.getElementById('first-look')?.naturalWidth"), 20, browser.errors
+        )
+        place = "const { x, y, width, height } = document.getElementById('first-look').getBoundingClientRect();"
+        left, top, width, height = browser.run(f"{place} return [x, y, width, height]")
+        picture = browser.picture()[
+            int(top) + 2 : int(top + height) - 2, max(0, int(left)) + 2 : int(left + width) // 2
+        ]
+        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
+        return [left, top, width, height]
+    finally:
+        browser.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+        browser.errors()  # a program that did not come is one
+
+
 def test_colours_are_where_they_must_be(shown: Served, browser: Browser, expected: dict[str, Any]) -> None:
+    left, top, width, height = first_look(shown, browser)
     browser.open(shown.page)
     wait_for(lambda: "Connecting" not in browser.run("return document.body.innerText"), 20, browser.errors)
     first = without_panel(browser)
@@ -97,6 +119,11 @@ def test_colours_are_where_they_must_be(shown: Served, browser: Browser, expecte
     assert any(address.endswith("/start.js") for address in asked)
     assert not any(".z" in address for address in asked), "documents of layers come with the page"
     wait_for(lambda: browser.run("return viewer.showDefaultAnnotations.value"), 20, browser.errors)
+    assert not browser.run("return document.getElementById('first-look')")
+    right, down, x, y, scale = browser.run(GEOMETRY)
+    assert abs(right - (x - 64) / scale - (left + width / 2)) < 3, "the picture was where the viewer draws"
+    assert abs(down - (y - 18) / scale - (top + height / 2)) < 3
+    assert abs(width * scale - 128) < 1
     show_only(browser, "classes")
     rows, columns, seen = voxels_seen(browser)
     colours = np.array(list(shown.site.colours().values()))

@@ -93,6 +93,17 @@ class Voxels:
         data = self.read(layer, scale.finest(own_box, layer.shape))
         return coarsened(data, scale, "mean" if is_mean(layer) else "mode")
 
+    def decoded_bytes(self, layer: Layer, scale: Scale, own_box: Box, stored: VolumeStep | None = None) -> int:
+        """Bytes that are decoded for ``scaled``."""
+        if stored is None:
+            volume, box = self._volume(layer), layer.stored_box(scale.finest(own_box, layer.shape))
+        else:
+            volume, box = self._opened(stored.address, stored), own_box
+        decoded = int(volume.dtype.itemsize)
+        for s, unit in zip(box, volume.decode_shape, strict=True):
+            decoded *= (-(-s.stop // unit) - s.start // unit) * unit
+        return decoded
+
     def approximated(
         self, layer: Layer, by: Approximation, chunk: Chunk, read_box: Box, stored: VolumeStep | None
     ) -> bytes:

@@ -15,12 +15,13 @@ async function showEdges() {
   const begun = performance.now();
   while (!viewer.isReady() && performance.now() - begun < PATIENCE_MS) await new Promise((done) => setTimeout(done, 50));
   await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+  window.firstLook.remove();
   viewer.showDefaultAnnotations.value = true;
 }
 
 async function begin() {
   await viewerThere();
-  if (window.isFirstPicture) showEdges();
+  if (window.firstLook) showEdges();
   const fold = element("button", { className: "fold", textContent: "»", title: "fold the panel" });
   fold.onclick = () => (fold.textContent = panel.classList.toggle("folded") ? "«" : "»");
   const blockMap = new BlockMap();
