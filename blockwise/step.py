@@ -60,6 +60,10 @@ class BlockStep(BaseModel, ABC):
     mask: Mask | None = None
     variant: str = ""
 
+    def __repr__(self) -> str:
+        """Name and place: Luigi makes a text of whatever its tasks are given, several times, for errors."""
+        return f"{type(self).__name__}({self.label!r}, {self.work_dir!r})"
+
     # What a subclass says about itself.
 
     @abstractmethod

@@ -66,6 +66,10 @@ class BlockTask(luigi.Task):
         task: BlockTask = kind(fingerprint=step.fingerprint, step=step, execution=execution, upstream=upstream)
         return task
 
+    def __repr__(self) -> str:
+        """As Luigi has it, without a text of each task before this one, and of those before each of these."""
+        return f"{self.get_task_family()}(fingerprint={self.fingerprint})"
+
     def process_resources(self) -> dict[str, int]:
         """How many steps may run at once is for luigid to say; see ``luigi.cfg``."""
         return {self.execution.resource: 1} if self.execution.resource else {}
