@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +32,9 @@ class Bucket:
     written: int = 0
     mutex: Any = field(default_factory=threading.RLock)
     scratch: Path = field(default_factory=lambda: Path(tempfile.mkdtemp()))
+
+    def __post_init__(self) -> None:
+        weakref.finalize(self, shutil.rmtree, self.scratch, ignore_errors=True)
 
 
 class MemoryRecords(Records):
