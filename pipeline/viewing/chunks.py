@@ -38,13 +38,9 @@ async def read_chunk(site: Site, layer: Layer, key: str, chunk: Chunk, known: st
     if tag == known:
         return Content(b"", tag)
     name = (layer.name, layer.fingerprint, key)
-    found = site.cache.get(name, tag)
-    if found is None:
-        is_empty = stored is None and is_left_out(layer, chunk.box)
-        work = functools.partial(site.voxels.chunk, layer, chunk, stored=stored, is_empty=is_empty)
-        found = Content(await site.read(layer, chunk.box, work, is_finest=not chunk.scale), tag)
-        site.cache.keep(name, found)
-    return found
+    is_empty = stored is None and is_left_out(layer, chunk.box)
+    work = functools.partial(site.voxels.chunk, layer, chunk, stored=stored, is_empty=is_empty)
+    return await site.cache.made(name, tag, lambda: site.read(layer, chunk.box, work, is_finest=not chunk.scale))
 
 
 async def _approximated(site: Site, layer: Layer, by: Approximation, key: str, chunk: Chunk, known: str) -> Content:
@@ -59,12 +55,11 @@ async def _approximated(site: Site, layer: Layer, by: Approximation, key: str, c
     below = read_box if stored else scale.finest(read_box, source.shape)
     tag = await site.in_thread(site.tag, source, stored or source.step, below)
     name = (layer.name, layer.fingerprint, key)
-    found = Content(b"", tag) if tag == known else site.cache.get(name, tag)
-    if found is None:
-        work = functools.partial(site.voxels.approximated, layer, by, chunk, read_box, stored)
-        found = Content(await site.read(source, scale.finest(read_box, source.shape), work, is_finest=False), tag)
-        site.cache.keep(name, found)
-    return found
+    if tag == known:
+        return Content(b"", tag)
+    work = functools.partial(site.voxels.approximated, layer, by, chunk, read_box, stored)
+    finest = scale.finest(read_box, source.shape)
+    return await site.cache.made(name, tag, lambda: site.read(source, finest, work, is_finest=False))
 
 
 async def _stored(site: Site, layer: Layer, scale: Scale, own_box: Box) -> VolumeStep | None:

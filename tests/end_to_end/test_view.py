@@ -7,7 +7,9 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from pipeline.viewing.handler import Access
 from pipeline.viewing.images.slabs import DEPTH
 from pipeline.viewing.images.voxels import Voxels
 from pipeline.viewing.site import Site
+from tests.processes import wait_for
 from tests.runs import Project, chunk_files, dataset_folder, environment
 from tests.viewer import TOKEN, Served, served
 
@@ -115,6 +118,27 @@ def test_a_chunk_has_a_tag_and_is_not_sent_twice(shown: Served, monkeypatch: pyt
         assert shown.ask(path, If_None_Match=first.headers["Etag"]).status == 304
     head = shown.ask(path, "HEAD")
     assert (head.body, head.headers["Content-Length"]) == (b"", str(len(first.body)))
+
+
+def test_what_several_ask_for_at_once_is_decoded_once(shown: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = f"{shown.path('probabilities')}/0/0/0/0/0"
+    decode, made, all_ask = Voxels.chunk, [], threading.Event()
+
+    def slow(*arguments: Any, **more: Any) -> bytes:
+        made.append(arguments)
+        all_ask.wait(20)
+        return decode(*arguments, **more)
+
+    tag, looks = shown.site.tag, []
+    monkeypatch.setattr(Voxels, "chunk", slow)
+    monkeypatch.setattr(shown.site, "tag", lambda *arguments: looks.append(1) or tag(*arguments))
+    with ThreadPoolExecutor(8) as clients:
+        asked = [clients.submit(shown.ask, path) for _ in range(8)]
+        wait_for(lambda: len(looks) == 8, 20)
+        all_ask.set()
+        answers = [one.result() for one in asked]
+    assert {(answer.status, answer.body) for answer in answers} == {(200, answers[0].body)}
+    assert len(made) == 1
 
 
 def test_what_is_damaged_is_an_error_and_never_zeros(project: Project) -> None:
