@@ -14,5 +14,5 @@ def test_tasks_and_steps_are_short_texts(unused: Project) -> None:
     while tasks:
         task = tasks.pop()
         assert repr(task) == luigi.Task.__repr__(task), "as Luigi writes it in its log and its summary"
-        assert repr(task.step) == f"{type(task.step).__name__}('{task.step.label}', '{unused.folder}/work')"
+        assert repr(task.step) == f"{type(task.step).__name__}('{task.step.label}', 'work')"
         tasks.extend(task.upstream)
