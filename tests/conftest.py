@@ -2,9 +2,11 @@
 
 import gc
 import os
+import shutil
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -40,6 +42,18 @@ SLURM = Path(__file__).with_name("slurm")
 # a second of CPU, of three that a whole run takes.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+IN_MEMORY = Path("/dev/shm")
+ROOM = 4 << 30
+"""Bytes of memory; the folders of tests that pass go at once, and never hold so much."""
+
+# Files of the tests are many, small, and soon gone: where there is room they lie in memory, but for the long tests.
+if (
+    "MANY_EXAMPLES" not in os.environ
+    and os.access(IN_MEMORY, os.W_OK)
+    and min(shutil.disk_usage(IN_MEMORY).free, psutil.virtual_memory().available / 2) > ROOM
+):
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
 
 settings.register_profile(
     "no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=examples(100)

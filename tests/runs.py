@@ -73,10 +73,26 @@ def make_project(folder: Path, shape: tuple[int, ...] = SHAPE) -> Project:
         raw = file["data"][tuple(slice(20, 20 + n) if n < 100 else slice(0, n) for n in shape)]
     container = z5py.File(str(folder / "raw.n5"), mode="a")
     container.create_dataset("raw", data=raw, chunks=(18, 18, 16), compression="gzip")
-    shutil.copy(ROOT / "data" / "membranes.ilp", folder)
+    copy_few_trees(ROOT / "data" / "membranes.ilp", folder / "membranes.ilp")
     project = Project(folder)
     project.write(settings())
     return project
+
+
+def copy_few_trees(source: Path, target: Path, trees: int = 10) -> None:
+    """Copy a project with so many trees of each of its forests: every driver and every worker reads them all."""
+    with h5py.File(source) as whole, h5py.File(target, "w") as few:
+        for name in whole:
+            whole.copy(name, few)
+        forests = few["PixelClassification/ClassifierForests"]
+        for forest in (forests[name] for name in forests if name.startswith("Forest")):
+            for number in range(trees, int(forest["_options/tree_count_"][0])):
+                del forest[f"Tree_{number:02}"]
+            forest["_options/tree_count_"][0] = trees
+    with h5py.File(target) as few, h5py.File(f"{target}.new", "w") as packed:  # without the room of what was deleted
+        for name in few:
+            few.copy(name, packed)
+    Path(f"{target}.new").replace(target)
 
 
 def make_long_project(folder: Path) -> Project:

@@ -162,7 +162,7 @@ def test_the_newest_wish_comes_first_with_what_it_needs(work: Workspace) -> None
 
     with_demand(test, size=1)
     # When the doubling's turn is depends on who wakes first; the worker may have been given the next block by then.
-    assert set(done[:2]) == {0, 2}  # in the order in which they are told
+    assert 2 in done[:3]  # in the order in which they are told
     assert [block for block in done if block != 2] == [0, 4, 3, 1]
 
 

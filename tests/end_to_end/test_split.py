@@ -17,7 +17,7 @@ from pipeline.running.report import RunReport
 from tests.batches import run_here, write_config, write_images
 from tests.runs import Project
 
-SPLIT = {"method": "distance", "h": 1, "largest": 14}
+SPLIT = {"method": "distance", "h": 0.2, "largest": 14}
 
 
 def stored(dataset: str, container: str = "result.n5") -> np.ndarray[Any, Any]:
