@@ -57,6 +57,12 @@ def first_trees(forest: Forest, count: int) -> Forest:
     return replace(forest, roots=forest.roots[:count], sizes=(count,))
 
 
+def impure(forest: Forest) -> Forest:
+    """A forest with shares of all classes in each leaf, a different one in each; they sum to 1."""
+    shares = np.random.default_rng(0).dirichlet(np.ones(forest.leaf.shape[1]), len(forest.leaf))
+    return replace(forest, leaf=0.5 * forest.leaf + 0.5 * shares)
+
+
 def block_cost(project: Project, raw: Any, size: int) -> float:
     """CPU time in ns per voxel of a region in the middle of the volume, predicted in blocks of one size."""
     engine = make_engine("fast", project)
@@ -94,6 +100,8 @@ def measure() -> dict[str, Any]:
     out["leaves"] = {
         str(n): forest_cost(made_case("", part, project.features, 2, n)) for n in (10, 30, 60, 125, 250, 500, 1000)
     }
+    mixed = replace(project, forest=impure(project.forest))
+    out["kinds of leaves"] = {"pure": forest_cost(whole), "impure": forest_cost(replace(whole, project=mixed))}
     out["classes"] = {str(n): forest_cost(made_case("", part, project.features, n, 60)) for n in (2, 4, 8)}
     out["image"] = {
         "cube": cost(project, whole),

@@ -11,7 +11,7 @@ from blockwise.compiled import Integer, compiled
 from tasks.pixel_classification.fast.ranks import END_COLUMN, FEATURE, rank
 from tasks.pixel_classification.fast.tile import MARGIN, N_BUFFERS, ROOM, scale_features
 from tasks.pixel_classification.fast.vectors import GROUP, LANES, WORDS, copy_8, is_nan
-from tasks.pixel_classification.fast.voting import vote
+from tasks.pixel_classification.fast.voting import TREES, vote
 
 ROW = 8  # a group is rows of 8 voxels along x
 ROWS = GROUP // ROW
@@ -146,8 +146,9 @@ def spread(out: Any, corner: Any, shape: Any) -> None:
 @compiled
 def group_buffers(n_features: Integer, n_columns: Integer, forest: Any, ranks: Any) -> Any:
     """Memory for one group at a time: found, group (values, columns, bits), scratch and result of `vote`, starts."""
-    nodes, _, roots, _, outcomes, _, _, by_ranks = forest
+    nodes, _, roots, _, outcomes, _, pure, _, by_ranks = forest
     queue_size = nodes.size // 2 + roots.size + 2
+    room = 0 if pure else GROUP * TREES
     group = (
         np.zeros(GROUP * (1 if by_ranks else n_features), np.float32),
         np.zeros(GROUP * (ranks[0][-1, END_COLUMN] if by_ranks else 1), np.int8),
@@ -159,7 +160,7 @@ def group_buffers(n_features: Integer, n_columns: Integer, forest: Any, ranks: A
         np.zeros(GROUP * n_columns, np.uint8),
         np.zeros(GROUP * outcomes.shape[1], np.float32),
         np.zeros(GROUP, np.float64),
-        np.zeros(GROUP, np.uint8),
+        (np.zeros(room, np.int32), np.zeros(room, np.uint8), np.zeros(TREES, np.uint8)),
     )
     return (
         np.zeros(GROUP, np.int32),

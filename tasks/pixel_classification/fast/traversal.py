@@ -39,8 +39,9 @@ class PackedForest:
             like a root, is the index of its first number or, for a leaf, -1 - outcome.
         roots: int32 (trees,).
         ends: int64 (stored forests,), end of each in the list of trees.
-        outcomes: float32 (outcomes, columns, rounded up to a multiple of 4): the different leaves there are.
-        pure: each leaf gives 1 to one column and 0 to the others; outcome k is then column k.
+        outcomes: float32 (outcomes, columns, rounded up to a multiple of 4): the different leaves of each tree.
+        trees: int32 (outcomes,), the tree of each; of pure leaves none.
+        pure: each leaf gives 1 to one column and 0 to the others; outcome k is then column k, of any tree.
         totals: float32 (stored forests,): sum of all columns over the trees, NaN where it depends on the leaves.
         ranks: how features become bytes; without sources the features themselves are compared.
     """
@@ -49,6 +50,7 @@ class PackedForest:
     roots: NDArray[np.int32]
     ends: NDArray[np.int64]
     outcomes: NDArray[np.float32]
+    trees: NDArray[np.int32]
     pure: bool
     totals: NDArray[np.float32]
     ranks: Ranks
@@ -57,7 +59,7 @@ class PackedForest:
     def arrays(self) -> tuple[Any, ...]:
         """What `streaming` takes: nodes, the same memory as float32, the others, whether the nodes compare ranks."""
         limits, by_ranks = self.nodes.view(np.float32), self.ranks.columns > 0
-        return self.nodes, limits, self.roots, self.ends, self.outcomes, self.pure, self.totals, by_ranks
+        return self.nodes, limits, self.roots, self.ends, self.outcomes, self.trees, self.pure, self.totals, by_ranks
 
 
 def pay(forest: Forest, n_tests: int) -> bool:
@@ -75,11 +77,12 @@ def pack(forest: Forest, by_ranks: bool | None = None) -> PackedForest:
     leaves = forest.leaf[is_leaf]
     columns = forest.leaf.shape[1]
     pure = bool(((leaves == 0) | (leaves == 1)).all() and (leaves.sum(axis=1) == 1).all())
-    outcomes: NDArray[np.float32]
     if pure:
-        outcomes, which = np.eye(columns, dtype=np.float32), leaves.argmax(axis=1)
+        outcomes, which, trees = np.eye(columns), leaves.argmax(axis=1), np.empty(0)
     else:
-        outcomes, which = np.unique(leaves, axis=0, return_inverse=True)
+        of_tree = np.searchsorted(forest.roots, np.flatnonzero(is_leaf), side="right") - 1
+        found, which = np.unique(np.column_stack([of_tree, leaves]), axis=0, return_inverse=True)
+        trees, outcomes = found[:, 0], found[:, 1:]
     code = np.empty(is_leaf.size, np.int32)
     code[is_leaf] = -1 - which.reshape(-1)
     code[~is_leaf] = 4 * np.arange(np.count_nonzero(~is_leaf))
@@ -97,7 +100,8 @@ def pack(forest: Forest, by_ranks: bool | None = None) -> PackedForest:
     padded = np.zeros((len(outcomes), -(-columns // 4) * 4), np.float32)
     padded[:, :columns] = outcomes
     ends = np.cumsum(forest.sizes, dtype=np.int64)
-    return PackedForest(nodes.reshape(-1), code[forest.roots], ends, padded, pure, _totals(forest), ranks)
+    roots, numbers = code[forest.roots], trees.astype(np.int32)
+    return PackedForest(nodes.reshape(-1), roots, ends, padded, numbers, pure, _totals(forest), ranks)
 
 
 def _totals(forest: Forest) -> NDArray[np.float32]:
