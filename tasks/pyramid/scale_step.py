@@ -124,7 +124,7 @@ class ScaleStep(VolumeStep):
         """The block, and what lies below one of its chunks as read and in order."""
         dtype, channels = self._holds
         per_voxel = max(1, channels) * np.dtype(dtype).itemsize
-        below = math.prod(self.chunks) * math.prod(self.factors)
+        below = math.prod(min(c * f, n) for c, f, n in zip(self.chunks, self.factors, self._lengths, strict=True))
         return BASE_MEMORY + per_voxel * (2 * math.prod(self.grid.block_shape) + 3 * below)
 
     def bytes_of_all_blocks(self) -> tuple[int, int]:

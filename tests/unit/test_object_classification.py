@@ -18,7 +18,7 @@ from pipeline.assembly.object_classification import with_classifier
 from pipeline.assembly.steps import Steps, build_steps
 from pipeline.configuration.settings import make_settings
 from tasks.components.labelling import first_voxels
-from tasks.objects.classification.classes_step import BYTES_PER_VOXEL, classes_of_voxels
+from tasks.objects.classification.classes_step import PIECE, PIECE_BYTES, classes_of_voxels
 from tasks.objects.growing import GrowingArray
 from tasks.objects.image_measures import dense_labels
 from tasks.splitting.given_steps import in_order
@@ -49,14 +49,15 @@ def test_an_object_without_a_class_is_an_error(known: np.ndarray[Any, Any]) -> N
 
 
 def test_the_volume_of_classes_takes_no_more_than_is_projected() -> None:
-    labels = np.arange(1, 200_001, dtype=np.uint64)  # no two neighbours are alike
+    labels = np.arange(1, 2 * PIECE + 1000, dtype=np.uint64)  # no two neighbours are alike
     known = np.stack([labels, labels % 250 + 1], axis=1).astype(np.int64)
     tracemalloc.start()
-    classes_of_voxels(labels, known)
+    found = classes_of_voxels(labels, known)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    rows = 16 * len(labels)  # once more with the background
-    assert labels.nbytes + peak - rows < BYTES_PER_VOXEL * len(labels) < 2 * (labels.nbytes + peak)
+    np.testing.assert_array_equal(found, known[:, 1])
+    needed = peak - found.nbytes - 16 * len(labels)  # the table, once more with the background
+    assert needed < PIECE_BYTES < 2 * needed
 
 
 def test_arrays_grow_on_the_disk_and_leave_nothing_behind(tmp_path: Path) -> None:

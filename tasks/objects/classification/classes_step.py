@@ -19,8 +19,11 @@ from blockwise.volume import open_volume
 from blockwise.volume_step import Holds, VolumeStep, giving
 from tasks.objects.classification.classification_step import ObjectClassificationStep
 
-BYTES_PER_VOXEL = 70
-"""Labels as they are stored, and, where no two neighbours have the same one, for each voxel what is looked up."""
+BYTES_PER_VOXEL = 14
+"""Labels as they are stored and as they are read, and classes."""
+PIECE = 1 << 18
+"""Voxels that are looked up at once: where no two neighbours have the same label, that takes 60 bytes for each."""
+PIECE_BYTES = 60 * PIECE
 
 
 def classes_of_voxels(labels: NDArray[np.uint64], known: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -36,16 +39,22 @@ def classes_of_voxels(labels: NDArray[np.uint64], known: NDArray[np.int64]) -> N
     Raises:
         ValueError: a label is not known.
     """
-    flat = labels.ravel()
+    flat, table = labels.ravel(), np.concatenate([np.zeros((1, 2), np.int64), known])
+    classes = np.empty(flat.shape, np.uint8)
+    for start in range(0, flat.size, PIECE):
+        classes[start : start + PIECE] = _looked_up(flat[start : start + PIECE], table)
+    return classes.reshape(labels.shape)
+
+
+def _looked_up(labels: NDArray[np.uint64], table: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Classes of some voxels in a row, from a table whose first line is the background's."""
     # Neighbours mostly have the same label: only where runs begin is there anything to look up.
-    begins = np.flatnonzero(np.concatenate(([True], flat[1:] != flat[:-1]))) if len(flat) else np.empty(0, np.int64)
-    wanted = flat[begins].astype(np.int64)
-    table = np.concatenate([np.zeros((1, 2), np.int64), known])
+    begins = np.flatnonzero(np.concatenate(([True], labels[1:] != labels[:-1])))
+    wanted = labels[begins].astype(np.int64)
     places = np.minimum(np.searchsorted(table[:, 0], wanted), len(table) - 1)
     if (unknown := table[places, 0] != wanted).any():
-        raise ValueError(f"object {wanted[unknown][0]} has no class; {len(known)} objects are known here")
-    classes: NDArray[np.uint8] = np.repeat(table[places, 1].astype(np.uint8), np.diff(begins, append=len(flat)))
-    return classes.reshape(labels.shape)
+        raise ValueError(f"object {wanted[unknown][0]} has no class; {len(table) - 1} objects are known here")
+    return np.repeat(table[places, 1].astype(np.uint8), np.diff(begins, append=len(labels)))
 
 
 class ObjectClassesStep(VolumeStep):
@@ -82,7 +91,7 @@ class ObjectClassesStep(VolumeStep):
 
     def projected_memory(self) -> int:
         """Labels and classes of a block."""
-        return BASE_MEMORY + BYTES_PER_VOXEL * math.prod(self.grid.block_shape)
+        return BASE_MEMORY + PIECE_BYTES + BYTES_PER_VOXEL * math.prod(self.grid.block_shape)
 
     def bytes_of_all_blocks(self) -> tuple[int, int]:
         """Labels; a byte a voxel."""
