@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -18,6 +19,7 @@ from tests.luigid import luigid
 from tests.runs import expected, finished, project, unused
 from tests.slurm.cluster import cluster
 from tests.stacks import finished_stack, stack, unused_stack
+from tests.told import lines, tell
 
 __all__ = [
     "_stand_in",
@@ -32,6 +34,7 @@ __all__ = [
     "luigid",
     "project",
     "stack",
+    "tell",
     "unused",
     "unused_stack",
 ]
@@ -59,6 +62,15 @@ settings.register_profile(
     "no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=examples(100)
 )
 settings.load_profile("no clock")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what was counted."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, [])]
+    if counted := lines(report for report in reports if report.when == "call"):
+        terminalreporter.section("counted")
+        for line in counted:
+            terminalreporter.write_line(line)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -13,6 +13,7 @@ from blockwise.advice import Names
 from blockwise.backends.dask.cluster import Cluster
 from blockwise.backends.dask.options import DaskOptions
 from tests.processes import wait_for
+from tests.slurm.cluster import LASTING
 from tests.slurm.cluster import Cluster as SlurmCluster
 
 WORKERS = 2
@@ -37,7 +38,8 @@ def dask_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def dask_in_jobs(tmp_path_factory: pytest.TempPathFactory, cluster: SlurmCluster) -> Iterator[str]:
     """The same, of one whose workers are jobs of a real SLURM."""
-    with _started(DaskOptions(slurm=JOBS, jobs=WORKERS), tmp_path_factory.mktemp("dask")) as address:
+    options = DaskOptions(slurm=JOBS | {"job_name": LASTING}, jobs=WORKERS)
+    with _started(options, tmp_path_factory.mktemp("dask")) as address:
         yield address
 
 

@@ -11,13 +11,19 @@ from pipeline.__main__ import main
 from pipeline.running.session import end_sessions
 from tests.faults.file_faults import FileFaults
 from tests.runs import Project, assert_same
+from tests.told import Tell
 
 RUNS = [*range(20), 29, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(20, 320) if seed != 29)]
 
 
 @pytest.mark.parametrize("seed", RUNS)
 def test_right_bytes_or_an_error(
-    unused: Project, expected: Any, seed: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    unused: Project,
+    expected: Any,
+    seed: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tell: Tell,
 ) -> None:
     monkeypatch.setattr("blockwise.volume.steady.PAUSE_S", 0.0)
     faults = FileFaults(seed, chance=(0.02, 0.05, 0.15)[seed % 3])
@@ -34,9 +40,5 @@ def test_right_bytes_or_an_error(
         again = unused.run()
         assert again.ok, again.text
         assert_same(unused.results(), expected)
-    with capsys.disabled():
-        total = sum(faults.injected.values())
-        print(
-            f"\n  seed {seed}: {total} faults, {'right bytes' if run.ok else 'an error'}; {dict(faults.injected)}",
-            end="",
-        )
+    kinds = {f"of_kind_{kind}": number for kind, number in faults.injected.items()}
+    tell(faults=sum(faults.injected.values()), runs_with_right_bytes=run.ok, runs_with_an_error=not run.ok, **kinds)

@@ -13,6 +13,7 @@ import pytest
 
 from tests.faults.samples import READERS
 from tests.runs import ROOT
+from tests.told import Tell
 
 INPUTS = 10_000
 """Of each reader, in the soak."""
@@ -29,8 +30,9 @@ def looked_at(readers: Sequence[str], count: int, kept: Path) -> tuple[Counter[s
     return Counter(line["outcome"] for line in lines), wrong
 
 
-def test_a_few_inputs_of_every_reader(tmp_path: Path) -> None:
+def test_a_few_inputs_of_every_reader(tmp_path: Path, tell: Tell) -> None:
     outcomes, wrong = looked_at(list(READERS), 12, tmp_path)
+    tell(inputs=outcomes.total(), **outcomes)
     assert not wrong, "\n".join(wrong)
     assert outcomes.total() == 12 * len(READERS)
     assert min(outcomes["read"], outcomes["refused"]) > 60
@@ -38,8 +40,8 @@ def test_a_few_inputs_of_every_reader(tmp_path: Path) -> None:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("reader", READERS)
-def test_many_inputs(reader: str, tmp_path: Path) -> None:
+def test_many_inputs(reader: str, tmp_path: Path, tell: Tell) -> None:
     outcomes, wrong = looked_at([reader], INPUTS, tmp_path)
-    print(f"{reader}: {outcomes.total()} inputs: {dict(outcomes)}")
+    tell(inputs=outcomes.total(), **outcomes)
     assert not wrong, "\n".join(wrong[:20])
     assert outcomes.total() == INPUTS

@@ -20,6 +20,8 @@ from tests.processes import wait_for
 NODES = ("node1", "node2")
 CPUS = 2
 MEMORY_MB = 4000
+LASTING = "serves-many-tests"
+"""Name of jobs that are no test's own."""
 
 CONFIGURATION = """
 ClusterName=test
@@ -156,8 +158,9 @@ class Cluster:
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stdout
 
     def alive_jobs(self) -> list[str]:
-        """Tasks that are pending, running or ending."""
-        return self.run("squeue", "-h", "-r", "-o", "%F_%K %T").splitlines()
+        """Tasks that are pending, running or ending; without jobs that serve many tests."""
+        named = (line.partition(" ") for line in self.run("squeue", "-h", "-r", "-o", "%j %F_%K %T").splitlines())
+        return [job for name, _, job in named if name != LASTING]
 
     def idle_nodes(self) -> int:
         return len(self.run("sinfo", "-h", "-N", "-p", "main", "-t", "idle,mix,alloc", "-o", "%N").split())
