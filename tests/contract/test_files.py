@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import nrrd
@@ -98,6 +99,19 @@ def test_mrc_files_that_are_refused(tmp_path: Path, content: bytes, words: str) 
     with pytest.raises(UserError, match=words) as failure:
         open_volume(f"{tmp_path}/a.mrc")
     assert f"{tmp_path}/a.mrc" in str(failure.value)
+
+
+def test_a_header_of_mrc_takes_no_memory_for_what_it_tells_of(tmp_path: Path) -> None:
+    content = bytearray(mrc_bytes(voxels("int16"), 1))
+    content[92:96] = (2_000_000_000).to_bytes(4, "little")
+    (tmp_path / "a.mrc").write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match="cut off: it has 1,264 bytes, the header tells of 2,000,001,264"):
+            open_volume(f"{tmp_path}/a.mrc")
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("encoding", ["raw", "gzip", "bzip2"])

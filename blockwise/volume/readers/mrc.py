@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import mrcfile
 import mrcfile.utils
 import numpy as np
+from mrcfile.mrcinterpreter import MrcInterpreter
 
 from blockwise.errors import UserError
 from blockwise.volume.address import Address
@@ -16,6 +18,8 @@ from blockwise.volume.axes import Spacing, single
 from blockwise.volume.readers.plain import PlainArray, PlainVolume
 
 _HEADER_BYTES = 1024
+_EXTENDED = slice(92, 96)
+"""Bytes of the header that tell how long the extended one is, which is not read."""
 _MODES = (0, 1, 2, 6, 12)
 _IMOD = 1146047817
 """IMOD writes this number into its headers; then a flag says whether bytes are signed."""
@@ -52,10 +56,14 @@ def _describe(address: Address) -> PlainArray:
 
 def _header(address: Address) -> Any:
     try:
+        with open(address.path, "rb") as file:
+            content = bytearray(file.read(_HEADER_BYTES))
+        length, content[_EXTENDED] = bytes(content[_EXTENDED]), bytes(4)  # memory is made for as much as it says
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # what is odd is looked at here
-            with mrcfile.open(address.path, permissive=True, header_only=True) as file:
-                header = file.header.copy().view(np.recarray)
+            file = MrcInterpreter(io.BytesIO(content), permissive=True, header_only=True)
+        header = file.header.copy().view(np.recarray)
+        header.nsymbt = np.frombuffer(length, header.mode.dtype)[0]
     except ValueError as error:
         raise UserError(f"{address.path}: ends in {address.suffix} but is not an MRC file: {error}") from error
     is_stack = mrcfile.utils.spacegroup_is_volume_stack(header.ispg)
