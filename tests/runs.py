@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -22,6 +23,7 @@ import numpy as np
 import pytest
 import yaml
 import z5py
+from filelock import FileLock
 from luigi.retcodes import run_with_retcodes
 from luigi.setup_logging import InterfaceLogging
 from numpy.typing import NDArray
@@ -301,17 +303,35 @@ def chunk_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.name.isdigit())
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that all processes of a test session share, made in it by the first that wants it; read only.
+
+    Args:
+        factory: of the session.
+        name: of the folder.
+        make: fills an empty folder, which is the current one meanwhile.
+    """
+    base = factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, new = shared / name, shared / f"{name}.new"
+    with FileLock(shared / f"{name}.lock"):
+        if not folder.exists():
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir()
+            with contextlib.chdir(new):
+                make(new)
+            new.rename(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A complete run; read only."""
-    project = make_project(tmp_path_factory.mktemp("finished"))
-    before = Path.cwd()
-    os.chdir(project.folder)
-    try:
-        assert project.run().ok
-    finally:
-        os.chdir(before)
-    return project
+
+    def make(folder: Path) -> None:
+        assert make_project(folder).run().ok
+
+    return Project(made_once(tmp_path_factory, "finished", make))
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from pipeline.assembly.placed_steps import PlacedSteps, placed_steps
 from pipeline.assembly.stack_steps import StackSteps, stack_steps
 from pipeline.configuration.settings import load_settings
 from tasks.stacks.report.step import AlignmentReportStep
-from tests.runs import ROOT, InlineBackend, Run
+from tests.runs import ROOT, InlineBackend, Run, made_once
 
 EXAMPLE = ROOT / "data" / "slices"
 
@@ -83,23 +82,16 @@ class Stack:
 
 
 @pytest.fixture(scope="session")
-def finished_stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
-    """A finished alignment; read only."""
-    stack = Stack(tmp_path_factory.mktemp("stack"))
-    before = Path.cwd()
-    os.chdir(stack.folder)
-    try:
-        stack.run(report=True)
-    finally:
-        os.chdir(before)
-    return stack
+def finished_stack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished alignment; read only."""
+    return made_once(tmp_path_factory, "stack", lambda folder: Stack(folder).run(report=True))
 
 
 @pytest.fixture
-def stack(finished_stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
+def stack(finished_stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stack:
     """A copy of it, times of files included, in the current folder."""
     folder = tmp_path / "stack"
-    shutil.copytree(finished_stack.folder, folder)
+    shutil.copytree(finished_stack, folder)
     monkeypatch.chdir(folder)
     return Stack(folder)
 

@@ -35,6 +35,7 @@ def at_the_side(what: object) -> Iterator[None]:
     assert not thread.is_alive()
 
 
+@pytest.mark.soak
 def test_much_goes_wrong_and_nothing_is_computed_twice(
     aws_batch: StandIn, work: Workspace, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -67,7 +67,7 @@ LAYOUTS = (
 )
 USUAL = {
     "local": {layout.name for layout in LAYOUTS},
-    "s3": {"n5", "zarr3-sharded"},
+    "s3": {"n5"},
     "gs": {"ome0.5"},
     "http": {"n5"},
 }

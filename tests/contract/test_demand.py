@@ -300,9 +300,8 @@ def test_killed_servers_hold_nobody_up(tmp_path: Path) -> None:
     assert len(again) <= 2  # those that its two workers had not finished
 
 
-def test_only_volumes_of_volumes_stand_alone(finished: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(finished.folder)
-    steps = {step.label: step for step in finished.steps().everything()}
+def test_only_volumes_of_volumes_stand_alone(project: Project) -> None:
+    steps = {step.label: step for step in project.steps().everything()}
     assert [label for label, step in steps.items() if stands_alone(step)] == [
         "prediction",
         "threshold",
@@ -312,15 +311,14 @@ def test_only_volumes_of_volumes_stand_alone(finished: Project, monkeypatch: pyt
     assert {step.label for step, _ in needed_blocks(threshold, 0)} == {"prediction"}
 
 
-def test_present_stamps_are_those_of_a_plan(finished: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_present_stamps_are_those_of_a_plan(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or a run would compute again what a server has computed. What is given is opened once for all blocks."""
-    monkeypatch.chdir(finished.folder)
     opened: list[str] = []
     monkeypatch.setattr(
         presence_module, "open_volume", lambda address: opened.append(address) or open_volume(address)
     )
     presence = Presence()
-    for step in finished.steps().everything():
+    for step in project.steps().everything():
         if stands_alone(step) and recorded_id(step):
             assert presence.is_complete(step)
             snapshots = {name: source.snapshot() for name, source in step.inputs.items()}
