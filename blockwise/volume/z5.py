@@ -150,11 +150,23 @@ def _is_of_java(compression: Any) -> bool:
     return is_lz4 and int(compression.get("blockSize", 0)) >= _LARGEST_LEVEL
 
 
+def _is_raw(document: Mapping[str, Any]) -> bool:
+    """Whether chunks of N5 are not compressed; earlier versions named the kind in a key of its own."""
+    compression = document.get("compression")
+    kind = compression.get("type") if isinstance(compression, dict) else document.get("compressionType")
+    return kind == "raw"
+
+
 def z5py_reads(array: Array) -> bool:
-    """Whether z5py knows what the array is made of; the rest of Zarr 2 (other types, filters) is for TensorStore."""
+    """Whether z5py knows what the array is made of; the rest of Zarr 2 (other types, filters) is for TensorStore.
+
+    So is what is not compressed: z5py takes a chunk that is cut off for a whole one, and for what is missing of it
+    whatever was in memory. Where ``compressor`` is missing, which Zarr 2 does not allow, it sees an error or none, as
+    memory has it.
+    """
     document = array.document
     if array.kind != "zarr":
-        return array.kind == "n5" and not _is_of_java(document.get("compression"))
+        return array.kind == "n5" and not _is_raw(document) and not _is_of_java(document.get("compression"))
     dtype, compressor = document["dtype"], document.get("compressor")
     return (
         isinstance(dtype, str)
@@ -163,5 +175,6 @@ def z5py_reads(array: Array) -> bool:
         and document.get("order", "C") == "C"
         and not document.get("filters")
         and document.get("fill_value") in (0, None)
-        and (compressor is None or compressor.get("id") in _ZARR_COMPRESSORS)
+        and isinstance(compressor, dict)
+        and compressor.get("id") in _ZARR_COMPRESSORS
     )

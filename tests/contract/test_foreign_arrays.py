@@ -13,8 +13,9 @@ import hdf5plugin
 import numpy as np
 import pytest
 import tensorstore as ts
+import z5py
 import zarr
-from numcodecs import LZ4, LZMA, Delta, FixedScaleOffset, Fletcher32
+from numcodecs import LZ4, LZMA, Delta, FixedScaleOffset, Fletcher32, GZip
 from zarr.codecs.numcodecs import Adler32
 
 from blockwise.errors import UserError
@@ -232,3 +233,40 @@ def test_a_volume_without_voxels_is_refused(tmp_path: Path, suffix: str) -> None
         create_volume(address, (5, 0, 7), (5, 1, 7), "uint8", {"axes": ["z", "y", "x"]})
     with pytest.raises(UserError, match=r"has 0 voxels along y, its shape is \(5, 0, 7\)"):
         open_volume(address)
+
+
+@pytest.mark.parametrize("kind", ["zarr2", "n5", "zarr3"])
+def test_a_chunk_that_is_not_compressed_and_cut_off_is_damaged(tmp_path: Path, kind: str) -> None:
+    data = np.arange(8 * 16 * 16, dtype=np.uint16).reshape(8, 16, 16)
+    whole = tuple(slice(0, n) for n in data.shape)
+    address = f"{tmp_path}/a.{'n5' if kind == 'n5' else 'zarr'}:raw"
+    if kind == "n5":
+        container = z5py.File(f"{tmp_path}/a.n5", "a")
+        container.create_dataset("raw", data=data, chunks=data.shape, compression="raw")
+        chunk = tmp_path / "a.n5" / "raw" / "0" / "0" / "0"
+    else:
+        group = zarr.open_group(f"{tmp_path}/a.zarr", mode="w", zarr_format=int(kind[-1]))
+        array = group.create_array("raw", shape=data.shape, chunks=data.shape, dtype=data.dtype, compressors=None)
+        array[:] = data
+        (chunk,) = (path for path in (tmp_path / "a.zarr" / "raw").rglob("*0") if path.is_file())
+    volume = open_volume(address)
+    np.testing.assert_array_equal(volume.read(whole), data)
+    content = chunk.read_bytes()
+    for spoilt in (content[:3000], content + b"more", content[:10], b""):
+        chunk.write_bytes(spoilt)
+        with pytest.raises(DamagedDataError, match="cannot read"):
+            volume.read(whole)
+
+
+def test_zarr_that_says_nothing_of_its_compressor_is_never_read_as_something_else(tmp_path: Path) -> None:
+    """z5py refused it, or took the compressed bytes for voxels, as memory had it."""
+    group = zarr.open_group(f"{tmp_path}/a.zarr", mode="w", zarr_format=2)
+    array = group.create_array("raw", shape=(8, 16), chunks=(8, 16), dtype="uint16", compressors=GZip(1))
+    array[:] = np.arange(8 * 16).reshape(8, 16)
+    document = tmp_path / "a.zarr" / "raw" / ".zarray"
+    values = json.loads(document.read_text())
+    del values["compressor"]
+    document.write_text(json.dumps(values))
+    for _ in range(30):
+        with pytest.raises((UserError, DamagedDataError)):
+            open_volume(f"{tmp_path}/a.zarr:raw").read((slice(0, 8), slice(0, 16)))
