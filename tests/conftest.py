@@ -76,8 +76,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what tries random examples, so that `make soak` tries all of them, and what talks to SLURM."""
     gc.freeze()  # the many thousand objects that collection has made stay to the end
-    # What waits longest begins first, or all others end before it.
-    items.sort(key=lambda item: "chromium" not in getattr(item, "fixturenames", ()))
     for item in items:
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker("examples")

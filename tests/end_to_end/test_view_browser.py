@@ -174,7 +174,8 @@ def test_a_threshold_is_moved(shown: Served, browser: Browser) -> None:
     browser.wait_until_drawn()
     before, link = without_panel(browser), browser.run("return location.href")
     browser.open(link)
-    wait_for(lambda: (np.abs(without_panel(browser) - before) > 30).mean() < 0.01, 60, browser.errors)
+    differs = lambda: (np.abs(without_panel(browser) - before) > 30).mean()  # noqa: E731
+    wait_for(lambda: differs() < 0.01, 240, lambda: (differs(), browser.errors()))
     wait_for_panel(browser)
     assert browser.run("return document.querySelector('#panel input[name=threshold]').value") == "0.7"
     assert browser.run(f"{LAYER} return !!layer", "tried mask")
