@@ -16,6 +16,8 @@ export class Trials {
     this.fields = element("div");
     this.say = element("div", { className: "note" });
     this.withObjects = element("input", { type: "checkbox" });
+    // Of a link that was opened: objects that are not wanted are removed as soon as the view moves.
+    this.withObjects.checked = viewer.layerManager.managedLayers.some((layer) => layer.name.startsWith(OBJECTS));
     this.withObjects.onchange = () => this.objectsSoon(0);
     const use = element("button", { textContent: "use these", title: "write them into a configuration file beside the first one" });
     const end = element("button", { textContent: "back", title: "to the values of the configuration" });
