@@ -24,6 +24,19 @@ class Content:
     tag: str
 
 
+@dataclass
+class _Making:
+    """A chunk that is being made.
+
+    Attributes:
+        data: its bytes.
+        waiters: how many wait for them.
+    """
+
+    data: asyncio.Future[bytes]
+    waiters: int = 0
+
+
 class ChunkCache:
     """The chunks used last, by name."""
 
@@ -31,7 +44,7 @@ class ChunkCache:
         self.limit = limit
         self._size = 0
         self._kept: OrderedDict[tuple[str, ...], Content] = OrderedDict()
-        self._making: dict[tuple[str, ...], asyncio.Task[Content]] = {}
+        self._making: dict[tuple[str, ...], _Making] = {}
 
     async def made(self, name: tuple[str, ...], tag: str, make: Callable[[], Coroutine[Any, Any, bytes]]) -> Content:
         """A chunk as it is with this tag, made where it is not kept: once, however many wait for it.
@@ -39,7 +52,7 @@ class ChunkCache:
         Args:
             name: of the chunk.
             tag: see ``Content``.
-            make: makes its bytes; goes on where those who wait go away.
+            make: makes its bytes; is cancelled when all who wait for it have gone away.
 
         Raises:
             Exception: whatever ``make`` has raised.
@@ -48,20 +61,21 @@ class ChunkCache:
         if found is not None:
             return found
         key = (*name, tag)
-        if key not in self._making:
-            self._making[key] = asyncio.create_task(self._make(name, tag, make))
-            self._making[key].add_done_callback(lambda task: self._end(key, task))
-        return await asyncio.shield(self._making[key])
-
-    async def _make(self, name: tuple[str, ...], tag: str, make: Callable[[], Coroutine[Any, Any, bytes]]) -> Content:
-        content = Content(await make(), tag)
-        self.keep(name, content)
-        return content
-
-    def _end(self, key: tuple[str, ...], task: asyncio.Task[Content]) -> None:
-        del self._making[key]
-        if not task.cancelled():
-            task.exception()  # of which nobody may have wanted to know in the end
+        making = self._making.get(key)
+        if making is None:
+            making = self._making[key] = _Making(asyncio.ensure_future(make()))
+        making.waiters += 1
+        try:
+            data = await asyncio.shield(making.data)
+            if (content := self.get(name, tag)) is None:
+                content = Content(data, tag)
+                self.keep(name, content)
+            return content
+        finally:
+            making.waiters -= 1
+            if not making.waiters:  # who wants it from now on begins anew
+                making.data.cancel()
+                self._making.pop(key, None)
 
     def get(self, name: tuple[str, ...], tag: str) -> Content | None:
         """A chunk as it is with this tag; None where it is not kept."""
