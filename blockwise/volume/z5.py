@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -21,10 +22,14 @@ from blockwise.volume.base import Volume
 from blockwise.volume.metadata import DTYPES, Array
 from blockwise.volume.store import Store
 
+_HEAD_BYTES = 64
+"""Of a chunk's file: N5's header of up to five axes, and the stream's."""
 _SCARCE_BYTES = 1 << 24
 _NOT_READ = ("cannot open chunk file", "failed to read chunk file")
 """What z5py says of a file that the system refuses; everything else is about bytes that it has read."""
-_ZARR_COMPRESSORS = ("blosc", "gzip", "zlib", "zstd", "bz2")
+_TELL_LENGTHS = ("blosc", "gzip")
+_ZARR_COMPRESSORS = _TELL_LENGTHS
+_N5_COMPRESSORS = (*_TELL_LENGTHS, "lz4")
 _LARGEST_LEVEL = 64
 
 
@@ -41,6 +46,8 @@ class Z5Volume(Volume):
         self.spacing = array.spacing
         self._array = array
         self._store = store
+        self._codec = _codec(array.document)
+        self._tells_length = self._codec in _TELL_LENGTHS
 
     def _read(self, box: Box) -> NDArray[Any]:
         try:
@@ -51,7 +58,39 @@ class Z5Volume(Volume):
                 raise ShortFailureError(f"{self.address}: {error}; it can be read again, run again") from error
             raise
         self.refuse_dangling_links(box)
+        if self._tells_length:
+            self._refuse_short(box)
         return data
+
+    def _refuse_short(self, box: Box) -> None:
+        """Look whether the streams of all chunks below a box, which could be decoded, hold as much as they must.
+
+        Raises:
+            RuntimeError: one does not.
+        """
+        for index in self.chunk_indices(box):
+            try:
+                file = os.open(self.file_of(index), os.O_RDONLY)
+            except FileNotFoundError:
+                continue
+            try:
+                head, end = os.pread(file, _HEAD_BYTES, 0), os.fstat(file).st_size
+                tail = os.pread(file, 4, max(0, end - 4))
+            finally:
+                os.close(file)
+            start, wanted = self._expected(head)
+            found = _length(head[start:], tail, self._codec)
+            if found != wanted % 2**32:
+                raise RuntimeError(f"decodes to {found} bytes, {wanted} expected")
+
+    def _expected(self, head: bytes) -> tuple[int, int]:
+        """Where the stream of a chunk begins in its file, and to how many bytes it must decode."""
+        if self._array.kind == "zarr":
+            return 0, math.prod(self.chunks) * self.dtype.itemsize
+        # N5: mode, number of axes, shape, and with mode 1 the number of elements; big endian.
+        mode, rank = (int.from_bytes(head[i : i + 2], "big") for i in (0, 2))
+        shape = (int.from_bytes(head[i : i + 4], "big") for i in range(4, 4 + 4 * rank, 4))
+        return 4 + 4 * rank + 4 * (mode == 1), math.prod(shape) * self.dtype.itemsize
 
     def _look_for_reason(self, box: Box) -> None:
         """Read the files below a box as bytes: z5py does not tell why the system has refused one."""
@@ -144,30 +183,39 @@ def has_root(store: Store, array: Array) -> bool:
     return bool(array.key) and store.read(name) is not None
 
 
-def _is_of_java(compression: Any) -> bool:
-    """Whether it is the lz4 of N5's Java library, which has a frame that z5py does not know; z5py stores a level."""
-    is_lz4 = isinstance(compression, dict) and compression.get("type") == "lz4"
-    return is_lz4 and int(compression.get("blockSize", 0)) >= _LARGEST_LEVEL
+def _codec(document: Mapping[str, Any]) -> str:
+    """Name of the compression; of N5's earlier versions, which had a key of its own for it, too. Empty for none."""
+    for key, name in (("compressor", "id"), ("compression", "type")):
+        if isinstance(document.get(key), dict):
+            return str(document[key].get(name))
+    return str(document.get("compressionType", ""))
 
 
-def _is_raw(document: Mapping[str, Any]) -> bool:
-    """Whether chunks of N5 are not compressed; earlier versions named the kind in a key of its own."""
-    compression = document.get("compression")
-    kind = compression.get("type") if isinstance(compression, dict) else document.get("compressionType")
-    return kind == "raw"
+def _is_as_z5py_has_it(codec: str, compression: Any) -> bool:
+    """Whether a compression of N5 has z5py's form: gzip without zlib's frame, lz4 without that of N5's Java library."""
+    if codec not in _N5_COMPRESSORS:
+        return False
+    if not isinstance(compression, dict):
+        return True
+    # z5py stores a level where Java's library has a size.
+    return not compression.get("useZlib") and not (
+        codec == "lz4" and int(compression.get("blockSize", 0)) >= _LARGEST_LEVEL
+    )
 
 
 def z5py_reads(array: Array) -> bool:
-    """Whether z5py knows what the array is made of; the rest of Zarr 2 (other types, filters) is for TensorStore.
+    """Whether z5py knows what the array is made of, and it can be seen that chunks are whole; TensorStore has the rest.
 
-    So is what is not compressed: z5py takes a chunk that is cut off for a whole one, and for what is missing of it
-    whatever was in memory. Where ``compressor`` is missing, which Zarr 2 does not allow, it sees an error or none, as
-    memory has it.
+    Where a chunk is cut off that is not compressed, or its stream decodes to less than a chunk, z5py takes it for a
+    whole one, and for what is missing whatever was in memory. Streams of gzip and blosc tell their length, see ``_length``;
+    lz4 of N5 nobody else reads. Where ``compressor`` is missing, which Zarr 2 does not allow, z5py sees an error or
+    none, as memory has it.
     """
     document = array.document
+    codec = _codec(document)
     if array.kind != "zarr":
-        return array.kind == "n5" and not _is_raw(document) and not _is_of_java(document.get("compression"))
-    dtype, compressor = document["dtype"], document.get("compressor")
+        return array.kind == "n5" and _is_as_z5py_has_it(codec, document.get("compression"))
+    dtype = document["dtype"]
     return (
         isinstance(dtype, str)
         and not dtype.startswith(">")
@@ -175,6 +223,16 @@ def z5py_reads(array: Array) -> bool:
         and document.get("order", "C") == "C"
         and not document.get("filters")
         and document.get("fill_value") in (0, None)
-        and isinstance(compressor, dict)
-        and compressor.get("id") in _ZARR_COMPRESSORS
+        and codec in _ZARR_COMPRESSORS
     )
+
+
+def _length(head: bytes, tail: bytes, codec: str) -> int:
+    """Bytes that a stream says it decodes to.
+
+    Args:
+        head: its first 8 bytes.
+        tail: its last 4.
+        codec: ``gzip`` (RFC 1952: the length at its end, modulo 2^32) or ``blosc`` (in the header of its chunks).
+    """
+    return int.from_bytes(tail if codec == "gzip" else head[4:8], "little")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ import pytest
 import tensorstore as ts
 import z5py
 import zarr
-from numcodecs import LZ4, LZMA, Delta, FixedScaleOffset, Fletcher32, GZip
+from numcodecs import BZ2, LZ4, LZMA, Blosc, Delta, FixedScaleOffset, Fletcher32, GZip, Zlib, Zstd
 from zarr.codecs.numcodecs import Adler32
 
 from blockwise.errors import UserError
@@ -256,6 +260,41 @@ def test_a_chunk_that_is_not_compressed_and_cut_off_is_damaged(tmp_path: Path, k
         chunk.write_bytes(spoilt)
         with pytest.raises(DamagedDataError, match="cannot read"):
             volume.read(whole)
+
+
+@pytest.mark.parametrize("codec", [GZip(1), Zlib(1), BZ2(), Zstd(), Blosc("lz4"), Blosc("zstd")], ids=repr)
+def test_a_chunk_of_zarr_that_decodes_to_less_is_damaged(tmp_path: Path, codec: Any) -> None:
+    data = np.arange(8 * 16 * 16, dtype=np.uint16).reshape(8, 16, 16)
+    whole = tuple(slice(0, n) for n in data.shape)
+    group = zarr.open_group(f"{tmp_path}/a.zarr", mode="w", zarr_format=2)
+    array = group.create_array("raw", shape=data.shape, chunks=data.shape, dtype=data.dtype, compressors=codec)
+    array[:] = data
+    volume = open_volume(f"{tmp_path}/a.zarr:raw")
+    np.testing.assert_array_equal(volume.read(whole), data)
+    for content in (data.tobytes()[:3000], b""):
+        (tmp_path / "a.zarr" / "raw" / "0.0.0").write_bytes(bytes(codec.encode(content)))
+        with pytest.raises(DamagedDataError, match="cannot read"):
+            volume.read(whole)
+
+
+@pytest.mark.parametrize("axes", [1, 3, 5])
+@pytest.mark.parametrize(("codec", "compress"), [("gzip", gzip.compress), ("bzip2", bz2.compress)])
+def test_a_chunk_of_n5_that_decodes_to_less_is_damaged(
+    tmp_path: Path, codec: str, compress: Callable[[bytes], bytes], axes: int
+) -> None:
+    data = np.arange(5**axes, dtype=np.uint16).reshape((5,) * axes)
+    whole = (slice(0, 5),) * axes
+    container = z5py.File(f"{tmp_path}/a.n5", "a")
+    container.create_dataset("raw", data=data, chunks=(4,) * axes, compression=codec)
+    volume = open_volume(f"{tmp_path}/a.n5:raw")
+    np.testing.assert_array_equal(volume.read(whole), data)
+    for name in ("0", "1"):  # the last one is cut at the volume's end
+        chunk = tmp_path.joinpath("a.n5", "raw", *name * axes)
+        written = chunk.read_bytes()
+        chunk.write_bytes(written[: 4 + 4 * axes] + compress(bytes(1)))
+        with pytest.raises(DamagedDataError, match=re.escape(str(chunk))):
+            volume.read(whole)
+        chunk.write_bytes(written)
 
 
 def test_zarr_that_says_nothing_of_its_compressor_is_never_read_as_something_else(tmp_path: Path) -> None:
