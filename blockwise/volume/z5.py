@@ -192,7 +192,7 @@ def _codec(document: Mapping[str, Any]) -> str:
 
 
 def _is_as_z5py_has_it(codec: str, compression: Any) -> bool:
-    """Whether a compression of N5 has z5py's form: gzip without zlib's frame, lz4 without that of N5's Java library."""
+    """Whether a compression of N5 has z5py's form: gzip without zlib's frame, lz4 without that of Java's."""
     if codec not in _N5_COMPRESSORS:
         return False
     if not isinstance(compression, dict):
@@ -204,12 +204,12 @@ def _is_as_z5py_has_it(codec: str, compression: Any) -> bool:
 
 
 def z5py_reads(array: Array) -> bool:
-    """Whether z5py knows what the array is made of, and it can be seen that chunks are whole; TensorStore has the rest.
+    """Whether z5py knows what the array is made of, and it shows whether chunks are whole; TensorStore has the rest.
 
     Where a chunk is cut off that is not compressed, or its stream decodes to less than a chunk, z5py takes it for a
-    whole one, and for what is missing whatever was in memory. Streams of gzip and blosc tell their length, see ``_length``;
-    lz4 of N5 nobody else reads. Where ``compressor`` is missing, which Zarr 2 does not allow, z5py sees an error or
-    none, as memory has it.
+    whole one, and for what is missing whatever was in memory. Streams of gzip and blosc tell their length, see
+    ``_length``; lz4 of N5 nobody else reads. Where ``compressor`` is missing, which Zarr 2 does not allow, z5py sees
+    an error or none, as memory has it.
     """
     document = array.document
     codec = _codec(document)

@@ -42,17 +42,16 @@ async def picture(site: Site, state: Mapping[str, Any]) -> bytes:
         state: the viewer's first one.
     """
     plane, raw = Plane.of_state(state), site.layers["raw"]
-    limits = await site.in_thread(site.raw_range)
     voxels = await _voxels(site, raw, plane)
-    if voxels is None or limits is None:
+    if voxels is None or plane.limits is None:
         return b""
     layer = next((layer for layer in reversed(site.layers.values()) if layer.kind == "probabilities"), None)
     classes = None if layer is None else await _voxels(site, layer, plane)
     if layer is None or classes is None or classes.shape[-2:] != voxels.shape[-2:]:
-        return drawn(voxels, limits, None, ())
+        return drawn(voxels, plane.limits, None, ())
     colours = site.colours()
     chosen = [colours.get(name, (255, 255, 255)) for name in layer.classes]
-    return drawn(voxels, limits, classes if classes.ndim == 3 else classes[None], chosen)
+    return drawn(voxels, plane.limits, classes if classes.ndim == 3 else classes[None], chosen)
 
 
 async def _voxels(site: Site, layer: Layer, plane: Plane) -> NDArray[Any] | None:

@@ -266,7 +266,7 @@ class Site:
 
     async def state(self, token: str) -> dict[str, Any]:
         """The viewer's state for a page whose address has none."""
-        raw_range = await self.in_thread(self.raw_range)
+        raw_range = await self.in_thread(self._raw_range)
         shown = [layer for layer in self.layers.values() if await self.in_thread(self.is_to_be_shown, layer)]
         steps = [layer.step for layer in shown if layer.step is not None]
         finished = await self.in_thread(
@@ -284,8 +284,7 @@ class Site:
             return layer.kind != "classes" and bool(self.whole.tag())
         return any(layer.step.markers.sample(1))
 
-    def raw_range(self) -> tuple[float, float] | None:
-        """Values between which nearly all of the raw volume lies; None where they are not known."""
+    def _raw_range(self) -> tuple[float, float] | None:
         try:
             return contrast(self.layers["raw"], self.voxels)
         except (DamagedDataError, UserError, OSError) as error:  # the layer itself says it to whoever looks

@@ -169,10 +169,13 @@ def test_a_threshold_is_moved(shown: Served, browser: Browser) -> None:
     wait_for(lambda: browser.run(f"{LAYER} return !!layer", "tried objects, provisional"), 60, browser.errors)
     wait_for(lambda: number_of_colours(browser) > of_mask, 60, browser.errors)  # it calls itself ready before
     assert "provisional: they end at the visible box" in browser.run("return panel.innerText")
-    # Whoever opens the link has what is tried included, and the panel has its values.
+    # Whoever opens the link sees the same, what is tried included, and the panel has its values.
     wait_for(lambda: "tried objects" in unquote(browser.run("return location.href")), 20)  # it follows after a moment
-    link = browser.run("return location.href")
+    browser.wait_until_drawn()
+    before, link = without_panel(browser), browser.run("return location.href")
     browser.open(link)
+    differs = lambda: (np.abs(without_panel(browser) - before) > 30).mean()  # noqa: E731
+    wait_for(lambda: differs() < 0.01, 240, lambda: (differs(), browser.errors()))
     wait_for_panel(browser)
     assert browser.run("return document.querySelector('#panel input[name=threshold]').value") == "0.7"
     assert browser.run("return document.querySelector('#panel input[type=checkbox]').checked")

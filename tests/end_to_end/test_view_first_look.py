@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import imageio.v3 as imageio
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 
 from blockwise.volume import open_volume
 from pipeline.viewing import first_look
-from pipeline.viewing.images.plane import Plane
+from pipeline.viewing.images.contrast import contrast
+from pipeline.viewing.images.plane import Plane, drawn
 from pipeline.viewing.site import Site
 from pipeline.viewing.state import OPACITY
+from tests.end_to_end.test_time import flat_project
 from tests.runs import SHAPE, Project, make_long_project
 from tests.viewer import TOKEN, Served, computing, served
 
@@ -31,7 +34,7 @@ def seen(shown: Served) -> NDArray[np.uint8]:
 
 def raw_plane(shown: Served) -> NDArray[np.float64]:
     """The plane in the middle, 0 where it is black and 1 where it is white."""
-    limits = shown.site.raw_range()
+    limits = contrast(shown.site.layers["raw"], shown.site.voxels)
     assert limits is not None
     raw = open_volume("raw.n5:raw").read((slice(MIDDLE, MIDDLE + 1), *(slice(0, n) for n in SHAPE[1:])))[0]
     return np.clip((raw - limits[0]) / (limits[1] - limits[0]), 0.0, 1.0)
@@ -70,6 +73,30 @@ def test_what_cannot_be_read_is_no_picture(project: Project) -> None:
     with served(lambda: Site.of(project.steps())) as shown:
         shutil.rmtree("raw.n5")
         assert shown.ask(f"/v/{TOKEN}/{first_look.PICTURE}").status == 204
+
+
+def test_channels_are_colours_as_in_the_viewer_and_shares_may_be_whole_numbers() -> None:
+    raw = np.stack([np.full((2, 3), value, np.uint16) for value in (100, 200, 300, 999)])
+    assert (imageio.imread(drawn(raw, (100, 300), None, ())) == [0, 128, 255]).all(), "the fourth is not seen"
+    assert (imageio.imread(drawn(raw[:2], (100, 300), None, ())) == [0, 128, 0]).all()
+    assert (imageio.imread(drawn(raw[2:3], (0, 300), None, ())) == 255).all(), "one alone is grey"
+    classes = np.array([51, 204], np.uint8).repeat(6).reshape(2, 2, 3)
+    picture = imageio.imread(drawn(raw[0], (100, 300), classes, [(255, 0, 0), (0, 0, 255)]))
+    assert (picture == np.round(255 * OPACITY * np.array([0.2, 0.0, 0.8]))).all()
+    lost = np.where(np.eye(3), np.nan, 200.0)
+    assert (imageio.imread(drawn(lost, (100, 300), None, ()))[..., 0] == np.where(np.eye(3), 0, 128)).all()
+
+
+def test_flat_images_have_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with h5py.File(tmp_path / "raw.h5", "w") as file:
+        file["data"] = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    project = flat_project(tmp_path, monkeypatch, {"path": "raw.h5", "key": "data", "axes": "yxc"})
+    with served(lambda: Site.of(project.steps())) as shown:
+        state = asyncio.run_coroutine_threadsafe(shown.site.state(TOKEN), shown.loop).result()
+        assert not first_look.place(shown.site, state)["isQuarter"]
+        picture = seen(shown)
+        assert picture.shape == (40, 60, 3)
+        assert (np.ptp(picture, axis=-1) > 30).mean() > 0.5, "three channels are colours"
 
 
 def test_it_is_drawn_at_the_scale_that_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,19 +28,23 @@ class Plane:
     Attributes:
         middle: voxel in the middle, by axis.
         pixel: voxels along a pixel, by axis x and y.
+        limits: values of the raw volume that are black and white; None where they are not known.
     """
 
     middle: Mapping[str, float]
     pixel: Mapping[str, float]
+    limits: tuple[float, float] | None
 
     @classmethod
     def of_state(cls, state: Mapping[str, Any]) -> Plane:
         """The cross-section of x and y that a viewer shows in a state, as ``first_state`` makes it."""
         sizes = {axis: size for axis, (size, _) in state["dimensions"].items()}
         unit = min(size for axis, size in sizes.items() if axis != "t")  # of the scale: the smallest of all voxels
+        limits = state["layers"][0]["shaderControls"]["normalized"].get("range")  # the raw volume lies below all
         return cls(
             dict(zip(sizes, state["position"], strict=True)),
             {axis: state["crossSectionScale"] * unit / sizes[axis] for axis in "xy"},
+            None if limits is None else tuple(limits),
         )
 
     def scale(self, layer: Layer) -> int:
