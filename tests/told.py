@@ -21,16 +21,11 @@ def tell(request: pytest.FixtureRequest) -> Tell:
 
 
 def lines(reports: Iterable[pytest.TestReport]) -> list[str]:
-    """A line for each test, all of its parameters together.
-
-    >>> class Report: nodeid, user_properties = "a.py::test_b[1]", [("counted", {"faults": 2, "right_bytes": 1})]
-    >>> lines([Report, Report])
-    ['test_b: 2 times, 4 faults, 2 right bytes']
-    """
+    """A line for each test, all of its parameters together."""
     times: Counter[str] = Counter()
     sums: dict[str, Counter[str]] = defaultdict(Counter)
     for report in reports:
-        name = report.nodeid.rpartition("::")[2].partition("[")[0]
+        name = report.nodeid.partition("[")[0].rpartition("::")[2]
         for _, numbers in (one for one in report.user_properties if one[0] == COUNTED):
             times[name] += 1
             sums[name].update(numbers)
