@@ -29,6 +29,7 @@ _NOT_READ = ("cannot open chunk file", "failed to read chunk file")
 """What z5py says of a file that the system refuses; everything else is about bytes that it has read."""
 _TELL_LENGTHS = ("blosc", "gzip")
 _ZARR_COMPRESSORS = _TELL_LENGTHS
+_ZARR_KEYS = frozenset(("shape", "chunks", "dtype", "compressor", "fill_value", "order", "filters"))
 _N5_COMPRESSORS = (*_TELL_LENGTHS, "lz4")
 _LARGEST_LEVEL = 64
 
@@ -208,8 +209,8 @@ def z5py_reads(array: Array) -> bool:
 
     Where a chunk is cut off that is not compressed, or its stream decodes to less than a chunk, z5py takes it for a
     whole one, and for what is missing whatever was in memory. Streams of gzip and blosc tell their length, see
-    ``_length``; lz4 of N5 nobody else reads. Where ``compressor`` is missing, which Zarr 2 does not allow, z5py sees
-    an error or none, as memory has it.
+    ``_length``; lz4 of N5 nobody else reads. Where a key is missing that Zarr 2 asks for, z5py looks at what is in
+    memory: it sees an error, or none, or the process dies.
     """
     document = array.document
     codec = _codec(document)
@@ -217,12 +218,13 @@ def z5py_reads(array: Array) -> bool:
         return array.kind == "n5" and _is_as_z5py_has_it(codec, document.get("compression"))
     dtype = document["dtype"]
     return (
-        isinstance(dtype, str)
+        document.keys() >= _ZARR_KEYS
+        and isinstance(dtype, str)
         and not dtype.startswith(">")
         and np.dtype(dtype).name in DTYPES
-        and document.get("order", "C") == "C"
-        and not document.get("filters")
-        and document.get("fill_value") in (0, None)
+        and document["order"] == "C"
+        and not document["filters"]
+        and document["fill_value"] in (0, None)
         and codec in _ZARR_COMPRESSORS
     )
 

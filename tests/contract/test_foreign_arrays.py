@@ -25,6 +25,7 @@ from zarr.codecs.numcodecs import Adler32
 from blockwise.errors import UserError
 from blockwise.volume import ABSENT, DamagedDataError, Volume, create_volume, ingest, open_volume
 from blockwise.volume.axes import Spacing
+from blockwise.volume.z5 import Z5Volume
 
 DATA = np.random.default_rng(5).integers(1, 200, (5, 6, 7)).astype(np.int32)
 
@@ -297,15 +298,30 @@ def test_a_chunk_of_n5_that_decodes_to_less_is_damaged(
         chunk.write_bytes(written)
 
 
-def test_zarr_that_says_nothing_of_its_compressor_is_never_read_as_something_else(tmp_path: Path) -> None:
-    """z5py refused it, or took the compressed bytes for voxels, as memory had it."""
+@pytest.mark.parametrize("key", ["compressor", "fill_value", "order", "chunks", "dtype", "shape"])
+def test_zarr_without_a_key_that_it_must_have_is_never_read_as_something_else(tmp_path: Path, key: str) -> None:
+    """z5py looked at whatever memory held: it refused it, took compressed bytes for voxels, or the process died."""
     group = zarr.open_group(f"{tmp_path}/a.zarr", mode="w", zarr_format=2)
     array = group.create_array("raw", shape=(8, 16), chunks=(8, 16), dtype="uint16", compressors=GZip(1))
     array[:] = np.arange(8 * 16).reshape(8, 16)
     document = tmp_path / "a.zarr" / "raw" / ".zarray"
     values = json.loads(document.read_text())
-    del values["compressor"]
+    del values[key]
     document.write_text(json.dumps(values))
     for _ in range(30):
         with pytest.raises((UserError, DamagedDataError)):
             open_volume(f"{tmp_path}/a.zarr:raw").read((slice(0, 8), slice(0, 16)))
+
+
+def test_zarr_that_leaves_out_its_filters_has_none(tmp_path: Path) -> None:
+    """Some writers leave them out; zarr-python and TensorStore take it for none."""
+    group = zarr.open_group(f"{tmp_path}/a.zarr", mode="w", zarr_format=2)
+    array = group.create_array("raw", shape=(8, 16), chunks=(8, 16), dtype="uint16", compressors=GZip(1))
+    array[:] = values = np.arange(8 * 16, dtype=np.uint16).reshape(8, 16)
+    path = tmp_path / "a.zarr" / "raw" / ".zarray"
+    document = json.loads(path.read_text())
+    del document["filters"]
+    path.write_text(json.dumps(document))
+    volume = open_volume(f"{tmp_path}/a.zarr:raw")
+    assert not isinstance(volume, Z5Volume)
+    np.testing.assert_array_equal(volume.read((slice(0, 8), slice(0, 16))), values)
