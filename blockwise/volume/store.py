@@ -176,8 +176,13 @@ class LocalStore(Store):
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_name(f".new-{os.getpid()}-{path.name}")
-            temporary.write_bytes(content)
-            temporary.rename(path)
+            try:
+                temporary.write_bytes(content)
+                temporary.rename(path)
+            except BaseException:  # what is left of it would take room where there is none
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
+                raise
 
     @contextlib.contextmanager
     def _telling_full_disk(self) -> Iterator[None]:
@@ -186,7 +191,12 @@ class LocalStore(Store):
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise DiskFullError(f"{self.address}: {error}") from error
+            raise DiskFullError(f"{self.address}: {error}{self._free()}") from error
+
+    def _free(self) -> str:
+        with contextlib.suppress(OSError):  # the folder itself may have found no room
+            return f" ({shutil.disk_usage(self.folder).free / 1e6:.1f} MB free on this disk)"
+        return ""
 
     def create(self, key: str, array: NewArray) -> None:
         """Build the array under a name of its own, then rename it: it appears with all attributes or not at all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -415,9 +416,17 @@ def test_what_may_be_written(tmp_path: Path) -> None:
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
     create_volume(f"{tmp_path}/a.n5:x", (4, 4), (4, 4), "uint8", {})
     (tmp_path / "a.n5/x/0").mkdir()
-    (tmp_path / "a.n5/x/0/0").symlink_to("/dev/full")
+    written = tmp_path / f"a.n5/x/0/.new-{os.getpid()}-0"  # which is what LocalStore renames
+    written.symlink_to("/dev/full")
     with pytest.raises(DiskFullError, match="MB free"):
         open_volume(f"{tmp_path}/a.n5:x", "a").write((slice(0, 4),) * 2, np.ones((4, 4), np.uint8))
+    assert not written.is_symlink(), "what is left takes room where there is none"
+
+
+def test_what_is_opened_for_reading_is_not_written(tmp_path: Path) -> None:
+    create_volume(f"{tmp_path}/a.n5:x", (4, 4), (4, 4), "uint8", {})
+    with pytest.raises(ValueError, match="opened for reading"):
+        open_volume(f"{tmp_path}/a.n5:x").write((slice(0, 4),) * 2, np.ones((4, 4), np.uint8))
 
 
 def test_metadata_that_is_damaged_is_named(tmp_path: Path) -> None:

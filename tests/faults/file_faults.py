@@ -38,7 +38,7 @@ class FileFaults:
         self.injected: Counter[str] = Counter()
         self._pending: list[tuple[int, Callable[[], None]]] = []
         self._read = Z5Volume._read
-        self._write = Z5Volume._write
+        self._write = Z5Volume.write
 
     def inject(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """From now on, into volumes of chunks in folders."""
@@ -51,7 +51,7 @@ class FileFaults:
             faults.write(volume, box, data)
 
         monkeypatch.setattr(Z5Volume, "_read", read)
-        monkeypatch.setattr(Z5Volume, "_write", write)
+        monkeypatch.setattr(Z5Volume, "write", write)
 
     def read(self, volume: Z5Volume, box: Box) -> Any:
         self._let_return()
