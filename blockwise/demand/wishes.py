@@ -234,6 +234,8 @@ class Demand:
                 finally:
                     wish.running = False
             order = referee.next_order(order, result)
+        if result.state != "failed":
+            return result, ""
         failure = await self._look(wish.step.markers.read_failure, wish.block)
         return result, failure.log if failure is not None else str(wish.step.logs)
 
