@@ -28,7 +28,7 @@ from blockwise.records.keys import is_hidden, looks_odd, refuse_to_escape
 from blockwise.records.packed import PackedRecords
 from blockwise.scratch import own_folder, scratch_path
 from blockwise.volume.address import GCS, S3, Address
-from blockwise.volume.remote import RemoteStore, place, timeout_s, wait
+from blockwise.volume.containers.remote import RemoteStore, place, timeout_s, wait
 
 AT_ONCE = 64
 """Requests that are under way at once where many records are asked for."""

@@ -13,10 +13,10 @@ from blockwise.volume.address import (
     PRECOMPUTED_SUFFIX,
     Address,
 )
+from blockwise.volume.containers.metadata import DTYPES, UNFINISHED, Kind, NewArray, encode, group_documents
+from blockwise.volume.containers.ome import Level
+from blockwise.volume.containers.store import Store
 from blockwise.volume.formats import CONTAINER_SUFFIXES, forget_opened, no_dataset, open_store, parsed
-from blockwise.volume.metadata import DTYPES, UNFINISHED, Kind, NewArray, encode, group_documents
-from blockwise.volume.ome import Level
-from blockwise.volume.store import Store
 
 
 def create_volume(

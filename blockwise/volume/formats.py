@@ -29,12 +29,12 @@ from blockwise.volume.address import (
     Address,
 )
 from blockwise.volume.base import DamagedDataError, Volume
+from blockwise.volume.containers.metadata import UNFINISHED
+from blockwise.volume.containers.store import LocalStore, Store, path_exists
+from blockwise.volume.containers.z5 import Z5Volume, has_root, z5py_reads
 from blockwise.volume.hdf5 import Hdf5Volume, hdf5_keys, is_hdf5_array
-from blockwise.volume.metadata import UNFINISHED
 from blockwise.volume.readers import open_file
 from blockwise.volume.stack import StackVolume
-from blockwise.volume.store import LocalStore, Store, path_exists
-from blockwise.volume.z5 import Z5Volume, has_root, z5py_reads
 
 CONTAINER_SUFFIXES = N5_SUFFIXES + ZARR_SUFFIXES
 _IN_ANY_MEMORY = 1 << 26
@@ -152,11 +152,11 @@ def _kind_of(address: Address) -> str:
 
 def _open_precomputed(address: Address) -> Volume:
     """A scale that was written here, or any other."""
+    from blockwise.volume.containers.remote import StoreDeniedError
     from blockwise.volume.readers.precomputed import PrecomputedVolume  # loads TensorStore
-    from blockwise.volume.remote import StoreDeniedError
 
     if address.key and address.scheme not in HTTP:
-        from blockwise.volume.precomputed import PrecomputedScale
+        from blockwise.volume.containers.precomputed import PrecomputedScale
 
         store, array = open_store(address), None
         with contextlib.suppress(StoreDeniedError):  # so public stores call what is not there
@@ -234,14 +234,14 @@ def _open_in_container(address: Address, mode: str) -> Volume:
         return ZippedVolume(address, store, array)
     if not address.is_remote and z5py_reads(array) and has_root(store, array):
         return Z5Volume(address, store, array, mode)
-    from blockwise.volume.tensorstore_arrays import TensorVolume, UnknownCodecError  # loads TensorStore
+    from blockwise.volume.containers.tensorstore_arrays import TensorVolume, UnknownCodecError  # loads TensorStore
 
     try:
         return TensorVolume(address, store, array)
     except UnknownCodecError:
         if array.kind == "n5":
             raise
-    from blockwise.volume.zarr_python import ZarrPythonVolume  # loads zarr-python
+    from blockwise.volume.containers.zarr_python import ZarrPythonVolume  # loads zarr-python
 
     return ZarrPythonVolume(address, store, array)
 
@@ -300,11 +300,11 @@ def open_store(address: Address) -> Store:
 
         return ZipStore(address)
     if address.suffix == PRECOMPUTED_SUFFIX:
-        from blockwise.volume.precomputed import precomputed_store  # loads TensorStore
+        from blockwise.volume.containers.precomputed import precomputed_store  # loads TensorStore
 
         return precomputed_store(address)
     if not address.is_remote:
         return LocalStore(address)
-    from blockwise.volume.remote import RemoteStore  # TensorStore is loaded only for those who need it
+    from blockwise.volume.containers.remote import RemoteStore  # TensorStore is loaded only for those who need it
 
     return RemoteStore(address)

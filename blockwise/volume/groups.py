@@ -10,9 +10,9 @@ from typing import Any
 
 from blockwise.errors import UserError
 from blockwise.volume.address import Address
+from blockwise.volume.containers.metadata import Document, Kind, encode, group_documents
+from blockwise.volume.containers.store import Store
 from blockwise.volume.formats import open_store
-from blockwise.volume.metadata import Document, Kind, encode, group_documents
-from blockwise.volume.store import Store
 
 
 def container_kind(address: Address) -> Kind:

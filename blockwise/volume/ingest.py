@@ -15,9 +15,9 @@ from blockwise.not_finite import NOT_FINITE, count_not_finite, together
 from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing
 from blockwise.volume.base import Volume
+from blockwise.volume.containers.metadata import written_dtype
 from blockwise.volume.creation import begin_volume, finish_volume
 from blockwise.volume.formats import open_volume
-from blockwise.volume.metadata import written_dtype
 
 CHUNK = 64
 """Length of a chunk along z, y and x, in voxels."""

@@ -11,9 +11,9 @@ from blockwise.errors import UserError
 from blockwise.grid import Grid
 from blockwise.volume import Address
 from blockwise.volume.address import N5_SUFFIXES, PRECOMPUTED, PRECOMPUTED_SUFFIX
+from blockwise.volume.containers.metadata import written_dtype
+from blockwise.volume.containers.precomputed_scale import DTYPES, shard_shape
 from blockwise.volume.creation import check_writable
-from blockwise.volume.metadata import written_dtype
-from blockwise.volume.precomputed_scale import DTYPES, shard_shape
 from pipeline.configuration.settings import Settings
 from tasks.prediction import PredictionStep
 from tasks.pyramid.layouts import Layout

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.errors import UserError
-from blockwise.volume.metadata import written_dtype
+from blockwise.volume.containers.metadata import written_dtype
 
 _TYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float32", "float64")
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from blockwise.grid import Box
 from blockwise.volume import Address, Spacing
+from blockwise.volume.containers.ome import Level
 from blockwise.volume.formats import open_volume
 from blockwise.volume.ingest import chunks_for, slabs
-from blockwise.volume.ome import Level
 from tasks.pyramid.coarser import Method, coarser
 from tasks.pyramid.scales import coarser_scales
 

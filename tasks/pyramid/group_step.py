@@ -13,9 +13,9 @@ from blockwise.sources import Source
 from blockwise.step import BASE_MEMORY, Before, BlockStep
 from blockwise.upstream import BlocksSource
 from blockwise.volume import Address
+from blockwise.volume.containers.metadata import Array
 from blockwise.volume.formats import open_store
 from blockwise.volume.groups import container_kind
-from blockwise.volume.metadata import Array
 from blockwise.volume_step import VolumeStep
 from tasks.pyramid.layouts import Image, Layout, group_document, labels_document, scale_name
 

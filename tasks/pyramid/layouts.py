@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from blockwise.volume.metadata import Array, Kind
-from blockwise.volume.ome import Level, image
-from blockwise.volume.precomputed_scale import info_document
+from blockwise.volume.containers.metadata import Array, Kind
+from blockwise.volume.containers.ome import Level, image
+from blockwise.volume.containers.precomputed_scale import info_document
 from tasks.pyramid.coarser import DESCRIPTIONS, Method
 
 Layout = Literal["n5", "ome-zarr", "precomputed"]

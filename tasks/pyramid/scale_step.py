@@ -18,9 +18,9 @@ from blockwise.sources import RawSource, Source
 from blockwise.step import BASE_MEMORY, Before
 from blockwise.upstream import BlocksSource
 from blockwise.volume import Volume, open_volume
+from blockwise.volume.containers.metadata import written_dtype
 from blockwise.volume.decoding import check_decodes
 from blockwise.volume.info import VolumeInfo
-from blockwise.volume.metadata import written_dtype
 from blockwise.volume_step import Holds, VolumeStep
 from tasks.pyramid.coarser import Method, coarser, compile_for
 from tasks.pyramid.layouts import Image, Layout, scale_attributes

@@ -173,7 +173,7 @@ def make_home(request: pytest.FixtureRequest) -> Iterator[Callable[[Path], Home]
         with before(url, weather) as proxy, pytest.MonkeyPatch.context() as patch:
             options = f"endpoint={proxy}&" if request.param == "s3" else ""
             patch.setenv("TENSORSTORE_GCS_HTTP_URL", proxy)
-            patch.setattr("blockwise.volume.remote.RETRIES", {"max_retries": 2, "initial_delay": "10ms"})
+            patch.setattr("blockwise.volume.containers.remote.RETRIES", {"max_retries": 2, "initial_delay": "10ms"})
             where = f"{request.param}://bucket/{os.getpid()}"
             yield lambda _: StoreHome(open_records(f"{where}-{next(NUMBERS)}/at?{options}timeout_s=3"), weather)
 

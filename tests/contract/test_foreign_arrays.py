@@ -25,7 +25,7 @@ from zarr.codecs.numcodecs import Adler32
 from blockwise.errors import UserError
 from blockwise.volume import ABSENT, DamagedDataError, Volume, create_volume, ingest, open_volume
 from blockwise.volume.axes import Spacing
-from blockwise.volume.z5 import Z5Volume
+from blockwise.volume.containers.z5 import Z5Volume
 
 DATA = np.random.default_rng(5).integers(1, 200, (5, 6, 7)).astype(np.int32)
 

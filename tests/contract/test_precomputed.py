@@ -11,7 +11,7 @@ import tensorstore as ts
 from blockwise.errors import UserError
 from blockwise.volume import ABSENT, Address, DamagedDataError, create_volume, ingest, open_volume
 from blockwise.volume.axes import Spacing
-from blockwise.volume.remote import RemoteStore
+from blockwise.volume.containers.remote import RemoteStore
 from tests.contract.files import precomputed
 from tests.contract.test_files import everything, voxels
 

@@ -17,13 +17,13 @@ import pytest
 
 from blockwise.errors import UserError
 from blockwise.volume import Address, create_volume, open_volume, volume_exists
-from blockwise.volume.formats import open_store
-from blockwise.volume.remote import (
+from blockwise.volume.containers.remote import (
     StoreDeniedError,
     StoreSlowError,
     StoreUnreachableError,
     translated,
 )
+from blockwise.volume.formats import open_store
 from tests.contract import servers
 
 SECRET = "verysecretkey"
@@ -32,7 +32,7 @@ QUICK = {"max_retries": 3, "initial_delay": "10ms", "max_delay": "50ms"}
 
 @pytest.fixture(autouse=True)
 def _quick_and_with_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("blockwise.volume.remote.RETRIES", QUICK)
+    monkeypatch.setattr("blockwise.volume.containers.remote.RETRIES", QUICK)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTING")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
 

@@ -26,9 +26,9 @@ from blockwise.volume import (
     opening_once,
     volume_exists,
 )
+from blockwise.volume.containers.metadata import NewArray, encode
 from blockwise.volume.decoding import check_decodes
 from blockwise.volume.formats import open_store
-from blockwise.volume.metadata import NewArray, encode
 from tests.contract.files import WRITERS
 
 SHAPE = (11, 35, 20)
@@ -325,8 +325,8 @@ def test_a_dataset_appears_in_one_moment(writable: tuple, monkeypatch: pytest.Mo
                 raise KeyboardInterrupt
             return encode(document)
 
-        monkeypatch.setattr("blockwise.volume.store.encode", broken)
-        monkeypatch.setattr("blockwise.volume.remote.encode", broken, raising=False)
+        monkeypatch.setattr("blockwise.volume.containers.store.encode", broken)
+        monkeypatch.setattr("blockwise.volume.containers.remote.encode", broken, raising=False)
         try:
             layout.create(address)
         except KeyboardInterrupt:

@@ -37,7 +37,7 @@ def bucket(weather: Weather) -> Iterator[str]:
         patch.setenv("AWS_ACCESS_KEY_ID", "testing")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
         patch.setenv("AWS_ENDPOINT_URL", proxy)
-        patch.setattr("blockwise.volume.remote.RETRIES", {"max_retries": 8, "initial_delay": "20ms"})
+        patch.setattr("blockwise.volume.containers.remote.RETRIES", {"max_retries": 8, "initial_delay": "20ms"})
         yield "s3://bucket"
 
 

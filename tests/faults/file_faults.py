@@ -19,7 +19,7 @@ import pytest
 
 from blockwise.grid import Box
 from blockwise.volume.base import Volume
-from blockwise.volume.z5 import Z5Volume
+from blockwise.volume.containers.z5 import Z5Volume
 
 RETURNS = 3
 """Reads of any volume after which, at the latest, a file is back."""

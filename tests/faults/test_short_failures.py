@@ -20,7 +20,7 @@ from blockwise.outputs.volume import found_dataset
 from blockwise.plan import is_complete
 from blockwise.run import run_step
 from blockwise.volume import open_volume
-from blockwise.volume.remote import StoreUnreachableError
+from blockwise.volume.containers.remote import StoreUnreachableError
 from tests.containers import FORMATS
 from tests.contract import servers
 from tests.contract.files import WRITERS
@@ -162,7 +162,7 @@ def test_files_that_cannot_be_looked_at_are_not_others(look: str, strike: Strike
 
 def test_a_store_that_fails_for_a_while_has_lost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "blockwise.volume.remote.RETRIES", {"max_retries": 1, "initial_delay": "1ms", "max_delay": "1ms"}
+        "blockwise.volume.containers.remote.RETRIES", {"max_retries": 1, "initial_delay": "1ms", "max_delay": "1ms"}
     )
     with servers.scripted(503) as (url, _), pytest.raises(StoreUnreachableError):
         found_dataset(f"s3://bucket/a.n5:raw?endpoint={url}&anonymous=true")

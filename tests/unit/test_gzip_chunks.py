@@ -14,8 +14,8 @@ from hypothesis.extra import numpy as of_numpy
 from numcodecs import GZip
 from numpy.typing import NDArray
 
-from blockwise.volume.gzip_chunks import n5_chunk, zarr_chunk
-from blockwise.volume.metadata import DTYPES
+from blockwise.volume.containers.gzip_chunks import n5_chunk, zarr_chunk
+from blockwise.volume.containers.metadata import DTYPES
 
 ARRAYS = of_numpy.arrays(
     st.sampled_from(sorted(DTYPES)), of_numpy.array_shapes(min_dims=1, max_dims=5, min_side=1, max_side=6)

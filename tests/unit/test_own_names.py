@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from blockwise.volume.metadata import Array, Kind
-from blockwise.volume.own_names import chunk_index, foreign_names
+from blockwise.volume.containers.metadata import Array, Kind
+from blockwise.volume.containers.own_names import chunk_index, foreign_names
 
 LAYOUTS: dict[str, tuple[Kind, dict[str, Any]]] = {
     "n5": ("n5", {}),

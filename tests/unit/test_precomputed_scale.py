@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from blockwise.grid import Grid
 from blockwise.volume import create_volume, open_volume
-from blockwise.volume.precomputed_scale import scale_document, shard_shape, tensorstore_metadata
+from blockwise.volume.containers.precomputed_scale import scale_document, shard_shape, tensorstore_metadata
 from tests.examples import examples
 
 SIDES = st.integers(1, 40)

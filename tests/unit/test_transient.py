@@ -14,7 +14,7 @@ from blockwise.job import Order
 from blockwise.plan import Item
 from blockwise.transient import ShortFailureError, error_number, insistently, is_transient, refuse_transient
 from blockwise.volume import Address, DamagedDataError
-from blockwise.volume.remote import StoreDeniedError, StoreUnreachableError, translated
+from blockwise.volume.containers.remote import StoreDeniedError, StoreUnreachableError, translated
 from blockwise.worker import Result
 
 

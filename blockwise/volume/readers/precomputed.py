@@ -18,10 +18,10 @@ from blockwise.grid import Box, Index
 from blockwise.volume.address import Address
 from blockwise.volume.axes import Spacing
 from blockwise.volume.base import ABSENT, Volume
+from blockwise.volume.containers.remote import RemoteStore, wait
+from blockwise.volume.containers.store import LocalStore, Store
+from blockwise.volume.containers.tensorstore_arrays import CONTEXT
 from blockwise.volume.readers.plain import state_of_all
-from blockwise.volume.remote import RemoteStore, wait
-from blockwise.volume.store import LocalStore, Store
-from blockwise.volume.tensorstore_arrays import CONTEXT
 
 _PACKED = (".gz", ".br", ".zst")
 _LOOKED_AT = 100

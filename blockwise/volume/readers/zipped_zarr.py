@@ -13,10 +13,10 @@ from blockwise.errors import UserError
 from blockwise.grid import Box, Index
 from blockwise.volume.address import Address
 from blockwise.volume.base import Volume
-from blockwise.volume.metadata import NewArray
-from blockwise.volume.own_names import METADATA_NAMES
-from blockwise.volume.store import Store
-from blockwise.volume.tensorstore_arrays import TensorVolume
+from blockwise.volume.containers.metadata import NewArray
+from blockwise.volume.containers.own_names import METADATA_NAMES
+from blockwise.volume.containers.store import Store
+from blockwise.volume.containers.tensorstore_arrays import TensorVolume
 
 LARGEST_DOCUMENT = 1 << 26
 """Bytes of what describes an array, unpacked: a few kilobytes of a ZIP file can hold gigabytes."""

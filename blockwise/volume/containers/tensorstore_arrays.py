@@ -13,9 +13,9 @@ from blockwise.errors import UserError
 from blockwise.grid import Box, Index
 from blockwise.volume.address import Address
 from blockwise.volume.base import ABSENT, Volume, as_int63
-from blockwise.volume.metadata import Array
-from blockwise.volume.remote import RemoteStore, wait
-from blockwise.volume.store import Store
+from blockwise.volume.containers.metadata import Array
+from blockwise.volume.containers.remote import RemoteStore, wait
+from blockwise.volume.containers.store import Store
 
 CONTEXT = {
     "data_copy_concurrency": {"limit": 1},  # a worker is meant to keep one core busy, as with the other formats

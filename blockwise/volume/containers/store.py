@@ -15,7 +15,7 @@ from typing import Any
 from blockwise.errors import DiskFullError, UserError
 from blockwise.transient import refuse_transient
 from blockwise.volume.address import N5_SUFFIXES, Address
-from blockwise.volume.metadata import (
+from blockwise.volume.containers.metadata import (
     Array,
     Document,
     Kind,
@@ -25,7 +25,7 @@ from blockwise.volume.metadata import (
     find_array,
     group_documents,
 )
-from blockwise.volume.own_names import foreign_names, refuse_foreign
+from blockwise.volume.containers.own_names import foreign_names, refuse_foreign
 
 MISUNDERSTOOD = (KeyError, TypeError, ValueError, IndexError, AttributeError)
 """What reading a document raises that is not as it should be."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from blockwise.errors import UserError
 from blockwise.grid import Index
 from blockwise.volume.address import Address
-from blockwise.volume.metadata import Array, Kind
+from blockwise.volume.containers.metadata import Array, Kind
 
 METADATA_NAMES = ("attributes.json", ".zarray", ".zattrs", ".zgroup", "zarr.json")
 _SHOWN = 5

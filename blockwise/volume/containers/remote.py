@@ -14,9 +14,9 @@ from blockwise.errors import DiskFullError, UserError
 from blockwise.files import NO_ROOM
 from blockwise.transient import STATUSES, ShortFailureError, is_transient
 from blockwise.volume.address import GCS, S3, Address
-from blockwise.volume.metadata import NewArray, encode
-from blockwise.volume.own_names import METADATA_NAMES, foreign_remains, refuse_foreign
-from blockwise.volume.store import Store
+from blockwise.volume.containers.metadata import NewArray, encode
+from blockwise.volume.containers.own_names import METADATA_NAMES, foreign_remains, refuse_foreign
+from blockwise.volume.containers.store import Store
 
 RETRIES = {"max_retries": 6, "initial_delay": "500ms", "max_delay": "8s"}
 """Answers such as 500, 503 and broken connections are asked again after 0.5, 1, 2, 4 and 8 s."""

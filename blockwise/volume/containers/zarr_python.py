@@ -15,8 +15,8 @@ from blockwise.grid import Box, Index
 from blockwise.transient import refuse_transient
 from blockwise.volume.address import Address
 from blockwise.volume.base import Volume
-from blockwise.volume.metadata import Array
-from blockwise.volume.store import Store
+from blockwise.volume.containers.metadata import Array
+from blockwise.volume.containers.store import Store
 
 _INSTALL = "pip install 'blockwise-ilastik[codecs]'"
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from blockwise.errors import UserError
 from blockwise.grid import Index
-from blockwise.volume import ome, precomputed_scale
 from blockwise.volume.axes import Spacing, axes_from_attributes, known_axes
+from blockwise.volume.containers import ome, precomputed_scale
 from blockwise.volume.conventions import spacing_in_group, spacing_of
 
 Kind = Literal["n5", "zarr", "zarr3", "precomputed"]

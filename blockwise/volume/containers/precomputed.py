@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from blockwise.grid import Box, relative
 from blockwise.volume.address import Address
-from blockwise.volume.metadata import Kind
-from blockwise.volume.precomputed_scale import tensorstore_metadata
-from blockwise.volume.remote import RemoteStore, wait
-from blockwise.volume.store import LocalStore, Store
-from blockwise.volume.tensorstore_arrays import CONTEXT, TensorVolume
+from blockwise.volume.containers.metadata import Kind
+from blockwise.volume.containers.precomputed_scale import tensorstore_metadata
+from blockwise.volume.containers.remote import RemoteStore, wait
+from blockwise.volume.containers.store import LocalStore, Store
+from blockwise.volume.containers.tensorstore_arrays import CONTEXT, TensorVolume
 
 
 class PrecomputedFolder(LocalStore):

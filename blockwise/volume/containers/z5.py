@@ -17,9 +17,9 @@ from blockwise.grid import Box, Index
 from blockwise.transient import ShortFailureError, refuse_transient
 from blockwise.volume.address import Address
 from blockwise.volume.base import Volume
-from blockwise.volume.gzip_chunks import n5_chunk, zarr_chunk
-from blockwise.volume.metadata import DTYPES, Array
-from blockwise.volume.store import Store
+from blockwise.volume.containers.gzip_chunks import n5_chunk, zarr_chunk
+from blockwise.volume.containers.metadata import DTYPES, Array
+from blockwise.volume.containers.store import Store
 
 _HEAD_BYTES = 64
 """Of a chunk's file: N5's header of up to five axes, and the stream's."""
