@@ -2,12 +2,13 @@
 
     python -m benchmarks.serving
 
-A volume of 384 x 384 x 192 voxels, tiles of the bundled example, in 108 blocks of 64^3. ``view`` serves it; clients
-ask for the mask, block by block, until they have all of it, and look afterwards how many blocks were computed: with
-several servers and many clients on one store the sum must be the number of blocks. On the same volume other
-thresholds are tried, for all blocks of three cross-sections. Then a finished chunk is asked for again, and the first
-picture of the finished example is waited for in Chromium, where there is one (benchmarks/first_picture.py). Seconds
-on a machine that does other things mean little; processor time and counts do.
+A volume of 384 x 384 x 192 voxels, tiles of the bundled example, in 108 blocks of 64^3. ``view`` serves it; one
+client asks for all of the mask at once, or many ask for it block by block until each of them has all of it. How
+many blocks were computed is looked at afterwards: with several servers and many clients on one store the sum must
+be the number of blocks. On the same volume other thresholds are tried, for all blocks of three cross-sections.
+Then a finished chunk is asked for again, and the first picture of the finished example is waited for in Chromium,
+where there is one (benchmarks/first_picture.py). Seconds on a machine that does other things mean little;
+processor time and counts do.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import http.client
+import itertools
 import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -48,17 +51,19 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=16, help="that ask at once")
     parser.add_argument("--json", help="write the figures there")
     options = parser.parse_args()
-    rows = [measure(*case, options.clients) for case in ((1, 1), (1, 2), (2, 1))]
+    many = options.clients
+    rows = [measure(*case) for case in ((1, 1, 1), (1, 2, 1), (1, 1, many), (1, 2, many), (2, 1, many))]
     trials = [trial for row in rows for trial in row.pop("trials")]
     table = Table(
         "servers",
         "workers each",
+        "clients",
         "prediction",
         "threshold",
         "seconds",
         "CPU: servers",
-        "workers",
-        "clients",
+        "of workers",
+        "of clients",
         "ns per voxel",
     )
     for row in rows:
@@ -66,8 +71,8 @@ def main() -> None:
     console = Console(width=120)
     console.print(table)
     found = {
-        "two workers, times as fast as one": round(rows[0]["seconds"] / rows[1]["seconds"], 2),
-        "the same, were servers and clients elsewhere": round(rows[0]["seconds"] / _without_others(rows[1]), 2),
+        "two workers, times as fast as one": _ratios(rows, lambda row: float(row["seconds"])),
+        "the same, were servers and clients elsewhere": _ratios(rows, _without_others),
         "threshold moved, two workers": trials,
         "finished chunk of 64^3": measure_reads(),
         "first picture": first_picture(),
@@ -78,22 +83,34 @@ def main() -> None:
         Path(options.json).write_text(json.dumps({"experiment": rows, **found}, indent=1) + "\n")
 
 
+def _ratios(rows: list[dict[str, Any]], seconds: Callable[[dict[str, Any]], float]) -> dict[str, float]:
+    """Of one worker's time to that of two, with one client and with many."""
+    return {
+        f"{one['clients']} clients": round(one["seconds"] / seconds(two), 2)
+        for one, two in itertools.pairwise(rows)
+        if (one["servers"], one["workers"], two["workers"]) == (1, 1, 2)
+    }
+
+
 def _without_others(row: dict[str, Any]) -> float:
     """Seconds that two workers would take, did server and clients not take their share of two cores."""
     return float(row["seconds"] - (row["servers_cpu_s"] + row["clients_cpu_s"]) / 2)
 
 
 def measure(servers: int, workers: int, clients: int) -> dict[str, Any]:
-    """Ask for all of the mask of a fresh volume."""
+    """Ask for all of the mask of a fresh volume: one client at once, several block by block."""
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), workers)
         started = [start(Path(folder)) for _ in range(servers)]
         warm(started)
         before = _cpu_by_kind(started)
         begun = time.perf_counter()
-        with ThreadPoolExecutor(clients) as pool:
-            for future in [pool.submit(ask, started[i % servers], i, clients) for i in range(clients)]:
-                future.result()
+        if clients == 1:
+            started[0].get("/api/roi/thresholded")
+        else:
+            with ThreadPoolExecutor(clients) as pool:
+                for future in [pool.submit(ask, started[i % servers], i, clients) for i in range(clients)]:
+                    future.result()
         seconds = time.perf_counter() - begun
         cpu = dict(zip(KINDS, (b - a for a, b in zip(before, _cpu_by_kind(started), strict=True)), strict=True))
         counts = [server.computed() for server in started]
@@ -102,6 +119,7 @@ def measure(servers: int, workers: int, clients: int) -> dict[str, Any]:
     return {
         "servers": servers,
         "workers": workers,
+        "clients": clients,
         "prediction": sum(count["prediction"] for count in counts),
         "threshold": sum(count["threshold"] for count in counts),
         "seconds": round(seconds, 1),
