@@ -38,7 +38,7 @@ def dask_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def dask_in_jobs(tmp_path_factory: pytest.TempPathFactory, cluster: SlurmCluster) -> Iterator[str]:
     """The same, of one whose workers are jobs of a real SLURM."""
-    options = DaskOptions(slurm=JOBS | {"job_name": LASTING}, jobs=WORKERS)
+    options = DaskOptions(slurm=JOBS | {"queue": LASTING, "walltime": "03:00:00"}, jobs=WORKERS)
     with _started(options, tmp_path_factory.mktemp("dask")) as address:
         yield address
 

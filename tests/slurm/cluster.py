@@ -1,4 +1,4 @@
-"""A real SLURM on this machine: one controller, two nodes, no munge, no root, on ports of its own."""
+"""A real SLURM on this machine: a controller, two nodes and one for jobs that stay, no munge, no root, own ports."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from tests.processes import wait_for
 NODES = ("node1", "node2")
 CPUS = 2
 MEMORY_MB = 4000
-LASTING = "serves-many-tests"
-"""Name of jobs that are no test's own."""
+LASTING, LASTING_NODE = "lasting", "node3"
+"""Partition of jobs that serve many tests, and its node: so that no test finds a node full, or ends such jobs."""
+PARTITIONS = "main,short"
 
 CONFIGURATION = """
 ClusterName=test
@@ -97,12 +98,12 @@ class Cluster:
 
     def start(self) -> None:
         self.start_daemon("slurmctld", "slurmctld", "-D")
-        for node in NODES:
-            (self.folder / f"spool.{node}").mkdir(exist_ok=True)
+        for node in (*NODES, LASTING_NODE):
             self.start_node(node)
         wait_for(lambda: self.idle_nodes() == len(NODES), 60, lambda: self.run("sinfo", "-N", "-l"))
 
     def start_node(self, node: str) -> None:
+        (self.folder / f"spool.{node}").mkdir(exist_ok=True)
         self.start_daemon(node, "slurmd", "-D", "-N", node)
 
     def start_daemon(self, name: str, *command: str) -> None:
@@ -138,6 +139,7 @@ class Cluster:
         return [step.pid for step in steps]
 
     def stop(self) -> None:
+        self.run("scancel", "--user", getpass.getuser(), "--partition", LASTING)
         self.cancel_all()
         for name in self.daemons:
             self.end_daemon(name)
@@ -150,7 +152,8 @@ class Cluster:
     def cancel_all(self) -> None:
         """End whatever a failed test has left."""
         if self.alive_jobs():
-            self.run("scancel", "--user", getpass.getuser())
+            for partition in PARTITIONS.split(","):
+                self.run("scancel", "--user", getpass.getuser(), "--partition", partition)
             self.wait_until_quiet()
 
     def run(self, *command: str) -> str:
@@ -159,8 +162,7 @@ class Cluster:
 
     def alive_jobs(self) -> list[str]:
         """Tasks that are pending, running or ending; without jobs that serve many tests."""
-        named = (line.partition(" ") for line in self.run("squeue", "-h", "-r", "-o", "%j %F_%K %T").splitlines())
-        return [job for name, _, job in named if name != LASTING]
+        return self.run("squeue", "-h", "-r", "-p", PARTITIONS, "-o", "%F_%K %T").splitlines()
 
     def idle_nodes(self) -> int:
         return len(self.run("sinfo", "-h", "-N", "-p", "main", "-t", "idle,mix,alloc", "-o", "%N").split())
@@ -170,15 +172,17 @@ class Cluster:
 
     def _configure(self) -> None:
         host = socket.gethostname().split(".")[0]
-        port = _free_ports(1 + len(NODES))
+        port = _free_ports(2 + len(NODES))
         lines = [CONFIGURATION.format(host=host, port=port, user=getpass.getuser(), folder=self.folder)]
-        for number, node in enumerate(NODES, 1):
+        for number, node in enumerate((*NODES, LASTING_NODE), 1):
             lines.append(
                 f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port + number} CPUs={CPUS} "
                 f"RealMemory={MEMORY_MB} State=UNKNOWN"
             )
-        lines.append("PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP")
-        lines.append("PartitionName=short Nodes=ALL MaxTime=1 State=UP")
+        nodes = ",".join(NODES)
+        lines.append(f"PartitionName=main Nodes={nodes} Default=YES MaxTime=INFINITE State=UP")
+        lines.append(f"PartitionName=short Nodes={nodes} MaxTime=1 State=UP")
+        lines.append(f"PartitionName={LASTING} Nodes={LASTING_NODE} MaxTime=INFINITE State=UP")
         self.conf.write_text("\n".join(lines) + "\n")
 
 

@@ -60,10 +60,12 @@ def test_a_dead_node_costs_nothing_but_time(cluster: Cluster, work: Workspace, d
     for block in set(range(0, 8, 2)) - set(lost):
         assert work.runs(block)[0].endswith("node1")
     cluster.kill_node("node2")
-    work.release(0, 2, 4, 6)
-    text = driver.finish(90)
-    cluster.start_node("node2")
-    wait_for(lambda: cluster.idle_nodes() == 2, 30, lambda: cluster.run("sinfo", "-N", "-l"))
+    try:
+        work.release(0, 2, 4, 6)
+        text = driver.finish(90)
+    finally:
+        cluster.start_node("node2")
+        wait_for(lambda: cluster.idle_nodes() == 2, 30, lambda: cluster.run("sinfo", "-N", "-l"))
     assert lost
     assert "node failure (NODE_FAIL" in text
     assert "done: 8" in text
