@@ -325,3 +325,14 @@ def test_zarr_that_leaves_out_its_filters_has_none(tmp_path: Path) -> None:
     volume = open_volume(f"{tmp_path}/a.zarr:raw")
     assert not isinstance(volume, Z5Volume)
     np.testing.assert_array_equal(volume.read((slice(0, 8), slice(0, 16))), values)
+
+
+def test_chunks_that_are_not_of_gzip_are_not_written(tmp_path: Path) -> None:
+    """What is written is gzip's, whatever the document says."""
+    file = z5py.File(f"{tmp_path}/a.n5", "a")
+    file.create_dataset("raw", data=np.ones((4, 4), np.uint8), chunks=(4, 4), compression="blosc")
+    volume = open_volume(f"{tmp_path}/a.n5:raw", "a")
+    assert isinstance(volume, Z5Volume)
+    with pytest.raises(ValueError, match="not of gzip but 'blosc'"):
+        volume.write((slice(0, 4), slice(0, 4)), np.zeros((4, 4), np.uint8))
+    assert volume.read((slice(0, 4), slice(0, 4))).all()

@@ -105,10 +105,11 @@ class Z5Volume(Volume):
 
         Raises:
             DiskFullError: the file system has no room left.
-            ValueError: it was opened for reading; or the box does not consist of whole chunks.
+            ValueError: it was opened for reading; its chunks are not gzip's, as all are that are made here; or the
+                box does not consist of whole chunks.
         """
-        if not self._is_writable:
-            raise ValueError(f"{self.address}: opened for reading")
+        if not self._is_writable or self._codec != "gzip":
+            raise ValueError(f"{self.address}: opened for reading, or not of gzip but {self._codec!r}")
         self.check_aligned(box, data)
         data = np.asarray(data, self.dtype)
         for index in self.chunk_indices(box):
