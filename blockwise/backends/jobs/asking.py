@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TypeVar
-
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+from typing import TYPE_CHECKING, TypeVar
 
 from blockwise.backends.jobs.scheduler import SchedulerUnavailableError
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,9 @@ def retrying(call: Callable[[], T], attempts: int, wait_s: float) -> T:
     Raises:
         SchedulerUnavailableError: there was none.
     """
+    # It loads tornado, where that is installed; workers of a batch know this module, and ask nobody.
+    from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
     policy = Retrying(
         retry=retry_if_exception_type(SchedulerUnavailableError),
         wait=wait_exponential(wait_s, max=LONGEST_WAIT_S),
