@@ -17,9 +17,9 @@ from blockwise.backends.registry import make_executor
 from blockwise.demand import BlockFailedError
 from blockwise.errors import UserError
 from blockwise.not_finite import noted_of
-from pipeline.assembly.placed_steps import StackOnly
+from pipeline.assembly.stacks.placed import StackOnly
+from pipeline.assembly.stacks.unaligned import finished_steps, steps_so_far
 from pipeline.assembly.steps import Steps, build_steps, default_config
-from pipeline.assembly.unaligned import finished_steps, steps_so_far
 from pipeline.batch import commands as batch_commands
 from pipeline.batch.images import BatchImages
 from pipeline.batch.manifest import load_batch

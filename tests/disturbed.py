@@ -12,8 +12,8 @@ from typing import Any
 
 from blockwise.faults import Faults
 from blockwise.step import BlockStep
-from pipeline.assembly.placed_steps import placed_steps
-from pipeline.assembly.stack_steps import stack_steps
+from pipeline.assembly.stacks.placed import placed_steps
+from pipeline.assembly.stacks.steps import stack_steps
 from pipeline.configuration.settings import load_settings
 from tests.processes import wait_for
 from tests.runs import OUTPUT_OF_LUIGI, ROOT, Project, run_luigi, start_luigi

@@ -17,8 +17,8 @@ from blockwise.errors import UserError
 from blockwise.run import run_step
 from blockwise.step import load_step
 from blockwise.volume import open_volume
-from pipeline.assembly.placed_steps import PlacedSteps, placed_steps
-from pipeline.assembly.stack_steps import StackSteps, stack_steps
+from pipeline.assembly.stacks.placed import PlacedSteps, placed_steps
+from pipeline.assembly.stacks.steps import StackSteps, stack_steps
 from pipeline.configuration.settings import load_settings
 from tasks.stacks.report.step import AlignmentReportStep
 from tests.runs import ROOT, InlineBackend, Run, made_once

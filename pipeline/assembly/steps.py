@@ -27,11 +27,11 @@ from pipeline.assembly.geometry import (
 )
 from pipeline.assembly.known import NOTHING, Known, load_known
 from pipeline.assembly.masking import mask_and_grid
-from pipeline.assembly.object_classification import as_begun
-from pipeline.assembly.object_steps import ObjectSteps, object_steps
-from pipeline.assembly.pyramid_container import RAW
-from pipeline.assembly.pyramids import Dataset, Pyramids
-from pipeline.assembly.scales import FoundScale, found_scales
+from pipeline.assembly.objects.classification import as_begun
+from pipeline.assembly.objects.steps import ObjectSteps, object_steps
+from pipeline.assembly.pyramids.container import RAW
+from pipeline.assembly.pyramids.scales import FoundScale, found_scales
+from pipeline.assembly.pyramids.steps import Dataset, Pyramids
 from pipeline.assembly.stages import prediction_steps
 from pipeline.configuration.settings import Settings
 from tasks.pixel_classification.engines import make_engine
@@ -196,7 +196,7 @@ def build_steps(settings: Settings, *, whole: bool = False, known: Known | None 
     stack: tuple[BlockStep, ...] = ()
     made_by = None
     if settings.takes_aligned:
-        from pipeline.assembly.placed_steps import finished_stack  # loads all that is known of slices
+        from pipeline.assembly.stacks.placed import finished_stack  # loads all that is known of slices
 
         made = finished_stack(settings)
         stack = made.all()

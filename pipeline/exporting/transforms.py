@@ -8,7 +8,7 @@ from pathlib import Path
 from blockwise.completeness import Completeness
 from blockwise.errors import UserError
 from blockwise.files import replacing
-from pipeline.assembly.stack_steps import stack_steps
+from pipeline.assembly.stacks.steps import stack_steps
 from pipeline.configuration.settings import Settings
 from tasks.alignment.transforms_file import csv_lines, tile_specs
 

@@ -19,9 +19,9 @@ from blockwise.volume import Address, delete_volume, remove_bare_container
 from blockwise.volume.groups import delete_group
 from pipeline.assembly.geometry import output_dataset
 from pipeline.assembly.known import KNOWN
-from pipeline.assembly.object_steps import DATASETS, ObjectSteps
-from pipeline.assembly.placed_steps import PLACED_STEPS, STACK_STEPS, StackOnly
-from pipeline.assembly.scales import former_places
+from pipeline.assembly.objects.steps import DATASETS, ObjectSteps
+from pipeline.assembly.pyramids.scales import former_places
+from pipeline.assembly.stacks.placed import PLACED_STEPS, STACK_STEPS, StackOnly
 from pipeline.assembly.stages import STAGE_1
 from pipeline.assembly.steps import Steps
 from pipeline.configuration.settings import Settings

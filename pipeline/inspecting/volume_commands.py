@@ -14,7 +14,7 @@ from blockwise.outputs import VolumeOutput
 from blockwise.volume import open_volume
 from pipeline.assembly.checks import check_memory
 from pipeline.assembly.known import known_notes
-from pipeline.assembly.placed_steps import StackOnly
+from pipeline.assembly.stacks.placed import StackOnly
 from pipeline.assembly.steps import Steps
 from pipeline.assembly.storage import storage_notes
 from pipeline.configuration.setting_names import naming_keys

@@ -19,8 +19,8 @@ from tasks.nodes.execution import Execution
 from tasks.nodes.task import BlockTask, step_tasks
 
 if TYPE_CHECKING:  # what is known of slices is loaded by workflows that have some
-    from pipeline.assembly.placed_steps import PlacedSteps
-    from pipeline.assembly.stack_steps import StackSteps
+    from pipeline.assembly.stacks.placed import PlacedSteps
+    from pipeline.assembly.stacks.steps import StackSteps
 
 
 class StackTask(luigi.Task):
@@ -37,7 +37,7 @@ class StackTask(luigi.Task):
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        from pipeline.assembly.stack_steps import stack_steps
+        from pipeline.assembly.stacks.steps import stack_steps
 
         super().__init__(*args, **kwargs)
         self.settings: Settings = load_settings(self.config)
@@ -46,7 +46,7 @@ class StackTask(luigi.Task):
 
     def placed_steps(self) -> PlacedSteps:
         """The steps that put the slices in place; see there."""
-        from pipeline.assembly.placed_steps import placed_steps
+        from pipeline.assembly.stacks.placed import placed_steps
 
         return placed_steps(self.settings, self.stack)
 

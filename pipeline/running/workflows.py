@@ -12,7 +12,7 @@ import luigi
 from blockwise.errors import UserError
 from pipeline.assembly.known import keep_known, known_notes
 from pipeline.assembly.masking import keep_what_was_found
-from pipeline.assembly.object_classification import with_classifier
+from pipeline.assembly.objects.classification import with_classifier
 from pipeline.assembly.steps import Steps, build_steps
 from pipeline.assembly.storage import storage_notes
 from pipeline.configuration.setting_names import naming_keys
@@ -48,7 +48,7 @@ class Workflow(luigi.Task):
         # Read here and once, so that a wrong setting is refused before Luigi schedules anything.
         self.settings: Settings = self.adapted(load_settings(self.config))
         if self.settings.takes_aligned:
-            from pipeline.assembly.unaligned import check_before_aligning  # loads all that is known of slices
+            from pipeline.assembly.stacks.unaligned import check_before_aligning  # loads all that is known of slices
 
             check_before_aligning(self.settings)
             self.alignment = AlignmentWorkflow(config=self.config, quiet=self.quiet)

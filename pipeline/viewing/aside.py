@@ -13,7 +13,7 @@ from typing import Any
 from blockwise.demand.beginning import why_taken
 from blockwise.step import BlockStep
 from blockwise.volume_step import VolumeStep
-from pipeline.assembly.object_steps import ObjectSteps, object_steps
+from pipeline.assembly.objects.steps import ObjectSteps, object_steps
 from pipeline.assembly.steps import Steps, build_steps
 from pipeline.configuration.settings import Settings, Threshold
 from pipeline.inspecting.live_stores import CONTAINERS, live_folder

@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 
 from blockwise.errors import UserError
-from pipeline.assembly.placed_steps import StackOnly
-from pipeline.assembly.unaligned import StepsSoFar
+from pipeline.assembly.stacks.placed import StackOnly
+from pipeline.assembly.stacks.unaligned import StepsSoFar
 from tasks.project_file import ProjectFile
 
 Colour = tuple[int, int, int]

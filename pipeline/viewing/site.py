@@ -25,7 +25,7 @@ from blockwise.outputs import NotOursError
 from blockwise.step import BlockStep
 from blockwise.upstream import BlocksSource
 from blockwise.volume import DamagedDataError
-from pipeline.assembly.unaligned import StepsSoFar
+from pipeline.assembly.stacks.unaligned import StepsSoFar
 from pipeline.viewing.chunk_cache import ChunkCache
 from pipeline.viewing.colours import Colour, colours_of_run
 from pipeline.viewing.images.contrast import contrast

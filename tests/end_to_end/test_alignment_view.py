@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from blockwise.run import run_step
 from blockwise.volume import Volume, create_volume, open_volume
 from pipeline.__main__ import main
+from pipeline.assembly.stacks.unaligned import finished_steps
 from pipeline.assembly.steps import build_steps
-from pipeline.assembly.unaligned import finished_steps
 from pipeline.configuration.settings import Blocks, Settings, load_settings
 from pipeline.viewing.aside import steps_aside
 from pipeline.viewing.images.layers import layers_of

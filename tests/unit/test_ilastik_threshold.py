@@ -17,7 +17,7 @@ from scipy.ndimage import correlate1d, label
 
 from blockwise.errors import UserError
 from blockwise.grid import Grid
-from pipeline.assembly.object_steps import ObjectSteps
+from pipeline.assembly.objects.steps import ObjectSteps
 from pipeline.assembly.steps import build_steps
 from pipeline.configuration.settings import make_settings
 from tasks.ilastik_smoothing import effective_sigma, reach, smooth_as_ilastik, taps

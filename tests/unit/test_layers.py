@@ -43,7 +43,13 @@ SLOW = {
 }
 """Libraries that take long to load: by whoever calls them, when he does."""
 OTHERS = {
-    *("rich", "filelock", "pipeline.batch.run", "pipeline.assembly.placed_steps", "pipeline.assembly.splitting"),
+    *(
+        "rich",
+        "filelock",
+        "pipeline.batch.run",
+        "pipeline.assembly.stacks.placed",
+        "pipeline.assembly.objects.splitting",
+    ),
     *("tasks.context_prediction", "tasks.stacks.slices_step", "tasks.alignment.warp"),
 }
 """What a volume's run with nothing to do has no use for; together they take as long as the largest of these."""

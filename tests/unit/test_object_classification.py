@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blockwise.errors import UserError
-from pipeline.assembly.object_classification import with_classifier
+from pipeline.assembly.objects.classification import with_classifier
 from pipeline.assembly.steps import Steps, build_steps
 from pipeline.configuration.settings import make_settings
 from tasks.components.labelling import first_voxels

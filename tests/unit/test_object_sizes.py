@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from blockwise.errors import UserError
 from blockwise.volume import Spacing
 from blockwise.volume.lengths import in_micrometers
-from pipeline.assembly.object_sizes import sizes_in_voxels
+from pipeline.assembly.objects.sizes import sizes_in_voxels
 from pipeline.configuration.settings import ConnectedComponents
 from pipeline.configuration.sizes import parse_size
 

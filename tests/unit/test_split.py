@@ -16,7 +16,7 @@ from skimage.segmentation import watershed
 
 from blockwise.errors import UserError
 from blockwise.grid import Grid
-from pipeline.assembly.object_steps import ObjectSteps
+from pipeline.assembly.objects.steps import ObjectSteps
 from pipeline.assembly.steps import build_steps
 from pipeline.configuration.settings import make_settings
 from tasks.objects.table_step import ObjectTableStep

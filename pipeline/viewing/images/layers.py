@@ -19,8 +19,8 @@ from blockwise.volume.axes import unit_name
 from blockwise.volume.info import VolumeInfo
 from blockwise.volume_step import VolumeStep
 from pipeline.assembly.geometry import describe_raw
-from pipeline.assembly.placed_steps import StackOnly
-from pipeline.assembly.unaligned import StepsSoFar
+from pipeline.assembly.stacks.placed import StackOnly
+from pipeline.assembly.stacks.unaligned import StepsSoFar
 from pipeline.viewing.images.scales import Scale, scales_of
 from pipeline.viewing.images.slabs import DEPTH, decodes_too_much
 from tasks.pyramid.scale_step import ScaleStep

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from blockwise.errors import UserError
 from pipeline.assembly.checks import check_memory
-from pipeline.assembly.object_steps import ObjectSteps, object_steps
+from pipeline.assembly.objects.steps import ObjectSteps, object_steps
 from pipeline.assembly.steps import Steps
 from pipeline.configuration.settings import Settings, Threshold
 from pipeline.inspecting.live_stores import CONTAINERS, live_folder

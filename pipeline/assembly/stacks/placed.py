@@ -14,7 +14,7 @@ from blockwise.step import BlockStep
 from blockwise.volume import Address, open_volume
 from blockwise.volume.creation import check_writable
 from pipeline.assembly.geometry import LARGEST_CHUNK
-from pipeline.assembly.stack_steps import StackSteps, stack_steps
+from pipeline.assembly.stacks.steps import StackSteps, stack_steps
 from pipeline.configuration.alignment import aligned_volume, tissue_mask
 from pipeline.configuration.settings import Settings
 from tasks.alignment.transforms import Floats

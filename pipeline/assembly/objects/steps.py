@@ -15,9 +15,9 @@ from blockwise.volume.lengths import in_micrometers
 from pipeline.assembly.classes import class_index
 from pipeline.assembly.geometry import output_dataset
 from pipeline.assembly.ilastik_threshold import as_ilastik, smoothed_sigma
-from pipeline.assembly.object_classification import all_features, classification_steps, object_classifier
-from pipeline.assembly.object_features import FeatureSteps, feature_steps, table_features
-from pipeline.assembly.object_sizes import sizes_in_voxels
+from pipeline.assembly.objects.classification import all_features, classification_steps, object_classifier
+from pipeline.assembly.objects.features import FeatureSteps, feature_steps, table_features
+from pipeline.assembly.objects.sizes import sizes_in_voxels
 from pipeline.assembly.smoothing import sigma_in_voxels
 from pipeline.configuration.settings import ConnectedComponents, Settings, Threshold
 from tasks.components.cores_step import CoresStep
@@ -156,7 +156,7 @@ def object_steps(
     final = ConnectedComponentsStep(**blocks, **storage, faces=faces, merge=merge, address=address)
     split: tuple[Any, Any, Any] = (None, None, None)
     if components.split is not None:
-        from pipeline.assembly.splitting import split_steps
+        from pipeline.assembly.objects.splitting import split_steps
 
         address = output_dataset(settings, DATASETS["split_objects"] + suffix)
         split = split_steps(components, max_size, final, thresholded, merge, address, where)

@@ -11,8 +11,8 @@ from blockwise.volume import Address
 from blockwise.volume.address import PRECOMPUTED, PRECOMPUTED_SUFFIX
 from blockwise.volume.info import VolumeInfo
 from blockwise.volume_step import VolumeStep
-from pipeline.assembly.pyramid_container import GROUP, RAW
-from pipeline.assembly.pyramids import Dataset, along
+from pipeline.assembly.pyramids.container import GROUP, RAW
+from pipeline.assembly.pyramids.steps import Dataset, along
 from pipeline.configuration.settings import Settings
 from tasks.pyramid.group_step import LabelsStep, PyramidStep
 from tasks.pyramid.scale_step import ScaleStep

@@ -10,7 +10,7 @@ from blockwise.grid import Grid, Region
 from blockwise.step import BlockStep
 from blockwise.volume import Address, Spacing
 from blockwise.volume_step import VolumeStep
-from pipeline.assembly.pyramid_container import pyramid_container
+from pipeline.assembly.pyramids.container import pyramid_container
 from pipeline.configuration.settings import Settings
 from tasks.prediction import PredictionStep
 from tasks.pyramid.group_step import LabelsStep, PyramidStep

@@ -10,7 +10,7 @@ from blockwise.errors import UserError
 from blockwise.grid import Grid
 from blockwise.records import in_store, open_records
 from blockwise.volume_step import VolumeStep
-from pipeline.assembly.object_features import ChosenFeatures, FeatureSteps, check_exact
+from pipeline.assembly.objects.features import ChosenFeatures, FeatureSteps, check_exact
 from pipeline.configuration.settings import ConnectedComponents, Settings
 from tasks.channels import RawChannels
 from tasks.objects.classification.classes_step import ObjectClassesStep

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pipeline.assembly.checks import check_memory
 from pipeline.assembly.geometry import RawDescription
-from pipeline.assembly.placed_steps import NotAlignedError, StackOnly, finished_stack, stack_only
-from pipeline.assembly.stack_steps import first_look, stack_steps
+from pipeline.assembly.stacks.placed import NotAlignedError, StackOnly, finished_stack, stack_only
+from pipeline.assembly.stacks.steps import first_look, stack_steps
 from pipeline.assembly.steps import Steps, build_steps, make_steps, open_the_project
 from pipeline.configuration.settings import Settings
 

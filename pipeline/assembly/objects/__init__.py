@@ -1,0 +1,1 @@
+"""From a configuration to objects: their steps, features, sizes and classes."""

@@ -1,0 +1,1 @@
+"""From a configuration to pyramids: where they lie, their scales and steps."""
