@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,10 +34,18 @@ def explained(path: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in NO_ROOM:
-            raise DiskFullError(f"{path}: cannot be written: {error.strerror}; free some space") from error
+            raise DiskFullError(
+                f"{path}: cannot be written: {error.strerror}{_free(path)}; free some space"
+            ) from error
         if error.errno in NOT_ALLOWED:
             raise UserError(f"{path}: cannot be written: {error.strerror}") from error
         raise
+
+
+def _free(path: str | Path) -> str:
+    with contextlib.suppress(OSError):  # the folder itself may have found no room
+        return f" ({shutil.disk_usage(Path(path).parent).free / 1e6:.1f} MB free on this disk)"
+    return ""
 
 
 @contextlib.contextmanager

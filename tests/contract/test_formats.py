@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -413,14 +414,24 @@ def test_what_may_be_written(tmp_path: Path) -> None:
         create_volume(f"{tmp_path}/a.zarr:z", shape, (2, 2), "uint8", {}, zarr_format=2)
 
 
-def test_a_full_disk_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "error", "text"),
+    [(errno.ENOSPC, DiskFullError, "MB free on this disk"), (errno.EACCES, UserError, "denied")],
+)
+def test_a_chunk_that_cannot_be_written_is_told_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, error: type[Exception], text: str
+) -> None:
+    def refuse(path: Path, content: bytes) -> int:
+        with path.open("wb") as file:
+            file.write(content[:-1])
+        raise OSError(number, os.strerror(number), str(path))
+
     create_volume(f"{tmp_path}/a.n5:x", (4, 4), (4, 4), "uint8", {})
-    (tmp_path / "a.n5/x/0").mkdir()
-    written = tmp_path / f"a.n5/x/0/.new-{os.getpid()}-0"  # which is what LocalStore renames
-    written.symlink_to("/dev/full")
-    with pytest.raises(DiskFullError, match="MB free"):
-        open_volume(f"{tmp_path}/a.n5:x", "a").write((slice(0, 4),) * 2, np.ones((4, 4), np.uint8))
-    assert not written.is_symlink(), "what is left takes room where there is none"
+    volume = open_volume(f"{tmp_path}/a.n5:x", "a")
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(error, match=rf"a\.n5/x/0/0: cannot be written: .*{text}"):
+        volume.write((slice(0, 4),) * 2, np.ones((4, 4), np.uint8))
+    assert os.listdir(tmp_path / "a.n5/x/0") == [], "what is left takes room where there is none"
 
 
 def test_what_is_opened_for_reading_is_not_written(tmp_path: Path) -> None:

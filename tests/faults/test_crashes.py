@@ -18,8 +18,8 @@ import z5py
 from blockwise.plan import is_complete
 from tests.runs import Project, assert_same, make_project
 
-TEMPORARY = re.compile(r"\.[0-9]+\.[0-9a-f]{8}$|/\.new-[0-9]+-[^/]+$")
-"""Files that a killed process was about to rename: records, small, and chunks; gone with their folder or dataset."""
+TEMPORARY = re.compile(r"\.[0-9]+\.[0-9a-f]{8}$")
+"""Files that a killed process was about to rename; small, and gone with their folder."""
 
 OPERATIONS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "shutil.rmtree"}
 

@@ -46,6 +46,7 @@ def test_each_chunk_and_nothing_else_has_an_index(array: Array) -> None:
 def test_an_image_has_the_names_of_all_its_scales() -> None:
     scales = [Array("zarr", f"image/deep/{n}", (4, 4), (2, 2), {"dimension_separator": "/"}, {}) for n in range(2)]
     own = ["image/.zattrs", "image/.zgroup", "image/deep/.zgroup", "image/deep/1/.zarray", "image/deep/1/1/0"]
-    own += ["image/deep/1/1/.new-12-0"]
+    own += ["image/deep/1/1/.new-12-0", "image/deep/1/1/.0.12.0123abcd", "image/..zattrs.12.0123abcd"]
     foreign = ["image/deep/2/.zarray", "image/labels/.zattrs", "image/deep/1/2/0", "image/README"]
+    foreign += ["image/.notes.12.0123abcd", "image/deep/1/1/.2.12.0123abcd"]
     assert foreign_names([*own, *foreign, "image/.nfs000a1", "image/.new-12-.zattrs"], "image", scales) == foreign

@@ -14,8 +14,11 @@ METADATA_NAMES = ("attributes.json", ".zarray", ".zattrs", ".zgroup", "zarr.json
 _SHOWN = 5
 _SHARD = r"[0-9a-f]+\.shard"
 _DOCUMENTS = {*METADATA_NAMES, ".zmetadata"}
-_LEFT = re.compile(r"(?P<of>.+)\.__lock|(?:.*/)?\.new-\d+-(?P<new>[^/]+)|(?:.*/)?\.nfs[0-9a-f]+")
-"""What killed writers leave: of TensorStore, of ours, of NFS."""
+_LEFT = re.compile(
+    r"(?P<of>.+)\.__lock|(?:.*/)?\.new-\d+-(?P<new>[^/]+)|(?:.*/)?\.(?P<beside>[^/]+)\.\d+\.[0-9a-f]{8}"
+    r"|(?:.*/)?\.nfs[0-9a-f]+"
+)
+"""What killed writers leave: of TensorStore, of ours (today's, after earlier versions'), of NFS."""
 
 
 def chunk_index(array: Array, name: str) -> Index | None:
@@ -68,7 +71,8 @@ def _is_own(name: str, folders: set[str], arrays: list[Array]) -> bool:
     left = _LEFT.fullmatch(name)
     if left is None:
         return False
-    written = left["of"] or (left["new"] and "/".join(filter(None, [folder, left["new"]])))
+    beside = left["new"] or left["beside"]
+    written = left["of"] or (beside and "/".join(filter(None, [folder, beside])))
     return not written or _is_own(written, folders, arrays)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import os
 import shutil
@@ -12,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from blockwise.errors import DiskFullError, UserError
+from blockwise.errors import UserError
+from blockwise.files import explained, replacing
 from blockwise.transient import refuse_transient
 from blockwise.volume.address import N5_SUFFIXES, Address
 from blockwise.volume.containers.metadata import (
@@ -171,36 +170,23 @@ class LocalStore(Store):
         return tuple(self.folder / name for name in dict.fromkeys(names))
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a temporary file, then rename it."""
-        with self._telling_full_disk():
-            path = self.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".new-{os.getpid()}-{path.name}")
-            try:
-                temporary.write_bytes(content)
-                temporary.rename(path)
-            except BaseException:  # what is left of it would take room where there is none
-                with contextlib.suppress(OSError):
-                    temporary.unlink()
-                raise
+        """Write a temporary file, then rename it.
 
-    @contextlib.contextmanager
-    def _telling_full_disk(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise DiskFullError(f"{self.address}: {error}{self._free()}") from error
-
-    def _free(self) -> str:
-        with contextlib.suppress(OSError):  # the folder itself may have found no room
-            return f" ({shutil.disk_usage(self.folder).free / 1e6:.1f} MB free on this disk)"
-        return ""
+        Raises:
+            DiskFullError: there is no room.
+            UserError: it may not be written.
+        """
+        with replacing(self.folder / name) as temporary:
+            temporary.write_bytes(content)
 
     def create(self, key: str, array: NewArray) -> None:
-        """Build the array under a name of its own, then rename it: it appears with all attributes or not at all."""
-        with self._telling_full_disk():
+        """Build the array under a name of its own, then rename it: it appears with all attributes or not at all.
+
+        Raises:
+            DiskFullError: there is no room.
+            UserError: it may not be written.
+        """
+        with explained(self.url(key)):
             self._create(key, array)
 
     def _create(self, key: str, array: NewArray) -> None:
