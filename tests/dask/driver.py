@@ -62,10 +62,6 @@ class Driver:
     def wait_until_begun(self, *blocks: int) -> None:
         wait_for(lambda: all(map(self.work.runs, blocks)) or self.process.poll() is not None, 300, lambda: self.text)
 
-    def wait_until_done(self, *blocks: int) -> None:
-        step = self.work.addition()
-        wait_for(lambda: {*blocks} <= step.markers.scan().keys(), 180, lambda: self.text)
-
     def finish(self, seconds: float = 300) -> str:
         self.process.wait(seconds)
         return self.text

@@ -47,7 +47,6 @@ def drive(work: Workspace) -> Driver:
 def until_two_are_held(work: Workspace, driver: Driver) -> set[int]:
     work.hold(*HELD)
     driver.wait_until_begun(*HELD)
-    driver.wait_until_done(*range(min(HELD)))
     return set(work.addition().markers.scan())
 
 
