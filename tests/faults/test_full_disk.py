@@ -56,7 +56,7 @@ def check_failed_and_goes_on(project: Project, disk: Disk, expected: Any, fragme
 def test_output_on_a_full_disk(unused: Project, disk: Disk, expected: Any) -> None:
     disk("size=240k")
     unused.change("output", "disk/result.n5")
-    fragments = ["prediction: ", "blocks failed", "stopped: disk/result.n5:probabilities", "MB free on this disk"]
+    fragments = ["prediction: ", "blocks failed", "stopped: disk/result.n5/probabilities/", "MB free on this disk"]
     check_failed_and_goes_on(unused, disk, expected, fragments)
 
 
