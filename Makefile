@@ -50,7 +50,7 @@ bench: .venv/bench.installed  ## compare the engines' speed and memory (about 5 
 	$(BIN)/python -m benchmarks
 
 soak: .venv/test.installed  ## run the long tests: random faults, all random examples, and what `make test` shows by a few
-	MANY_EXAMPLES=1 $(BIN)/python -m pytest -n 4 --dist worksteal -m "soak or examples"
+	MANY_EXAMPLES=1 $(BIN)/python -m pytest -n 3 --dist worksteal -m "soak or examples"
 
 container: .venv/test.installed  ## build an image and run jobs in it (apt-get install buildah debootstrap; as root); or BASE=image
 	REQUIRE_BUILDAH=1 BASE=$(BASE) $(BIN)/python -m pytest -m container tests/container

@@ -15,8 +15,8 @@ from tests.faults.samples import READERS
 from tests.runs import ROOT
 from tests.told import Tell
 
-INPUTS = 10_000
-"""Of each reader, in the soak."""
+FEW, INPUTS = 8, 10_000
+"""Inputs of each reader; so many in the soak."""
 
 
 def looked_at(readers: Sequence[str], count: int, kept: Path) -> tuple[Counter[str], list[str]]:
@@ -31,11 +31,11 @@ def looked_at(readers: Sequence[str], count: int, kept: Path) -> tuple[Counter[s
 
 
 def test_a_few_inputs_of_every_reader(tmp_path: Path, tell: Tell) -> None:
-    outcomes, wrong = looked_at(list(READERS), 12, tmp_path)
+    outcomes, wrong = looked_at(list(READERS), FEW, tmp_path)
     tell(inputs=outcomes.total(), **outcomes)
     assert not wrong, "\n".join(wrong)
-    assert outcomes.total() == 12 * len(READERS)
-    assert min(outcomes["read"], outcomes["refused"]) > 60
+    assert outcomes.total() == FEW * len(READERS)
+    assert min(outcomes["read"], outcomes["refused"]) > 40
 
 
 @pytest.mark.soak
