@@ -248,11 +248,7 @@ class Volume(ABC):
             files.status_of(self.file_of(index))
 
     def _first_damaged(self, box: Box) -> Box | None:
-        for index in self.chunk_indices(box):
-            piece = tuple(
-                slice(max(s.start, i * c), min(s.stop, (i + 1) * c))
-                for s, i, c in zip(box, index, self.chunks, strict=True)
-            )
+        for _, piece in self.pieces(box):
             try:
                 self._read(piece)
             except (OSError, RuntimeError) as error:
@@ -270,6 +266,17 @@ class Volume(ABC):
         """Indices of the chunks that a box touches, in raster order."""
         ranges = [range(s.start // c, -(-s.stop // c)) for s, c in zip(box, self.chunks, strict=True)]
         return itertools.product(*ranges)
+
+    def pieces(self, box: Box) -> Iterator[tuple[Index, Box]]:
+        """The chunks that a box touches, in raster order: the index of each, and what of it lies in the box."""
+        for index in self.chunk_indices(box):
+            yield (
+                index,
+                tuple(
+                    slice(max(s.start, i * c), min(s.stop, (i + 1) * c))
+                    for s, i, c in zip(box, index, self.chunks, strict=True)
+                ),
+            )
 
     def check_aligned(self, box: Box, data: NDArray[Any]) -> None:
         """Refuse writes that would share a chunk with another block: they lose data when blocks run at once."""

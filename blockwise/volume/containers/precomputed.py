@@ -6,7 +6,6 @@ there; ``info``, by which others find them, comes last.
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -72,16 +71,9 @@ class PrecomputedScale(TensorVolume):
         data = np.ascontiguousarray(data, dtype=self.dtype)
         # TensorStore would read what is there and put it into the new file: nothing of it is needed.
         self._store.delete_objects([self._array.chunk_name(index) for index in self.chunk_indices(box)])
-        for part in self._shards(box):
+        for _, part in self.pieces(box):
             inner = data[relative(part, box)]
             if inner.any():
                 with ts.Transaction() as transaction:  # the shard is written once, not once for each chunk
                     target = self._dataset.with_transaction(transaction)[part]
                     wait(target.write(inner), self.address, size=inner.nbytes)
-
-    def _shards(self, box: Box) -> list[Box]:
-        cuts = [
-            [slice(i, min(i + c, s.stop)) for i in range(s.start, s.stop, c)]
-            for s, c in zip(box, self.chunks, strict=True)
-        ]
-        return list(itertools.product(*cuts))

@@ -12,30 +12,25 @@ from numpy.typing import NDArray
 from blockwise.errors import UserError
 from blockwise.grid import Box, Index
 from blockwise.volume.address import Address
-from blockwise.volume.base import ABSENT, Volume, as_int63
+from blockwise.volume.base import ABSENT, as_int63
+from blockwise.volume.containers.array_volume import ArrayVolume
 from blockwise.volume.containers.metadata import Array
 from blockwise.volume.containers.remote import RemoteStore, wait
 from blockwise.volume.containers.store import Store
 
 CONTEXT = {
     "data_copy_concurrency": {"limit": 1},  # a worker is meant to keep one core busy, as with the other formats
-    "file_io_sync": False,  # z5py does not wait for the disk after each chunk either; markers carry checksums
+    "file_io_sync": False,  # nobody here waits for the disk after each chunk; markers carry checksums
 }
 
 
-class TensorVolume(Volume):
+class TensorVolume(ArrayVolume):
     """A dataset that TensorStore reads and writes."""
 
     def __init__(self, address: Address, store: Store, array: Array) -> None:
-        self.address = address
-        self._store = store
-        self._array = array
+        super().__init__(address, store, array)
         self._dataset = self._open()
-        self.shape = array.shape
-        self.chunks = array.chunks
         self.dtype = np.dtype(self._dataset.dtype.numpy_dtype)
-        self.axes = array.axes
-        self.spacing = array.spacing
         self._decode_shape = tuple(self._dataset.chunk_layout.read_chunk.shape)
         self._has_states = not isinstance(store, RemoteStore) or store.tells_generations
 
@@ -68,28 +63,9 @@ class TensorVolume(Volume):
             wait(self._dataset[box].write(data), self.address, size=data.nbytes)
 
     @property
-    def codec(self) -> str:
-        """Names of compressions and filters."""
-        return self._array.codec
-
-    @property
-    def attributes(self) -> Mapping[str, Any]:
-        """The dataset's attributes."""
-        return self._array.attributes
-
-    @property
     def decode_shape(self) -> tuple[int, ...]:
         """A chunk; of a shard only the chunks in question are read."""
         return self._decode_shape
-
-    @property
-    def file_shape(self) -> tuple[int, ...]:
-        """One chunk or shard a file."""
-        return self.chunks
-
-    def file_of(self, index: Index) -> str:
-        """Path or URL of a chunk's or shard's file."""
-        return self._store.url(self._array.chunk_name(index))
 
     @property
     def has_file_states(self) -> bool:

@@ -13,10 +13,10 @@ import numpy as np
 import z5py
 from numpy.typing import NDArray
 
-from blockwise.grid import Box, Index
+from blockwise.grid import Box, relative
 from blockwise.transient import ShortFailureError, refuse_transient
 from blockwise.volume.address import Address
-from blockwise.volume.base import Volume
+from blockwise.volume.containers.array_volume import ArrayVolume
 from blockwise.volume.containers.gzip_chunks import n5_chunk, zarr_chunk
 from blockwise.volume.containers.metadata import DTYPES, Array
 from blockwise.volume.containers.store import Store
@@ -32,20 +32,14 @@ _N5_COMPRESSORS = (*_TELL_LENGTHS, "lz4")
 _LARGEST_LEVEL = 64
 
 
-class Z5Volume(Volume):
+class Z5Volume(ArrayVolume):
     """A dataset in an N5 or Zarr v2 folder."""
 
     def __init__(self, address: Address, store: Store, array: Array, mode: str = "r") -> None:
-        self.address = address
+        super().__init__(address, store, array)
         self._dataset = _open(address, array)
         self._is_writable = mode != "r"
-        self.shape = tuple(self._dataset.shape)
         self.dtype = np.dtype(self._dataset.dtype)
-        self.chunks = tuple(self._dataset.chunks)
-        self.axes = array.axes
-        self.spacing = array.spacing
-        self._array = array
-        self._store = store
         self._codec = _codec(array.document)
         self._tells_length = self._codec in _TELL_LENGTHS
 
@@ -112,38 +106,14 @@ class Z5Volume(Volume):
             raise ValueError(f"{self.address}: opened for reading, or not of gzip but {self._codec!r}")
         self.check_aligned(box, data)
         data = np.asarray(data, self.dtype)
-        for index in self.chunk_indices(box):
-            part = data[
-                tuple(
-                    slice(i * c - s.start, min((i + 1) * c, s.stop) - s.start)
-                    for i, c, s in zip(index, self.chunks, box, strict=True)
-                )
-            ]
+        for index, piece in self.pieces(box):
+            part = data[relative(piece, box)]
             content = n5_chunk(part) if self._array.kind == "n5" else zarr_chunk(part, self.chunks)
             name = self._array.chunk_name(index)
             if content is None:
                 self._store.delete_objects([name])
             else:
                 self._store.write(name, content)
-
-    @property
-    def codec(self) -> str:
-        """Names of compressions and filters."""
-        return self._array.codec
-
-    @property
-    def attributes(self) -> Mapping[str, Any]:
-        """The dataset's attributes."""
-        return self._array.attributes
-
-    @property
-    def file_shape(self) -> tuple[int, ...]:
-        """One chunk a file."""
-        return self.chunks
-
-    def file_of(self, index: Index) -> str:
-        """Path of a chunk's file."""
-        return self._store.url(self._array.chunk_name(index))
 
 
 def _open(address: Address, array: Array) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
@@ -11,29 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from blockwise.errors import UserError
-from blockwise.grid import Box, Index
+from blockwise.grid import Box
 from blockwise.transient import refuse_transient
 from blockwise.volume.address import Address
-from blockwise.volume.base import Volume
+from blockwise.volume.containers.array_volume import ArrayVolume
 from blockwise.volume.containers.metadata import Array
 from blockwise.volume.containers.store import Store
 
 _INSTALL = "pip install 'blockwise-ilastik[codecs]'"
 
 
-class ZarrPythonVolume(Volume):
+class ZarrPythonVolume(ArrayVolume):
     """A dataset in a Zarr folder, decoded by numcodecs."""
 
     def __init__(self, address: Address, store: Store, array: Array) -> None:
-        self.address = address
-        self._store = store
-        self._array = array
+        super().__init__(address, store, array)
         self._dataset = _open(address, store, array)
-        self.shape = array.shape
-        self.chunks = array.chunks
         self.dtype = np.dtype(self._dataset.dtype).newbyteorder("=")
-        self.axes = array.axes
-        self.spacing = array.spacing
 
     def _read(self, box: Box) -> NDArray[Any]:
         try:
@@ -44,20 +38,6 @@ class ZarrPythonVolume(Volume):
             raise OSError(f"a chunk cannot be decoded: {type(error).__name__}: {error}") from error
         self.refuse_dangling_links(box)
         return data
-
-    @property
-    def attributes(self) -> Mapping[str, Any]:
-        """The dataset's attributes."""
-        return self._array.attributes
-
-    @property
-    def file_shape(self) -> tuple[int, ...]:
-        """One chunk or shard a file."""
-        return self.chunks
-
-    def file_of(self, index: Index) -> str:
-        """Path of a chunk's or shard's file."""
-        return self._store.url(self._array.chunk_name(index))
 
 
 def unusual_codecs(array: Array) -> list[str]:
