@@ -336,3 +336,18 @@ def test_chunks_that_are_not_of_gzip_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not of gzip but 'blosc'"):
         volume.write((slice(0, 4), slice(0, 4)), np.zeros((4, 4), np.uint8))
     assert volume.read((slice(0, 4), slice(0, 4))).all()
+
+
+@pytest.mark.parametrize("kind", ["n5", "zarr"])
+def test_a_compression_that_leaves_out_its_level_is_read(tmp_path: Path, kind: str) -> None:
+    """Whoever reads needs none; z5py looks at whatever memory holds in its place."""
+    values = np.arange(8 * 16, dtype=np.uint16).reshape(8, 16)
+    create_volume(f"{tmp_path}/a.{kind}:raw", (8, 16), (8, 16), "uint16", {})
+    open_volume(f"{tmp_path}/a.{kind}:raw", "a").write((slice(0, 8), slice(0, 16)), values)
+    path = tmp_path / f"a.{kind}" / "raw" / ("attributes.json" if kind == "n5" else ".zarray")
+    document = json.loads(path.read_text())
+    del document["compression" if kind == "n5" else "compressor"]["level"]
+    path.write_text(json.dumps(document))
+    volume = open_volume(f"{tmp_path}/a.{kind}:raw")
+    assert not isinstance(volume, Z5Volume)
+    np.testing.assert_array_equal(volume.read((slice(0, 8), slice(0, 16))), values)

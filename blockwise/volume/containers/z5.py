@@ -29,6 +29,8 @@ _TELL_LENGTHS = ("blosc", "gzip")
 _ZARR_COMPRESSORS = _TELL_LENGTHS
 _ZARR_KEYS = frozenset(("shape", "chunks", "dtype", "compressor", "fill_value", "order", "filters"))
 _N5_COMPRESSORS = (*_TELL_LENGTHS, "lz4")
+_OPTIONS = {"gzip": {"level"}, "blosc": {"cname", "clevel", "shuffle"}, "lz4": {"blockSize"}}
+"""Keys that z5py looks for in a compression, there or not."""
 _LARGEST_LEVEL = 64
 
 
@@ -146,6 +148,8 @@ def _is_as_z5py_has_it(codec: str, compression: Any) -> bool:
         return False
     if not isinstance(compression, dict):
         return True
+    if not compression.keys() >= _OPTIONS[codec]:
+        return False
     # z5py stores a level where Java's library has a size.
     return not compression.get("useZlib") and not (
         codec == "lz4" and int(compression.get("blockSize", 0)) >= _LARGEST_LEVEL
@@ -157,7 +161,7 @@ def z5py_reads(array: Array) -> bool:
 
     Where a chunk is cut off that is not compressed, or its stream decodes to less than a chunk, z5py takes it for a
     whole one, and for what is missing whatever was in memory. Streams of gzip and blosc tell their length, see
-    ``_length``; lz4 of N5 nobody else reads. Where a key is missing that Zarr 2 asks for, z5py looks at what is in
+    ``_length``; lz4 of N5 nobody else reads. Where a key is missing that it looks for, z5py takes what is in
     memory: it sees an error, or none, or the process dies.
     """
     document = array.document
@@ -173,7 +177,9 @@ def z5py_reads(array: Array) -> bool:
         and document["order"] == "C"
         and not document["filters"]
         and document["fill_value"] in (0, None)
+        and isinstance(document["compressor"], dict)
         and codec in _ZARR_COMPRESSORS
+        and document["compressor"].keys() >= _OPTIONS[codec]
     )
 
 
